@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from types import TracebackType
 
 import paramiko
-from paramiko.ssh_exception import IncompatiblePeer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from paramiko.ssh_exception import IncompatiblePeer
 
 from . import errors
 

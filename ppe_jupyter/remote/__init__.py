@@ -1,0 +1,1 @@
+"""What a client does with the master: the R session, values, cells."""
