@@ -1,0 +1,80 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+#
+# Nothing here can reach AWS: the targets set PPE_CLOUD=local, drop AWS_* and point the shared AWS files at
+# /dev/null. Their local cloud lives under build/, apart from the user's own, and is taken down at the end.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON      ?= python3
+VENV        := .venv
+BIN         := $(VENV)/bin
+BUILD       := $(CURDIR)/build
+SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# debootstrap to dnsmasq: the local cloud. r-base-core to libicu-dev: rpy2, which compiles against R.
+APT := debootstrap lxc nftables iproute2 dnsmasq-base e2fsprogs openssh-client ca-certificates \
+       python3-venv python3-dev gcc g++ make r-base-core r-recommended libpcre2-dev liblzma-dev libbz2-dev libicu-dev zlib1g-dev \
+       libopenmpi-dev openmpi-bin
+
+CLEAN_ENV := env $(foreach v,$(filter AWS_% PPE_%,$(.VARIABLES)),-u $(v)) \
+  PPE_CLOUD=local PPE_CONFIG=$(BUILD)/ppe-config AWS_EC2_METADATA_DISABLED=true \
+  AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_CONFIG_FILE=/dev/null
+
+.PHONY: demo test test-all lint types bench lab setup apt image clean
+.DEFAULT_GOAL := demo
+
+demo: setup  ## the main job on the local cloud: launch, run R on all of it, terminate
+	@$(call with_local_cloud,demo,$(BIN)/python notebooks/run.py notebooks/quickstart.ipynb $(BUILD)/quickstart.html)
+	@echo "The same in JupyterLab: make lab"
+
+test: setup lint types  ## everything that ends within 15 minutes
+	@$(call with_local_cloud,test,$(BIN)/python -m pytest -m 'not slow')
+
+test-all: setup lint types  ## the slow tests too
+	@$(call with_local_cloud,test,$(BIN)/python -m pytest)
+
+bench: setup  ## ratios measured in one run
+	@$(call with_local_cloud,bench,$(BIN)/python -m pytest tests/bench -s)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+lab: setup  ## JupyterLab with the extension, on your own local cloud
+	$(BIN)/jupyter lab notebooks/quickstart.ipynb
+
+setup: apt $(VENV)/.installed image
+
+apt:
+	@missing=$$(for p in $(APT); do dpkg-query -Wf '$${Status}' $$p 2>/dev/null | grep -q ' installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then \
+	    echo "Debian packages are missing and there is neither root nor sudo; ask an administrator for: apt-get install" $$missing >&2; exit 1; \
+	  fi; \
+	  echo "Installing Debian packages:" $$missing; \
+	  $(SUDO) apt-get -q update >/dev/null; \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends $$missing >/dev/null; \
+	fi
+
+$(VENV)/.installed: pyproject.toml .constraints.txt labextension/package.json | apt
+	@echo "Installing Python packages into $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q -c .constraints.txt -e '.[local,r,mpi,dev]'
+	@touch $@
+
+image: $(VENV)/.installed
+	@$(BIN)/python -m ppe_jupyter.localcloud.check
+	@$(BIN)/python -m ppe_jupyter.localcloud.image
+
+clean:
+	rm -rf $(BUILD)
+
+# $(1): a name for the state directory; $(2): the command. Whatever happens, the local cloud is taken down.
+define with_local_cloud
+mkdir -p $(BUILD); export PPE_STATE_DIR=$(BUILD)/$(1)-state; \
+down() { $(CLEAN_ENV) PPE_STATE_DIR=$$PPE_STATE_DIR $(BIN)/ppe local down >/dev/null; }; trap down EXIT; \
+$(CLEAN_ENV) PPE_STATE_DIR=$$PPE_STATE_DIR $(2)
+endef

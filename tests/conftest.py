@@ -1,0 +1,79 @@
+"""Real parts for the tests: one local cloud, one manager, one launched cluster for the whole session.
+
+Nothing here can reach AWS: the local cloud is set, AWS_* is dropped and the shared AWS files are /dev/null,
+for this process and for every kernel and command that a test starts.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ppe_jupyter.localcloud import Endpoint
+    from ppe_jupyter.manager import Cluster, Manager
+    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.settings import Settings
+
+# Two physical cores, cluster placement groups; 3 nodes make 6 slots.
+INSTANCE_TYPE = "m5.xlarge"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    state = os.environ.get("PPE_STATE_DIR") or tempfile.mkdtemp(prefix="ppe-test-")
+    for name in [name for name in os.environ if name.startswith(("AWS_", "PPE_"))]:
+        del os.environ[name]
+    os.environ.update(
+        PPE_CLOUD="local",
+        PPE_STATE_DIR=state,
+        PPE_CONFIG=str(Path(state) / "ppe-config"),
+        AWS_SHARED_CREDENTIALS_FILE="/dev/null",
+        AWS_CONFIG_FILE="/dev/null",
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    from ppe_jupyter import settings
+
+    return settings.load()
+
+
+@pytest.fixture(scope="session")
+def local_cloud(settings: Settings) -> Iterator[Endpoint]:
+    """The endpoint of the session's own local cloud; taken down at the end."""
+    from ppe_jupyter import localcloud
+
+    yield localcloud.ensure(settings)
+    localcloud.down(settings)
+
+
+@pytest.fixture(scope="session")
+def manager(local_cloud: Endpoint, settings: Settings) -> Manager:
+    from ppe_jupyter.manager import Manager
+
+    return Manager(settings)
+
+
+@pytest.fixture(scope="session")
+def cluster(manager: Manager) -> Iterator[Cluster]:
+    """Three nodes of two slots each, shared by the session: leave it as you found it."""
+    import ppe_jupyter as ppe
+
+    cluster = manager.launch(ppe.ClusterSpec(name="test", nodes=3, instance_type=INSTANCE_TYPE))
+    yield cluster
+    cluster.terminate()
+
+
+@pytest.fixture
+def r(cluster: Cluster) -> Iterator[RemoteR]:
+    """The cluster's R session with an empty workspace."""
+    session = cluster.r()
+    session.eval("rm(list = ls(all.names = TRUE)); invisible(NULL)")
+    yield session

@@ -1,0 +1,55 @@
+"""Each room imports only from those above it, and each vendor library has one importer."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "ppe_jupyter"
+LAYERS = ["errors", "settings", "catalog", "node", "ssh", "cloud", "localcloud", "remote", "manager", "verbs"]
+LAYERS += ["frontends"]
+APART = {
+    "cloud": {"localcloud"},
+    "localcloud": {"cloud", "ssh", "catalog"},
+    "remote": {"cloud", "localcloud"},
+}
+SOLE_IMPORTER = {
+    "boto3": "cloud/ec2.py",
+    "paramiko": "ssh.py",
+    "rpy2": "remote/values.py",
+    "moto": "localcloud",
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of what a module imports, at any depth of its code."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(parts[: -node.level]) + "." if node.level else ""
+            found |= {f"{base}{node.module or ''}.{alias.name}".replace("..", ".") for alias in node.names}
+    return found
+
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "labextension" not in path.parts)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_follow_the_layers(path: Path) -> None:
+    room = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    for name in imports(path):
+        head, _, rest = name.partition(".")
+        if (
+            head == "ppe_jupyter"
+            and room in LAYERS
+            and (other := rest.split(".")[0]) in LAYERS
+            and other != room
+        ):
+            assert LAYERS.index(other) < LAYERS.index(room), f"{room} must not import {name}"
+            assert other not in APART.get(room, set()), f"{room} must not import {name}"
+            assert room != "node", "node/ imports nothing else of the package"
+        if head in SOLE_IMPORTER:
+            assert str(path.relative_to(PACKAGE)).startswith(SOLE_IMPORTER[head]), f"{path} imports {head}"
