@@ -81,7 +81,7 @@ def usd_per_hour(instance_type: str, *, root_gb: int, public_address: bool = Tru
 
 @functools.cache
 def _table() -> tuple[str, Mapping[str, InstanceType]]:
-    text = resources.files("ppe_jupyter").joinpath("data", "instance_types.csv").read_text("utf-8")
+    text = (resources.files("ppe_jupyter") / "data" / "instance_types.csv").read_text("utf-8")
     comments = [line for line in text.splitlines() if line.startswith("#")]
     date = re.search(r"as of (\d{4}-\d\d-\d\d)", comments[0])
     assert date is not None
