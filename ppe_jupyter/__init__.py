@@ -1,3 +1,54 @@
-"""ppe_jupyter: launch Open MPI + R clusters on EC2 from Jupyter and use them as if they were here."""
+"""ppe_jupyter: launch Open MPI + R clusters on EC2 from Jupyter and use them as if they were here.
+
+Jupyter's hooks and the public names, which are imported when they are first used: ``%load_ext ppe_jupyter``
+must not wait for boto3, paramiko, pandas or rpy2.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from .cloud.spec import ClusterSpec as ClusterSpec
+    from .errors import RemoteRError as RemoteRError
+    from .manager import Cluster as Cluster
+    from .manager import Manager as Manager
+    from .remote.session import RemoteR as RemoteR
 
 __version__ = "0.1.0"
+__all__ = ["Cluster", "ClusterSpec", "Manager", "RemoteR", "RemoteRError"]
+
+_HOMES = {
+    "Cluster": "manager",
+    "ClusterSpec": "cloud.spec",
+    "Manager": "manager",
+    "RemoteR": "remote.session",
+    "RemoteRError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """``%load_ext ppe_jupyter``: register the magics."""
+    from .frontends.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """``%unload_ext ppe_jupyter``: take them back; clusters and connections stay."""
+    from .frontends.magics import unload
+
+    unload(shell)

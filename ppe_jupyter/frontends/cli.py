@@ -1,0 +1,81 @@
+"""``ppe``: the verbs on the command line.
+
+Exit status: 0 done, 1 refused or failed, 2 typed wrongly, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .. import __version__
+from ..errors import NothingToDo, PpeError, UsageError
+from ..verbs import find, of
+from . import progress, typed
+from .desk import Desk
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; the result and the review go to stdout, progress and errors to stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _run(words)
+    except NothingToDo as nothing:
+        print(nothing)
+    except UsageError as error:
+        return _failed(error, 2)
+    except PpeError as error:
+        return _failed(error, 1)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader, such as head, has enough
+        return 0
+    return 0
+
+
+def _run(words: list[str]) -> None:
+    from . import actions
+
+    desk = Desk(say=print, show=_show, ask=_ask, display=progress.terminal, sign="ppe ")
+    if words[:1] == ["--version"]:
+        print(f"ppe {__version__}")
+    elif words[:1] == ["--help"]:
+        print(_help())
+    elif not words:
+        _show(actions.overview(desk))
+    else:
+        verb = find(words[0], face="cli")
+        arguments = typed.parse(verb, words[1:], face="cli")
+        if arguments is None:
+            print(typed.help_text(verb, "cli"), end="")
+        else:
+            _show(actions.ACTIONS[verb.name](desk, arguments))
+
+
+def _help() -> str:
+    verbs = [f"  {verb.name:<12}{verb.help}" for verb in of("cli").values()]
+    return "\n".join(
+        ["usage: ppe [VERB] [--help] …", "", "Without a verb: who pays, and all clusters.", "", *verbs]
+    )
+
+
+def _show(result: Any) -> None:
+    if result is None:
+        return
+    # A DataFrame; pandas is not imported to find out.
+    print(result.to_string() if hasattr(result, "to_string") else result)
+
+
+def _ask(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is nobody here to ask; add --yes.")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _failed(error: PpeError, status: int) -> int:
+    red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+    print(f"{red}{error}{plain}", file=sys.stderr)
+    return status

@@ -1,0 +1,156 @@
+"""The magics: every verb as ``%ppe VERB`` and ``%ppe_VERB``, the remote cells, their help and Tab completion.
+
+Imported by ``%load_ext``, so it imports nothing slow: verbs and cells are imported when the first one runs.
+An error of ours is shown as its message alone, and the cell fails, so that Run All stops there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import StdinNotImplementedError
+from IPython.core.magic import needs_local_scope, no_var_expand
+from IPython.display import display
+from IPython.utils.text import DollarFormatter
+
+from ..errors import NothingToDo, PpeError, RemoteRError, UsageError
+from ..verbs import Verb, find, of
+from . import typed
+from .desk import Desk
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from .progress import Display
+
+RED, DIM, PLAIN = "\x1b[31m", "\x1b[2m", "\x1b[0m"
+
+
+class Magics:
+    """The verbs in one IPython shell, which remembers the connected cluster."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.desk = Desk(say=print, show=display, ask=self._ask, display=self._progress, sign="%ppe_")
+
+    def register(self) -> None:
+        """Make the magics known to the shell."""
+        self.shell.register_magic_function(self.ppe, "line", "ppe")
+        self._complete("%ppe")
+        for verb in of("magic").values():
+            kind = "line_cell" if verb.cell else "line"
+            self.shell.register_magic_function(self._magic(verb), kind, verb.magic)
+            for sign in ("%", "%%")[: 1 + verb.cell]:
+                self._complete(sign + verb.magic)
+
+    def unregister(self) -> None:
+        """Take them back."""
+        for name in ("ppe", *(verb.magic for verb in of("magic").values())):
+            for kind in ("line", "cell"):
+                self.shell.magics_manager.magics[kind].pop(name, None)
+
+    @no_var_expand
+    def ppe(self, line: str) -> Any:
+        """``%ppe VERB …`` does what ``%ppe_VERB …`` does; ``%ppe`` alone shows who pays and all clusters."""
+        name, _, rest = line.strip().partition(" ")
+        with self._readable():
+            if not name:
+                from . import actions
+
+                return actions.overview(self.desk)
+            verb = find(name, face="magic")
+            if not verb.code:
+                rest = DollarFormatter().vformat(rest, [], self.shell.user_ns)
+        return self._run(verb, rest)
+
+    def _magic(self, verb: Verb) -> Callable[..., Any]:
+        def magic(line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> Any:
+            return self._run(verb, line, cell, local_ns)
+
+        magic.__name__ = magic.__qualname__ = verb.magic
+        magic.__doc__ = typed.help_text(verb, "magic")
+        return needs_local_scope(no_var_expand(magic) if verb.code else magic)
+
+    def _run(
+        self, verb: Verb, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None
+    ) -> Any:
+        with self._readable():
+            arguments = typed.parse(verb, line, face="magic")
+            if arguments is None:
+                print(typed.help_text(verb, "magic"))
+                return None
+            if verb.name.startswith("remote_"):
+                from . import cells
+
+                names = {**self.shell.user_ns, **(local_ns or {})}
+                return cells.CELLS[verb.name](self.desk, arguments, cell, names, self.shell.push)
+            from . import actions
+
+            return actions.ACTIONS[verb.name](self.desk, arguments)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except NothingToDo as nothing:
+            print(nothing)
+        except PpeError as error:
+            # IPython asks the exception how to show itself; its type stays what a program would catch.
+            render = partial(self._render, error, self.shell.execution_count)
+            error._render_traceback_ = render  # type: ignore[attr-defined]
+            raise
+
+    def _render(self, error: PpeError, raised_at: int) -> list[str]:
+        shown = [f"{RED}{line}{PLAIN}" for line in str(error).splitlines()]
+        if isinstance(error, RemoteRError) and len(error.traceback) > 1:
+            if self.shell.execution_count == raised_at:
+                shown.append(f"{DIM}(%tb shows R's traceback){PLAIN}")
+            else:
+                shown += [f"{number}: {call}" for number, call in enumerate(error.traceback, 1)]
+        return shown
+
+    def _ask(self, question: str) -> bool:
+        if getattr(self.shell, "kernel", None) is None and not sys.stdin.isatty():
+            raise UsageError(f"{question} There is nobody here to ask; add --yes.")
+        try:
+            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        except (StdinNotImplementedError, EOFError):
+            raise UsageError(f"{question} There is nobody here to ask; add --yes.") from None
+
+    def _progress(self, title: str) -> Display:
+        from . import progress
+
+        in_notebook = getattr(self.shell, "kernel", None) is not None
+        return progress.NotebookProgress(title) if in_notebook else progress.terminal(title)
+
+    def _complete(self, typed_so: str) -> None:
+        self.shell.set_hook("complete_command", self._completions, str_key=typed_so)
+
+    def _completions(self, _shell: object, event: Any) -> list[str]:
+        return typed.complete(event.text_until_cursor, face="magic", offers=self._offers())
+
+    def _offers(self) -> dict[str, Callable[[], list[str]]]:
+        def variables() -> list[str]:
+            return [name for name in self.shell.user_ns if not name.startswith("_")]
+
+        return {"variable": variables, "cluster": self.desk.known_clusters}
+
+
+_loaded: dict[InteractiveShell, Magics] = {}
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magics in this shell; a second time changes nothing."""
+    if shell not in _loaded:
+        _loaded[shell] = Magics(shell)
+        _loaded[shell].register()
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take the magics back."""
+    if shell in _loaded:
+        _loaded.pop(shell).unregister()
