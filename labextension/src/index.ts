@@ -1,0 +1,4 @@
+import highlight from './highlight';
+import launcher from './launcher';
+
+export default [highlight, launcher];
