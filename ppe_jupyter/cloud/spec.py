@@ -29,7 +29,7 @@ PATTERNS = {
 }
 LIMITS = {"nodes": (1, 1000), "slots": (1, 1024), "root_gb": (8, 16384)}
 # EC2 allows 50 tags a resource (user guide, Using_Tags); the rest are ours.
-MAX_TAGS, MAX_TAG_KEY, MAX_TAG_VALUE = 30, 128, 256
+MAX_TAGS, MAX_TAG_KEY, MAX_TAG_VALUE = 10, 128, 256
 
 ADJECTIVES = (
     "able agile amber ample brave bright brisk calm civil clear clever crisp deft eager early fair fleet "

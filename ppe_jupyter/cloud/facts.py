@@ -1,0 +1,112 @@
+"""Facts: what the account and its region offer, as EC2 told it, in this package's own terms.
+
+Frozen values, made by ``ec2`` from the API's answers and read by ``plan``. Pure; must not know boto3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ..catalog import InstanceType
+from .records import ClusterRecord, InstanceState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who is asking, and where: the answer to "whose money"."""
+
+    account: str
+    arn: str
+    region: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subnet:
+    """A subnet of a VPC; ``public`` if instances in it get a public address."""
+
+    subnet_id: str
+    vpc_id: str
+    zone: str
+    cidr: str
+    public: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A machine image; ``node`` if it is a node already, else bootstrap.sh has to make it one.
+
+    ``root_gb`` is the least size of its root disk, ``root_device`` that disk's name.
+    """
+
+    image_id: str
+    name: str
+    architecture: str
+    login_user: str
+    node: bool
+    root_device: str
+    root_gb: int
+    created: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """One answer of DescribeInstances. ``reason`` says why it ended, if it did."""
+
+    instance_id: str
+    launch_index: int
+    state: InstanceState
+    reason: str
+    private_ip: str
+    private_dns: str
+    public_ip: str
+    public_dns: str
+    instance_type: str
+    zone: str
+    subnet_id: str
+    key_name: str
+    launched: datetime
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserKey:
+    """The user's EC2 key pair: whether EC2 has it, and whether its private half is on this machine.
+
+    ``public`` is its public half if we made it, to be imported when EC2 has it not.
+    """
+
+    name: str
+    in_ec2: bool
+    private_here: bool
+    public: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caps:
+    """Limits of the configuration that no option overrides."""
+
+    max_usd_per_hour: float | None = None
+    max_nodes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Everything that ``plan`` decides from. ``zones`` are those that offer the instance type.
+
+    ``existing`` is a cluster that has the wanted name already; the other facts are then not asked for.
+    ``caller_cidr`` is None when the caller's address could not be found out, ``caller_problem`` says why.
+    """
+
+    name: str
+    owner: str
+    caps: Caps = field(default_factory=Caps)
+    existing: ClusterRecord | None = None
+    instance_type: InstanceType | None = None
+    zones: frozenset[str] = frozenset()
+    subnets: tuple[Subnet, ...] = ()
+    image: Image | None = None
+    user_key: UserKey | None = None
+    caller_cidr: str | None = None
+    caller_problem: str = ""
