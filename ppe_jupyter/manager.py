@@ -36,7 +36,7 @@ Report = Callable[[Progress], None]
 class Manager:
     """Clusters of one account and region, or of the local cloud.
 
-    ``report`` receives a line of text while the local cloud is prepared (its image is built once, in minutes).
+    ``report`` receives a line of text while the local cloud is prepared (its image is built once).
     Creating a Manager contacts nothing.
     """
 
@@ -200,7 +200,7 @@ class Cluster:
 
     @property
     def cost_so_far(self) -> float | None:
-        """USD since launch at EC2's on-demand prices, or None if a price is unknown; the local cloud is free."""
+        """USD since launch at on-demand prices; None if a price is unknown, 0 in the local cloud."""
         if self._manager.settings.cloud == "local":
             return 0.0
         return self.record.cost_so_far(datetime.now(timezone.utc))
