@@ -4,8 +4,7 @@
  * The language follows the cell's text inside the editor's own state. So nothing has to watch notebooks, cells
  * or kernels, and a cell's MIME type stays what the kernel says it is.
  */
-import { language, type Language } from '@codemirror/language';
-import { type EditorState, Prec } from '@codemirror/state';
+import { Compartment, EditorState, type Extension, Prec } from '@codemirror/state';
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { EditorExtensionRegistry, IEditorExtensionRegistry } from '@jupyterlab/codemirror';
 
@@ -13,22 +12,20 @@ import { languageOf } from './languages';
 
 const MARKDOWN = 'text/x-ipythongfm';
 
-/** IPython skips blank lines above a cell magic. */
-function firstLine({ doc }: EditorState): string {
-  for (const line of doc.iterLines()) {
-    if (line.trim()) {
-      return line;
-    }
-  }
-  return '';
-}
+/** What holds the cell's language; empty where the notebook's own applies. */
+const slot = new Compartment();
 
-function cellLanguage(state: EditorState): Language[] {
-  const found = languageOf(firstLine(state));
-  return found ? [found] : [];
-}
+/** Changes the language in the transaction that changes the magic. */
+const followMagic = EditorState.transactionExtender.of(({ docChanged, newDoc, startState }) => {
+  const wanted = docChanged && languageOf(newDoc.iterLines());
+  return wanted === false || wanted === languageOf(startState.doc.iterLines())
+    ? null
+    : { effects: slot.reconfigure(wanted ?? []) };
+});
 
-const followMagic = Prec.high(language.computeN(['doc'], cellLanguage));
+function cellMagic(source: string): Extension {
+  return [Prec.high(slot.of(languageOf(source.split('\n')) ?? [])), followMagic];
+}
 
 const plugin: JupyterFrontEndPlugin<void> = {
   id: 'ppe-jupyter:highlight',
@@ -41,7 +38,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
       factory: ({ model }) =>
         model.mimeType === MARKDOWN
           ? null
-          : EditorExtensionRegistry.createImmutableExtension(followMagic)
+          : EditorExtensionRegistry.createImmutableExtension(cellMagic(model.sharedModel.getSource()))
     });
   }
 };

@@ -55,8 +55,14 @@ const LANGUAGES: Readonly<Record<string, Language>> = {
   '%%remote_sh': SHELL
 };
 
-/** The language of a cell whose first line with text on it is `line`; null for the notebook's own. */
-export function languageOf(line: string): Language | null {
-  const [magic] = line.trimStart().split(/\s/, 1);
-  return Object.hasOwn(LANGUAGES, magic) ? LANGUAGES[magic] : null;
+/** The language that a cell's magic calls for; null for the notebook's own. */
+export function languageOf(lines: Iterable<string>): Language | null {
+  for (const line of lines) {
+    const [word] = line.trim().split(/\s/, 1);
+    if (word) {
+      return Object.hasOwn(LANGUAGES, word) ? LANGUAGES[word] : null;
+    }
+    // IPython skips blank lines above a cell magic.
+  }
+  return null;
 }
