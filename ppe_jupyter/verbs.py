@@ -165,7 +165,13 @@ VERBS: tuple[Verb, ...] = (
         ),
         options=(
             Option(name="input", short="i", repeat=True, values="variable", metavar="A,B", help="push first"),
-            Option(name="output", short="o", repeat=True, metavar="A,B", help="pull afterwards"),
+            Option(
+                name="output",
+                short="o",
+                repeat=True,
+                metavar="A,B",
+                help="pull afterwards; a dot in a name becomes _",
+            ),
             Option(name="noreturn", short="n", flag=True, help="return nothing"),
             Option(name="width", short="w", kind=float, help="width of plots"),
             Option(name="height", short="h", kind=float, help="height of plots"),

@@ -34,24 +34,48 @@ class Desk:
     display: Callable[[str], progress.Display]
     sign: str
     connected: Cluster | None = None
+    _connected_by: Manager | None = None
     _managers: dict[Settings, Manager] = field(default_factory=dict)
+    _clusters: dict[tuple[Settings, str], Cluster] = field(default_factory=dict)
 
     def manager(self, arguments: argparse.Namespace | None = None) -> Manager:
-        """The manager of the configured cloud, or of the one named by --cloud, --profile and --region."""
+        """The manager named by --cloud, --profile and --region; else the connected cluster's; else the
+        configured one."""
         from .. import settings
         from ..manager import Manager
 
         typed = {key: getattr(arguments, key, None) for key in ("cloud", "profile", "region")}
-        wanted = replace(settings.load(), **{key: value for key, value in typed.items() if value})
+        given = {key: value for key, value in typed.items() if value}
+        if self._connected_by is not None and not given:
+            return self._connected_by
+        wanted = replace(settings.load(), **given)
         if wanted not in self._managers:
-            self._managers[wanted] = Manager(wanted)
+            self._managers[wanted] = Manager(wanted, report=self.say)
         return self._managers[wanted]
 
     def cluster(self, name: str | None, arguments: argparse.Namespace | None = None) -> Cluster:
-        """The cluster of that name; without a name the connected one, else the only one that runs."""
-        if self.connected is not None and name in (None, self.connected.name):
+        """The cluster of that name; without a name the connected one, else the only one that runs.
+
+        The same object each time, because it holds the SSH connection and the R session.
+        """
+        manager = self.manager(arguments)
+        if name is None and self.connected is not None and manager is self._connected_by:
             return self.connected
-        return self.manager(arguments).cluster(name)
+        known = self._clusters.get((manager.settings, name or ""))
+        return known or self._kept(manager, manager.cluster(name))
+
+    def connect(self, cluster: Cluster, arguments: argparse.Namespace | None = None) -> None:
+        """Remote cells, and verbs without a name, use this cluster from now on."""
+        manager = self.manager(arguments)
+        self.connected, self._connected_by = self._kept(manager, cluster), manager
+
+    def forget(self, name: str, arguments: argparse.Namespace | None = None) -> None:
+        """Hang up on the cluster, if there is a connection."""
+        cluster = self._clusters.pop((self.manager(arguments).settings, name), None)
+        if cluster is not None:
+            cluster.close()
+        if cluster is self.connected:
+            self.connected = self._connected_by = None
 
     def known_clusters(self) -> list[str]:
         """Names for Tab completion; none before a verb has talked to a cloud."""
@@ -63,3 +87,6 @@ class Desk:
     def progress(self, title: str) -> AbstractContextManager[Callable[[Progress], None]]:
         """Show what is reported within the block."""
         return progress.shown(title, self.display)
+
+    def _kept(self, manager: Manager, cluster: Cluster) -> Cluster:
+        return self._clusters.setdefault((manager.settings, cluster.name), cluster)

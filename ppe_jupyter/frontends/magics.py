@@ -7,6 +7,7 @@ An error of ours is shown as its message alone, and the cell fails, so that Run 
 from __future__ import annotations
 
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -39,11 +40,12 @@ class Magics:
 
     def register(self) -> None:
         """Make the magics known to the shell."""
-        self.shell.register_magic_function(self.ppe, "line", "ppe")
+        register = self.shell.magics_manager.register_function
+        register(self.ppe, "line", "ppe")
         self._complete("%ppe")
         for verb in of("magic").values():
             kind = "line_cell" if verb.cell else "line"
-            self.shell.register_magic_function(self._magic(verb), kind, verb.magic)
+            register(self._magic(verb), kind, verb.magic)
             for sign in ("%", "%%")[: 1 + verb.cell]:
                 self._complete(sign + verb.magic)
 
@@ -86,7 +88,7 @@ class Magics:
             if verb.name.startswith("remote_"):
                 from . import cells
 
-                names = {**self.shell.user_ns, **(local_ns or {})}
+                names = ChainMap(local_ns or {}, self.shell.user_ns)
                 return cells.CELLS[verb.name](self.desk, arguments, cell, names, self.shell.push)
             from . import actions
 

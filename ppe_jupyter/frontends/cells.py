@@ -1,0 +1,142 @@
+"""The remote cells and their companions: R, Python and shell on the cluster, variables both ways.
+
+Each gets the Desk, the parsed arguments, the cell's body (None for a line), the notebook's variables, and a
+function that sets some of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import NoSuchCluster, SshError, UsageError
+from ..remote.session import PlotOptions
+from .output import show_output
+
+if TYPE_CHECKING:
+    from ..manager import Cluster
+    from .desk import Desk
+
+Arguments = argparse.Namespace
+Names = Mapping[str, Any]
+Push = Callable[[dict[str, Any]], None]
+Cell = Callable[["Desk", Arguments, "str | None", Names, Push], Any]
+
+
+def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
+    """R. A cell prints as the console does; a line returns the value of its last expression."""
+    inputs = {name: _value(name, names) for name in _listed(arguments.input)}
+    outputs = _listed(arguments.output)
+    with _cluster(desk, arguments) as cluster:
+        session = cluster.r()
+        if cell is not None:
+            pulled = session.run(
+                _code(arguments, cell),
+                on_output=show_output,
+                inputs=inputs,
+                outputs=outputs,
+                plots=_plots(arguments),
+                timeout=arguments.timeout,
+            )
+            push({_python_name(name): value for name, value in pulled.items()})
+            return None
+        for name, value in inputs.items():
+            session.push(name, value)
+        result = session.eval(arguments.code, on_output=show_output, timeout=arguments.timeout)
+        push({_python_name(name): session.pull(name) for name in outputs})
+    silent = arguments.noreturn or arguments.code.rstrip().endswith(";")
+    return None if silent else result
+
+
+def remote_py(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
+    """Python on the master, or on MPI ranks."""
+    with _cluster(desk, arguments) as cluster:
+        cluster.run_python(
+            _code(arguments, cell), ranks=arguments.ranks, on_output=show_output, timeout=arguments.timeout
+        )
+
+
+def remote_sh(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
+    """Shell on the master, or on every node."""
+    with _cluster(desk, arguments) as cluster:
+        cluster.run_shell(
+            _code(arguments, cell),
+            all_nodes=arguments.all,
+            on_output=show_output,
+            timeout=arguments.timeout,
+        )
+
+
+def remote_push(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
+    """Python variables to R."""
+    values = {name: _value(name, names) for name in _listed(arguments.names)}
+    with _cluster(desk, arguments) as cluster:
+        for name, value in values.items():
+            cluster.r().push(name, value)
+
+
+def remote_pull(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
+    """R variables to Python."""
+    with _cluster(desk, arguments) as cluster:
+        session = cluster.r()
+        push({_python_name(name): session.pull(name) for name in _listed(arguments.names)})
+
+
+def remote_interrupt(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
+    """Interrupt what R evaluates, for any client."""
+    with _cluster(desk, arguments) as cluster:
+        cluster.r().interrupt()
+
+
+@contextmanager
+def _cluster(desk: Desk, arguments: Arguments) -> Iterator[Cluster]:
+    """The cluster meant; if the line to it fails because it is gone, say so and forget it."""
+    cluster = desk.cluster(arguments.cluster)
+    if arguments.cluster is None:
+        desk.connect(cluster)
+    try:
+        yield cluster
+    except SshError:
+        try:
+            cluster.refresh()
+        except NoSuchCluster:
+            desk.forget(cluster.name)
+            raise
+        raise
+
+
+def _code(arguments: Arguments, cell: str | None) -> str:
+    return "\n".join(part for part in (arguments.code, cell) if part)
+
+
+def _listed(names: Iterable[str]) -> list[str]:
+    """``a,b`` and ``a b`` and both: the names."""
+    return [name for each in names for name in each.split(",") if name]
+
+
+def _value(name: str, names: Names) -> Any:
+    if name not in names:
+        raise UsageError(f"there is no Python variable {name!r} to send to R")
+    return names[name]
+
+
+def _python_name(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _plots(arguments: Arguments) -> PlotOptions:
+    keys = ("width", "height", "units", "res", "pointsize", "bg")
+    typed = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
+    return PlotOptions(**typed)
+
+
+CELLS: Mapping[str, Cell] = {
+    "remote_r": remote_r,
+    "remote_py": remote_py,
+    "remote_sh": remote_sh,
+    "remote_push": remote_push,
+    "remote_pull": remote_pull,
+    "remote_interrupt": remote_interrupt,
+}

@@ -1,0 +1,141 @@
+"""The table of verbs, and the parsers, help and completion that come from it."""
+
+from collections import Counter
+
+import pytest
+
+from ppe_jupyter.cloud.spec import ClusterSpec
+from ppe_jupyter.errors import UsageError
+from ppe_jupyter.frontends import typed
+from ppe_jupyter.frontends.actions import ACTIONS
+from ppe_jupyter.frontends.cells import CELLS
+from ppe_jupyter.verbs import VERBS, Face, Option, Verb, find, of
+
+
+def test_every_verb_does_something() -> None:
+    assert {verb.name for verb in VERBS} == {*ACTIONS, *CELLS}
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_spellings_are_unique_and_described(verb: Verb) -> None:
+    spellings = Counter(spelling for option in verb.options for spelling in option.spellings)
+    assert max(spellings.values(), default=1) == 1
+    for face in verb.faces:
+        text = typed.help_text(verb, face)
+        assert all(option.help in " ".join(text.split()) for option in verb.options)
+        assert text.startswith(f"usage: {typed.program(verb, face)}")
+
+
+def test_a_long_name_means_one_thing() -> None:
+    kinds: dict[str, set[tuple[object, bool]]] = {}
+    for option in (option for verb in VERBS for option in verb.options if option.spellings):
+        kinds.setdefault(option.name, set()).add((option.kind, option.flag))
+    assert {name for name, kind in kinds.items() if len(kind) > 1} == set()
+
+
+def test_launch_has_an_option_for_every_field_of_the_spec() -> None:
+    arguments = typed.parse(find("launch", face="cli"), [], face="cli")
+    assert set(ClusterSpec.__dataclass_fields__) <= set(vars(arguments or ()))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", {"nodes": None, "name": None, "tags": [], "yes": False}),
+        ("lab --nodes 3 --type c7a.large", {"name": "lab", "nodes": 3, "instance_type": "c7a.large"}),
+        ("--nodes=3 lab", {"name": "lab", "nodes": 3}),
+        (
+            "--tag a=1 --tag 'b=x y' --no-wait",
+            {"tags": [("a", "1"), ("b", "x y")], "no_wait": True},
+        ),
+        ("--from 10.0.0.0/8 --key mine", {"caller_cidr": "10.0.0.0/8", "key_name": "mine"}),
+    ],
+)
+def test_launch_is_parsed(line: str, expected: dict[str, object]) -> None:
+    arguments = vars(typed.parse(find("launch", face="magic"), line, face="magic") or ())
+    assert {key: arguments[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("verb", "line", "expected"),
+    [
+        ("remote_r", "x <- 'a  b'; mean(x)  # -n", {"code": "x <- 'a  b'; mean(x)  # -n"}),
+        ("remote_r", "-i a,b -i c -o d -n f(x)", {"input": ["a,b", "c"], "output": ["d"], "code": "f(x)"}),
+        ("remote_r", "-w5 --height=4 -u in -r 200", {"width": 5, "height": 4, "units": "in", "res": 200}),
+        ("remote_r", "-h 4 -p 9 -b white plot(1)", {"height": 4, "pointsize": 9, "bg": "white"}),
+        ("remote_r", "-1 + 2", {"code": "-1 + 2"}),
+        ("remote_r", "-- -x", {"code": "-x"}),
+        ("remote_r", "cat(\"it's", {"code": "cat(\"it's"}),
+        ("remote_py", "", {"ranks": None}),
+        ("remote_py", "--ranks", {"ranks": -1}),
+        ("remote_py", "--ranks 6", {"ranks": 6}),
+        ("remote_py", "--ranks print(1)", {"ranks": -1, "code": "print(1)"}),
+        ("remote_sh", "--all uptime -p | tr a b", {"all": True, "code": "uptime -p | tr a b"}),
+        ("ssh", "--node 2 ls -l '~/a b'", {"node": 2, "code": "ls -l '~/a b'"}),
+    ],
+)
+def test_options_come_before_code(verb: str, line: str, expected: dict[str, object]) -> None:
+    arguments = vars(typed.parse(find(verb, face="magic"), line, face="magic") or ())
+    assert {key: arguments[key] for key in expected} == expected
+
+
+def test_a_command_keeps_its_words_apart() -> None:
+    arguments = typed.parse(find("ssh", face="cli"), ["--node", "1", "ls", "-l", "a b"], face="cli")
+    assert arguments and arguments.code == "ls -l 'a b'"
+
+
+@pytest.mark.parametrize(
+    ("verb", "line", "message"),
+    [
+        ("launch", "--ndoes 3", "did you mean --nodes?"),
+        ("launch", "--nodes three", "three"),
+        ("launch", "--tag colour", "'colour' is not KEY=VALUE"),
+        ("launch", "--cloud moon", "moon"),
+        ("launch", "one two", "'two' is not understood"),
+        ("status", "'lab", "no closing quotation"),
+        ("remote_r", "--timeout", "expected one argument"),
+        ("remote_r", "--colour x", "--colour"),
+    ],
+)
+def test_what_is_typed_wrongly_is_named(verb: str, line: str, message: str) -> None:
+    with pytest.raises(UsageError, match=r"%\w+|quotation") as caught:
+        typed.parse(find(verb, face="magic"), line, face="magic")
+    assert message in str(caught.value)
+
+
+def test_an_unknown_verb_suggests_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean launch"):
+        find("lunch", face="magic")
+    with pytest.raises(UsageError, match="no verb 'local'"):
+        find("local", face="magic")
+
+
+@pytest.mark.parametrize("face", ["magic", "cli"])
+def test_help_is_asked_for(face: Face) -> None:
+    assert all(typed.parse(verb, "--help", face=face) is None for verb in of(face).values())
+
+
+@pytest.mark.parametrize(
+    ("before", "some", "none"),
+    [
+        ("%ppe ", {"launch ", "terminate "}, {"local "}),
+        ("%ppe la", {"launch "}, set()),
+        ("%ppe_launch --", {"--nodes", "--type"}, {"--ranks"}),
+        ("%ppe launch --nodes 3 --tag a=b --", {"--type", "--tag"}, {"--nodes"}),
+        ("%ppe launch --cloud ", {"local", "aws"}, {"--nodes"}),
+        ("%ppe_status ", {"lab"}, set()),
+        ("%ppe_terminate lab ", {"lab", "--yes"}, set()),
+        ("%%remote_r -i ", {"x"}, {"--timeout"}),
+        ("%%remote_r --cluster ", {"lab"}, set()),
+        ("%ppe nonsense ", set(), {"--nodes"}),
+    ],
+)
+def test_completion(before: str, some: set[str], none: set[str]) -> None:
+    offers = {"cluster": lambda: ["lab"], "variable": lambda: ["x"]}
+    found = set(typed.complete(before, face="magic", offers=offers))
+    assert some <= found
+    assert not none & found
+
+
+def test_a_positional_argument_is_not_an_option() -> None:
+    assert Option(name="x", help="", nargs="?").spellings == []
