@@ -12,6 +12,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PRICE_REGION = "us-east-1"
 HOURS_PER_MONTH = 730
@@ -77,6 +81,26 @@ def usd_per_hour(instance_type: str, *, root_gb: int, public_address: bool = Tru
         return None
     disk = root_gb * USD_PER_GB_MONTH_GP3 / HOURS_PER_MONTH
     return found.usd_per_hour + disk + (USD_PER_HOUR_PUBLIC_IPV4 if public_address else 0.0)
+
+
+def table() -> pd.DataFrame:
+    """The catalog as a table, cheapest core first: physical cores, GiB, Gbit/s, USD per hour."""
+    import pandas as pd
+
+    rows = [
+        {
+            "type": each.name,
+            "cores": each.cores,
+            "GB": each.memory_gb,
+            "Gbit/s": None if each.network_mbps is None else each.network_mbps / 1000,
+            "arch": each.architectures[-1],
+            "cluster": each.cluster,
+            "USD/h": each.usd_per_hour,
+            "USD/core-h": each.usd_per_core_hour,
+        }
+        for each in instance_types().values()
+    ]
+    return pd.DataFrame(rows).sort_values(["USD/core-h", "cores"]).set_index("type")
 
 
 @functools.cache

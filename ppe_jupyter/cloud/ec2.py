@@ -9,33 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import boto3
 import botocore.exceptions as boto_errors
 from botocore.config import Config
 
-from .. import catalog
 from ..catalog import InstanceType
 from ..errors import CapacityError, CloudError, CredentialsError
+from ..settings import Settings
+from . import shapes
 from .facts import Identity, Image, Instance, Subnet
-from .records import InstanceState
-from .tags import IMAGE, LOGIN_USER
+from .tags import IMAGE
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.client import EC2Client
-    from mypy_boto3_ec2.literals import ResourceTypeType
-    from mypy_boto3_ec2.type_defs import (
-        FilterTypeDef,
-        ImageTypeDef,
-        InstanceTypeDef,
-        InstanceTypeInfoTypeDef,
-        RunInstancesRequestTypeDef,
-        TagSpecificationTypeDef,
-        TagTypeDef,
-    )
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
 
@@ -64,32 +53,13 @@ CREDENTIALS_CODES = {
     "UnauthorizedOperation",
     "UnrecognizedClientException",
 }
+READ_TIMEOUT = 60
+ATTEMPTS = 5
 DEBIAN_PARAMETER = "/aws/service/debian/release/12/latest/{arch}"
 DEBIAN_ARCH = {"x86_64": "amd64", "arm64": "arm64"}
-# The owners of the stock images whose login user we know (wiki.debian.org/Cloud/AmazonEC2Image, Canonical).
-LOGIN_USER_OF_OWNER = {"136693071363": "admin", "099720109477": "ubuntu"}
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstanceRequest:
-    """One RunInstances call. ``cores`` is given when each core is to run one thread."""
-
-    count: int
-    instance_type: str
-    image: Image
-    subnet_id: str
-    group_id: str
-    placement_group: str | None
-    key_name: str
-    user_data: bytes
-    root_gb: int
-    cores: int | None
-    client_token: str
-    instance_tags: Mapping[str, str]
-    volume_tags: Mapping[str, str]
 
 
 def translated(verb: Callable[P, T]) -> Callable[P, T]:
@@ -123,32 +93,32 @@ class EC2:
     @translated
     def __init__(
         self,
+        settings: Settings,
         *,
-        region: str | None = None,
-        profile: str | None = None,
         endpoint_url: str | None = None,
         access_key: str | None = None,
         secret_key: str | None = None,
-        proxy: str | None = None,
-        connect_timeout: float = 15.0,
+        region: str | None = None,
     ) -> None:
-        """``access_key`` is given for the local cloud only, whose endpoint answers for STS and SSM too."""
+        """The keywords are given for the local cloud only, whose endpoint answers for STS and SSM too."""
         session = boto3.Session(
-            region_name=region,
-            profile_name=profile,
+            region_name=region or settings.region,
+            profile_name=None if access_key else settings.profile,
             aws_access_key_id=access_key,
             aws_secret_access_key=secret_key,
         )
+        proxy = None if access_key else settings.proxy
         config = Config(
-            connect_timeout=connect_timeout,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 5},
-            proxies={"https": proxy, "http": proxy} if proxy else None,
+            connect_timeout=settings.connect_timeout,
+            read_timeout=READ_TIMEOUT,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            proxies={"https": proxy, "http": proxy} if proxy else {},
         )
-        others_url = endpoint_url if access_key else None
-        self._ec2: EC2Client = session.client("ec2", endpoint_url=endpoint_url, config=config)
-        self._sts: STSClient = session.client("sts", endpoint_url=others_url, config=config)
-        self._ssm: SSMClient = session.client("ssm", endpoint_url=others_url, config=config)
+        self._ec2: EC2Client = session.client(
+            "ec2", endpoint_url=endpoint_url or settings.endpoint_url, config=config
+        )
+        self._sts: STSClient = session.client("sts", endpoint_url=endpoint_url, config=config)
+        self._ssm: SSMClient = session.client("ssm", endpoint_url=endpoint_url, config=config)
         self.region: str = self._ec2.meta.region_name
 
     # -- facts ------------------------------------------------------------------------------------------
@@ -172,20 +142,20 @@ class EC2:
     def instance_types(self, names: Sequence[str] = ()) -> list[InstanceType]:
         """The types of those names, or all of the region."""
         pages = self._ec2.get_paginator("describe_instance_types").paginate(InstanceTypes=names)  # type: ignore[arg-type]
-        return [_instance_type(info) for page in pages for info in page["InstanceTypes"]]
+        return [shapes.instance_type(info) for page in pages for info in page["InstanceTypes"]]
 
     @translated
     def zones_offering(self, instance_type: str) -> frozenset[str]:
         """The availability zones of the region that offer the type."""
         pages = self._ec2.get_paginator("describe_instance_type_offerings").paginate(
-            LocationType="availability-zone", Filters=[_filter("instance-type", instance_type)]
+            LocationType="availability-zone", Filters=[shapes.where("instance-type", instance_type)]
         )
         return frozenset(each["Location"] for page in pages for each in page["InstanceTypeOfferings"])
 
     @translated
     def subnets(self, subnet_id: str | None = None) -> list[Subnet]:
         """The default VPC's subnets, or the one of that id; none if there is none."""
-        wanted = _filter("subnet-id", subnet_id) if subnet_id else _filter("default-for-az", "true")
+        wanted = shapes.where("subnet-id", subnet_id) if subnet_id else shapes.where("default-for-az", "true")
         pages = self._ec2.get_paginator("describe_subnets").paginate(Filters=[wanted])
         return [
             Subnet(
@@ -202,8 +172,8 @@ class EC2:
     @translated
     def image(self, image_id: str) -> Image | None:
         """The image of that id."""
-        answer = self._ec2.describe_images(Filters=[_filter("image-id", image_id)])
-        return next((_image(each) for each in answer["Images"]), None)
+        answer = self._ec2.describe_images(Filters=[shapes.where("image-id", image_id)])
+        return next((shapes.image(each) for each in answer["Images"]), None)
 
     @translated
     def own_node_image(self, architectures: Sequence[str]) -> Image | None:
@@ -211,12 +181,12 @@ class EC2:
         answer = self._ec2.describe_images(
             Owners=["self"],
             Filters=[
-                _filter(f"tag:{IMAGE}", "node"),
-                _filter("architecture", *architectures),
-                _filter("state", "available"),
+                shapes.where(f"tag:{IMAGE}", "node"),
+                shapes.where("architecture", *architectures),
+                shapes.where("state", "available"),
             ],
         )
-        return max(map(_image, answer["Images"]), key=lambda image: image.created, default=None)
+        return max(map(shapes.image, answer["Images"]), key=lambda image: image.created, default=None)
 
     @translated
     def debian_image(self, architectures: Sequence[str]) -> Image | None:
@@ -233,7 +203,7 @@ class EC2:
     @translated
     def has_key_pair(self, name: str) -> bool:
         """Whether EC2 knows a key pair of that name."""
-        return bool(self._ec2.describe_key_pairs(Filters=[_filter("key-name", name)])["KeyPairs"])
+        return bool(self._ec2.describe_key_pairs(Filters=[shapes.where("key-name", name)])["KeyPairs"])
 
     @translated
     def instances(self, **tags: str) -> list[Instance]:
@@ -241,12 +211,12 @@ class EC2:
 
         By filter, not by id: an instance not yet listed is then missing, not an error.
         """
-        filters = [_filter(f"tag:ppe:{key}", value) for key, value in tags.items()]
+        filters = [shapes.where(f"tag:ppe:{key}", value) for key, value in tags.items()]
         pages = self._ec2.get_paginator("describe_instances").paginate(
-            Filters=filters or [_filter("tag-key", "ppe:cluster")], PaginationConfig={"PageSize": 1000}
+            Filters=filters or [shapes.where("tag-key", "ppe:cluster")], PaginationConfig={"PageSize": 1000}
         )
         return [
-            _instance(each)
+            shapes.instance(each)
             for page in pages
             for reservation in page["Reservations"]
             for each in reservation["Instances"]
@@ -266,7 +236,7 @@ class EC2:
             self._ec2.import_key_pair(
                 KeyName=name,
                 PublicKeyMaterial=public.encode(),
-                TagSpecifications=[_tagged("key-pair", tags)],
+                TagSpecifications=[shapes.tagged("key-pair", tags)],
             )
         except boto_errors.ClientError as exc:
             if _code(exc) != "InvalidKeyPair.Duplicate":
@@ -279,7 +249,7 @@ class EC2:
             GroupName=name,
             Description=f"Cluster {name}, made by ppe_jupyter",
             VpcId=vpc_id,
-            TagSpecifications=[_tagged("security-group", tags)],
+            TagSpecifications=[shapes.tagged("security-group", tags)],
         )
         return answer["GroupId"]
 
@@ -303,19 +273,19 @@ class EC2:
     def create_placement_group(self, name: str, *, tags: Mapping[str, str]) -> None:
         """Create a placement group of the cluster strategy."""
         self._ec2.create_placement_group(
-            GroupName=name, Strategy="cluster", TagSpecifications=[_tagged("placement-group", tags)]
+            GroupName=name, Strategy="cluster", TagSpecifications=[shapes.tagged("placement-group", tags)]
         )
 
     @translated
-    def run_instances(self, request: InstanceRequest) -> list[Instance]:
+    def run_instances(self, request: shapes.InstanceRequest) -> list[Instance]:
         """Run all the instances or none. Raises CapacityError when the zone has not enough of them."""
-        answer = self._ec2.run_instances(**run_arguments(request))
-        return [_instance(each) for each in answer["Instances"]]
+        answer = self._ec2.run_instances(**shapes.run_arguments(request))
+        return [shapes.instance(each) for each in answer["Instances"]]
 
     @translated
     def tag(self, resource_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         """Set the same tags on all the resources (at most 1000 of them)."""
-        self._ec2.create_tags(Resources=resource_ids, Tags=_tag_list(tags))
+        self._ec2.create_tags(Resources=resource_ids, Tags=shapes.tag_list(tags))
 
     # -- removing ---------------------------------------------------------------------------------------
 
@@ -328,7 +298,7 @@ class EC2:
     def security_groups(self, **tags: str) -> list[str]:
         """The ids of the security groups with those values of our tags."""
         pages = self._ec2.get_paginator("describe_security_groups").paginate(
-            Filters=[_filter(f"tag:ppe:{key}", value) for key, value in tags.items()]
+            Filters=[shapes.where(f"tag:ppe:{key}", value) for key, value in tags.items()]
         )
         return [each["GroupId"] for page in pages for each in page["SecurityGroups"]]
 
@@ -342,126 +312,15 @@ class EC2:
     def placement_groups(self, **tags: str) -> list[str]:
         """The names of the placement groups with those values of our tags."""
         answer = self._ec2.describe_placement_groups(
-            Filters=[_filter(f"tag:ppe:{key}", value) for key, value in tags.items()]
+            Filters=[shapes.where(f"tag:ppe:{key}", value) for key, value in tags.items()]
         )
         return [each["GroupName"] for each in answer["PlacementGroups"] if each.get("State") != "deleted"]
 
     @translated
     def delete_placement_group(self, name: str) -> None:
-        """Delete the group. Raises CloudError with code InvalidPlacementGroup.InUse while instances use it."""
+        """Delete the group. Raises CloudError, code InvalidPlacementGroup.InUse, while instances use it."""
         with _unless_gone("InvalidPlacementGroup.Unknown"):
             self._ec2.delete_placement_group(GroupName=name)
-
-
-def run_arguments(request: InstanceRequest) -> RunInstancesRequestTypeDef:
-    """RunInstances' arguments; the constraints they keep are listed in tests/test_ec2.py."""
-    arguments: RunInstancesRequestTypeDef = {
-        "ImageId": request.image.image_id,
-        "InstanceType": request.instance_type,  # type: ignore[typeddict-item]  # any string
-        "MinCount": request.count,
-        "MaxCount": request.count,
-        "KeyName": request.key_name,
-        "SubnetId": request.subnet_id,
-        "SecurityGroupIds": [request.group_id],
-        "UserData": request.user_data,  # type: ignore[typeddict-item]  # botocore encodes bytes in base64
-        "ClientToken": request.client_token,
-        "InstanceInitiatedShutdownBehavior": "terminate",
-        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-        "BlockDeviceMappings": [
-            {
-                "DeviceName": request.image.root_device,
-                "Ebs": {
-                    "VolumeSize": request.root_gb,
-                    "VolumeType": "gp3",
-                    "Encrypted": True,
-                    "DeleteOnTermination": True,
-                },
-            }
-        ],
-        "TagSpecifications": [
-            _tagged("instance", request.instance_tags),
-            _tagged("volume", request.volume_tags),
-        ],
-    }
-    if request.placement_group:
-        arguments["Placement"] = {"GroupName": request.placement_group}
-    if request.cores:
-        arguments["CpuOptions"] = {"CoreCount": request.cores, "ThreadsPerCore": 1}
-    return arguments
-
-
-def _instance_type(info: InstanceTypeInfoTypeDef) -> InstanceType:
-    known = catalog.instance_types().get(info["InstanceType"])
-    cpu = info["VCpuInfo"]
-    return InstanceType(
-        name=info["InstanceType"],
-        cores=cpu.get("DefaultCores", cpu["DefaultVCpus"]),
-        threads_per_core=cpu.get("DefaultThreadsPerCore", 1),
-        valid_threads=tuple(cpu.get("ValidThreadsPerCore", ())),
-        memory_mib=info["MemoryInfo"]["SizeInMiB"],
-        architectures=tuple(info["ProcessorInfo"]["SupportedArchitectures"]),
-        cluster="cluster" in info.get("PlacementGroupInfo", {}).get("SupportedStrategies", ()),
-        current=info.get("CurrentGeneration", True),
-        gpus=sum(gpu.get("Count", 1) for gpu in info.get("GpuInfo", {}).get("Gpus", ())),
-        network_mbps=known.network_mbps if known else None,
-        usd_per_hour=known.usd_per_hour if known else None,
-    )
-
-
-def _image(image: ImageTypeDef) -> Image:
-    tags = _tags(image.get("Tags", ()))
-    device = image.get("RootDeviceName", "/dev/xvda")
-    sizes = [
-        mapping.get("Ebs", {}).get("VolumeSize", 0)
-        for mapping in image.get("BlockDeviceMappings", ())
-        if mapping.get("DeviceName") == device
-    ]
-    owner = LOGIN_USER_OF_OWNER.get(image.get("OwnerId", ""), "admin")
-    return Image(
-        image_id=image["ImageId"],
-        name=image.get("Name", image["ImageId"]),
-        architecture=image["Architecture"],
-        login_user=tags.get(LOGIN_USER, owner),
-        node=tags.get(IMAGE) == "node",
-        root_device=device,
-        root_gb=max(sizes, default=0),
-        created=image.get("CreationDate", ""),
-    )
-
-
-def _instance(instance: InstanceTypeDef) -> Instance:
-    return Instance(
-        instance_id=instance["InstanceId"],
-        launch_index=instance.get("AmiLaunchIndex", 0),
-        state=InstanceState(instance["State"]["Name"]),
-        reason=instance.get("StateReason", {}).get("Message", ""),
-        private_ip=instance.get("PrivateIpAddress", ""),
-        private_dns=instance.get("PrivateDnsName", ""),
-        public_ip=instance.get("PublicIpAddress", ""),
-        public_dns=instance.get("PublicDnsName", ""),
-        instance_type=instance["InstanceType"],
-        zone=instance.get("Placement", {}).get("AvailabilityZone", ""),
-        subnet_id=instance.get("SubnetId", ""),
-        key_name=instance.get("KeyName", ""),
-        launched=instance["LaunchTime"],
-        tags=_tags(instance.get("Tags", ())),
-    )
-
-
-def _tags(tags: Iterable[TagTypeDef]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in tags}
-
-
-def _tag_list(tags: Mapping[str, str]) -> list[TagTypeDef]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def _tagged(kind: ResourceTypeType, tags: Mapping[str, str]) -> TagSpecificationTypeDef:
-    return {"ResourceType": kind, "Tags": _tag_list(tags)}
-
-
-def _filter(name: str, *values: str) -> FilterTypeDef:
-    return {"Name": name, "Values": list(values)}
 
 
 @contextlib.contextmanager

@@ -251,7 +251,7 @@ def _network_problems(spec: ClusterSpec, facts: Facts, subnets: tuple[Subnet, ..
     if facts.caller_cidr is None:
         yield Problem(
             Grade.ERROR,
-            f"your address, which alone may reach port 22, is unknown: {facts.caller_problem}; name a CIDR",
+            f"your address, which alone may reach port 22, is unknown: {facts.caller_problem}",
         )
     elif ipaddress.IPv4Network(facts.caller_cidr).prefixlen < 16:
         yield Problem(

@@ -1,0 +1,168 @@
+"""Shapes: boto3's dictionaries from and to this package's own values.
+
+Pure, and typed by boto3's own model; imports boto3 for types only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import catalog
+from ..catalog import InstanceType
+from .facts import Image, Instance
+from .records import InstanceState
+from .tags import IMAGE, LOGIN_USER
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.literals import ResourceTypeType
+    from mypy_boto3_ec2.type_defs import (
+        FilterTypeDef,
+        ImageTypeDef,
+        InstanceTypeDef,
+        InstanceTypeInfoTypeDef,
+        RunInstancesRequestTypeDef,
+        TagSpecificationTypeDef,
+        TagTypeDef,
+    )
+
+# The owners of the stock images whose login user we know (wiki.debian.org/Cloud/AmazonEC2Image, Canonical).
+LOGIN_USER_OF_OWNER = {"136693071363": "admin", "099720109477": "ubuntu"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceRequest:
+    """One RunInstances call. ``cores`` is given when each core is to run one thread."""
+
+    count: int
+    instance_type: str
+    image: Image
+    subnet_id: str
+    group_id: str
+    placement_group: str | None
+    key_name: str
+    user_data: bytes
+    root_gb: int
+    cores: int | None
+    client_token: str
+    instance_tags: Mapping[str, str]
+    volume_tags: Mapping[str, str]
+
+
+def run_arguments(request: InstanceRequest) -> RunInstancesRequestTypeDef:
+    """RunInstances' arguments; the constraints they keep are listed in tests/test_ec2.py."""
+    arguments: RunInstancesRequestTypeDef = {
+        "ImageId": request.image.image_id,
+        "InstanceType": request.instance_type,  # type: ignore[typeddict-item]  # any string
+        "MinCount": request.count,
+        "MaxCount": request.count,
+        "KeyName": request.key_name,
+        "SubnetId": request.subnet_id,
+        "SecurityGroupIds": [request.group_id],
+        "UserData": request.user_data,  # type: ignore[typeddict-item]  # botocore encodes bytes in base64
+        "ClientToken": request.client_token,
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": request.image.root_device,
+                "Ebs": {
+                    "VolumeSize": request.root_gb,
+                    "VolumeType": "gp3",
+                    "Encrypted": True,
+                    "DeleteOnTermination": True,
+                },
+            }
+        ],
+        "TagSpecifications": [
+            tagged("instance", request.instance_tags),
+            tagged("volume", request.volume_tags),
+        ],
+    }
+    if request.placement_group:
+        arguments["Placement"] = {"GroupName": request.placement_group}
+    if request.cores:
+        arguments["CpuOptions"] = {"CoreCount": request.cores, "ThreadsPerCore": 1}
+    return arguments
+
+
+def instance_type(info: InstanceTypeInfoTypeDef) -> InstanceType:
+    """What EC2 says of a type, with the catalog's price and bandwidth."""
+    known = catalog.instance_types().get(info["InstanceType"])
+    cpu = info["VCpuInfo"]
+    return InstanceType(
+        name=info["InstanceType"],
+        cores=cpu.get("DefaultCores", cpu["DefaultVCpus"]),
+        threads_per_core=cpu.get("DefaultThreadsPerCore", 1),
+        valid_threads=tuple(cpu.get("ValidThreadsPerCore", ())),
+        memory_mib=info["MemoryInfo"]["SizeInMiB"],
+        architectures=tuple(info["ProcessorInfo"]["SupportedArchitectures"]),
+        cluster="cluster" in info.get("PlacementGroupInfo", {}).get("SupportedStrategies", ()),
+        current=info.get("CurrentGeneration", True),
+        gpus=sum(gpu.get("Count", 1) for gpu in info.get("GpuInfo", {}).get("Gpus", ())),
+        network_mbps=known.network_mbps if known else None,
+        usd_per_hour=known.usd_per_hour if known else None,
+    )
+
+
+def image(image: ImageTypeDef) -> Image:
+    """An image of DescribeImages."""
+    found = tags(image.get("Tags", ()))
+    device = image.get("RootDeviceName", "/dev/xvda")
+    sizes = [
+        mapping.get("Ebs", {}).get("VolumeSize", 0)
+        for mapping in image.get("BlockDeviceMappings", ())
+        if mapping.get("DeviceName") == device
+    ]
+    owner = LOGIN_USER_OF_OWNER.get(image.get("OwnerId", ""), "admin")
+    return Image(
+        image_id=image["ImageId"],
+        name=image.get("Name", image["ImageId"]),
+        architecture=image["Architecture"],
+        login_user=found.get(LOGIN_USER, owner),
+        node=found.get(IMAGE) == "node",
+        root_device=device,
+        root_gb=max(sizes, default=0),
+        created=image.get("CreationDate", ""),
+    )
+
+
+def instance(instance: InstanceTypeDef) -> Instance:
+    """An instance of DescribeInstances or RunInstances."""
+    return Instance(
+        instance_id=instance["InstanceId"],
+        launch_index=instance.get("AmiLaunchIndex", 0),
+        state=InstanceState(instance["State"]["Name"]),
+        reason=instance.get("StateReason", {}).get("Message", ""),
+        private_ip=instance.get("PrivateIpAddress", ""),
+        private_dns=instance.get("PrivateDnsName", ""),
+        public_ip=instance.get("PublicIpAddress", ""),
+        public_dns=instance.get("PublicDnsName", ""),
+        instance_type=instance["InstanceType"],
+        zone=instance.get("Placement", {}).get("AvailabilityZone", ""),
+        subnet_id=instance.get("SubnetId", ""),
+        key_name=instance.get("KeyName", ""),
+        launched=instance["LaunchTime"],
+        tags=tags(instance.get("Tags", ())),
+    )
+
+
+def tags(tags: Iterable[TagTypeDef]) -> dict[str, str]:
+    """Tags as a dictionary."""
+    return {tag["Key"]: tag["Value"] for tag in tags}
+
+
+def tag_list(tags: Mapping[str, str]) -> list[TagTypeDef]:
+    """Tags as EC2 wants them."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def tagged(kind: ResourceTypeType, tags: Mapping[str, str]) -> TagSpecificationTypeDef:
+    """Tags to be given at creation."""
+    return {"ResourceType": kind, "Tags": tag_list(tags)}
+
+
+def where(name: str, *values: str) -> FilterTypeDef:
+    """A filter: the name has one of the values."""
+    return {"Name": name, "Values": list(values)}
