@@ -100,7 +100,9 @@ def table() -> pd.DataFrame:
         }
         for each in instance_types().values()
     ]
-    return pd.DataFrame(rows).sort_values(["USD/core-h", "cores"]).set_index("type")
+    frame: pd.DataFrame = pd.DataFrame(rows).set_index("type")
+    frame.sort_values(["USD/core-h", "cores"], inplace=True)
+    return frame
 
 
 @functools.cache

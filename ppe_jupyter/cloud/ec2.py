@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import boto3
 import botocore.exceptions as boto_errors
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from ..catalog import InstanceType
 from ..errors import CapacityError, CloudError, CredentialsError
@@ -81,7 +82,7 @@ def translated(verb: Callable[P, T]) -> Callable[P, T]:
             raise CredentialsError(f"no AWS credentials: {exc}; see: %ppe_config") from exc
         except boto_errors.NoRegionError as exc:
             raise CredentialsError("no AWS region is set; set one with: %ppe_config region REGION") from exc
-        except boto_errors.BotoCoreError as exc:
+        except (boto_errors.BotoCoreError, ResponseParserError) as exc:
             raise CloudError(f"the cloud cannot be asked: {exc}", operation=verb.__name__) from exc
 
     return call

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timezone
 from typing import TYPE_CHECKING
 
 from .. import catalog
@@ -143,7 +144,7 @@ def instance(instance: InstanceTypeDef) -> Instance:
         zone=instance.get("Placement", {}).get("AvailabilityZone", ""),
         subnet_id=instance.get("SubnetId", ""),
         key_name=instance.get("KeyName", ""),
-        launched=instance["LaunchTime"],
+        launched=instance["LaunchTime"].astimezone(timezone.utc),
         tags=tags(instance.get("Tags", ())),
     )
 
