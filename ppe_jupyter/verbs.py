@@ -238,7 +238,7 @@ def find(name: str, *, face: Face) -> Verb:
     known = of(face)
     if name not in known:
         sign = "%" if face == "magic" else ""
-        raise UsageError(f"there is no verb {name!r}{suggestion(name, known)}; see: {sign}ppe")
+        raise UsageError(f"there is no verb {name!r}{suggestion(name, known)} (help: {sign}ppe --help)")
     return known[name]
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NothingToDo, UserError
+from ..errors import NothingToDo, UsageError, UserError
+from ..verbs import suggestion
 from . import tables
 from .output import show_output
 
@@ -38,6 +39,9 @@ def config(desk: Desk, arguments: Arguments) -> Any:
         desk.say(desk.manager().whose())
         return tables.settings(settings.load())
     key, equals, value = arguments.setting.partition("=")
+    known = [each.name for each in fields(settings.Settings)]
+    if key not in known:
+        raise UsageError(f"there is no setting {key!r}{suggestion(key, known)} (all: {desk.sign}config)")
     value = value if equals else arguments.value
     if value is not None:
         desk.say(f"{key} is set in {settings.save(key, value)}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import NothingToDo, PpeError, UsageError
-from ..verbs import find, of
+from ..verbs import find
 from . import progress, typed
 from .desk import Desk
 
@@ -43,7 +43,7 @@ def _run(words: list[str]) -> None:
     if words[:1] == ["--version"]:
         print(f"ppe {__version__}")
     elif words[:1] == ["--help"]:
-        print(_help())
+        print(typed.overall_help("cli"))
     elif not words:
         _show(actions.overview(desk))
     else:
@@ -53,13 +53,6 @@ def _run(words: list[str]) -> None:
             print(typed.help_text(verb, "cli"), end="")
         else:
             _show(actions.ACTIONS[verb.name](desk, arguments))
-
-
-def _help() -> str:
-    verbs = [f"  {verb.name:<12}{verb.help}" for verb in of("cli").values()]
-    return "\n".join(
-        ["usage: ppe [VERB] [--help] …", "", "Without a verb: who pays, and all clusters.", "", *verbs]
-    )
 
 
 def _show(result: Any) -> None:

@@ -6,13 +6,20 @@ An error of ours is shown as its message alone, and the cell fails, so that Run 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.completer import (
+    CompletionContext,
+    SimpleCompletion,
+    SimpleMatcherResult,
+    context_matcher,
+)
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.magic import needs_local_scope, no_var_expand
 from IPython.display import display
@@ -42,15 +49,14 @@ class Magics:
         """Make the magics known to the shell."""
         register = self.shell.magics_manager.register_function
         register(self.ppe, "line", "ppe")
-        self._complete("%ppe")
         for verb in of("magic").values():
             kind = "line_cell" if verb.cell else "line"
             register(self._magic(verb), kind, verb.magic)
-            for sign in ("%", "%%")[: 1 + verb.cell]:
-                self._complete(sign + verb.magic)
+        self.shell.Completer.custom_matchers.append(self._completions)
 
     def unregister(self) -> None:
         """Take them back."""
+        self.shell.Completer.custom_matchers.remove(self._completions)
         for name in ("ppe", *(verb.magic for verb in of("magic").values())):
             for kind in ("line", "cell"):
                 self.shell.magics_manager.magics[kind].pop(name, None)
@@ -64,9 +70,13 @@ class Magics:
                 from . import actions
 
                 return actions.overview(self.desk)
+            if name == "--help":
+                print(typed.overall_help("magic"))
+                return None
             verb = find(name, face="magic")
             if not verb.code:
-                rest = DollarFormatter().vformat(rest, [], self.shell.user_ns)
+                with suppress(Exception):  # as IPython does for other magics
+                    rest = DollarFormatter().vformat(rest, [], self.shell.user_ns)
         return self._run(verb, rest)
 
     def _magic(self, verb: Verb) -> Callable[..., Any]:
@@ -129,11 +139,20 @@ class Magics:
         in_notebook = getattr(self.shell, "kernel", None) is not None
         return progress.NotebookProgress(title) if in_notebook else progress.terminal(title)
 
-    def _complete(self, typed_so: str) -> None:
-        self.shell.set_hook("complete_command", self._completions, str_key=typed_so)
-
-    def _completions(self, _shell: object, event: Any) -> list[str]:
-        return typed.complete(event.text_until_cursor, face="magic", offers=self._offers())
+    @context_matcher()  # type: ignore[untyped-decorator]
+    def _completions(self, context: CompletionContext) -> SimpleMatcherResult:
+        found = re.search(r"(?:^|=)\s*(%{1,2}(?:ppe|remote_)\w*\s.*)$", context.text_until_cursor)
+        before = found[1] if found else ""
+        word = re.split(r"\s", before)[-1]
+        known = typed.complete(before, face="magic", offers=self._offers()) if found else []
+        matching = [SimpleCompletion(text=each) for each in known if each.startswith(word)]
+        return {
+            "completions": matching,
+            "matched_fragment": word if matching else None,
+            "suppress": bool(matching),
+            "do_not_suppress": set(),
+            "ordered": True,
+        }
 
     def _offers(self) -> dict[str, Callable[[], list[str]]]:
         def variables() -> list[str]:

@@ -36,8 +36,8 @@ def clusters(found: Sequence[Cluster], *, connected: Cluster | None) -> pd.DataF
         }
         for cluster in found
     ]
-    table: pd.DataFrame = pd.DataFrame(rows).set_index("cluster")
-    return table.round({"EC2 $/h": 3, "$ so far": 2})
+    table: pd.DataFrame = pd.DataFrame(rows).round({"EC2 $/h": 3, "$ so far": 2}).set_index("cluster")
+    return table
 
 
 def nodes(cluster: Cluster) -> pd.DataFrame:

@@ -26,6 +26,16 @@ def help_text(verb: Verb, face: Face) -> str:
     return _parser(verb, face).format_help()
 
 
+def overall_help(face: Face) -> str:
+    """Every verb in a line."""
+    width = max(len(program(verb, face)) for verb in of(face).values()) + 2
+    verbs = [f"  {program(verb, face):<{width}}{verb.help}" for verb in of(face).values()]
+    alone = "%ppe" if face == "magic" else "ppe"
+    return "\n".join(
+        [f"  {alone:<{width}}who pays, and all clusters", *verbs, "", f"Help of one: {alone} VERB --help"]
+    )
+
+
 def words(line: str) -> list[str]:
     """A line's words as a shell would split it, but a backslash is like any other character (C:\\dir)."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
@@ -93,6 +103,8 @@ class _Parser(argparse.ArgumentParser):
     """Raises UsageError instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
+        message = message.replace("invalid int value", "not a whole number")
+        message = message.replace("invalid float value", "not a number")
         raise UsageError(f"{self.prog}: {message} (help: {self.prog} --help)")
 
 
