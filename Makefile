@@ -11,9 +11,9 @@ BIN         := $(VENV)/bin
 BUILD       := $(CURDIR)/build
 SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
 
-# debootstrap to dnsmasq: the local cloud. r-base-core to libicu-dev: rpy2, which compiles against R.
+# debootstrap to dnsmasq: the local cloud. r-base-core to zlib1g-dev: rpy2, which compiles against R.
 APT := debootstrap lxc nftables iproute2 dnsmasq-base e2fsprogs openssh-client ca-certificates \
-       python3-venv python3-dev gcc g++ make r-base-core r-recommended libpcre2-dev liblzma-dev libbz2-dev libicu-dev zlib1g-dev \
+       python3-venv python3-dev gcc g++ make r-base-core r-recommended libblas-dev libtirpc-dev libpcre2-dev liblzma-dev libbz2-dev libicu-dev zlib1g-dev \
        libopenmpi-dev openmpi-bin
 
 CLEAN_ENV := env $(foreach v,$(filter AWS_% PPE_%,$(.VARIABLES)),-u $(v)) \
