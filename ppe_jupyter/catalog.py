@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -87,6 +88,9 @@ def table() -> pd.DataFrame:
     """The catalog as a table, cheapest core first: physical cores, GiB, Gbit/s, USD per hour."""
     import pandas as pd
 
+    def cheapness(each: InstanceType) -> tuple[float, int]:
+        return math.inf if each.usd_per_core_hour is None else each.usd_per_core_hour, each.cores
+
     rows = [
         {
             "type": each.name,
@@ -98,10 +102,9 @@ def table() -> pd.DataFrame:
             "USD/h": each.usd_per_hour,
             "USD/core-h": each.usd_per_core_hour,
         }
-        for each in instance_types().values()
+        for each in sorted(instance_types().values(), key=cheapness)
     ]
     frame: pd.DataFrame = pd.DataFrame(rows).set_index("type")
-    frame.sort_values(["USD/core-h", "cores"], inplace=True)
     return frame
 
 

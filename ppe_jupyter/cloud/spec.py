@@ -7,6 +7,7 @@ must not know what the account offers: that is ``plan``'s.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import random
 import re
@@ -135,4 +136,4 @@ def generate_name(taken: Collection[str], *, rng: random.Random) -> str:
         name = f"{rng.choice(ADJECTIVES.split())}-{rng.choice(ANIMALS.split())}"
         if name not in taken:
             return name
-    return f"{name}-{rng.randrange(10**6)}"
+    return next(numbered for i in itertools.count(2) if (numbered := f"{name}-{i}") not in taken)
