@@ -143,12 +143,9 @@ def cluster_state(
         gone = not states or all(state is InstanceState.TERMINATED for state in states)
         return _S.TERMINATED if gone else _S.SHUTTING_DOWN
     tags = set(tagged)
-    if (
-        all(state is InstanceState.RUNNING for state in states)
-        and len(states) >= expected
-        and tags == {"running"}
-    ):
+    all_run = len(states) >= expected and all(state is InstanceState.RUNNING for state in states)
+    if all_run and tags == {_S.RUNNING.value}:
         return _S.RUNNING
-    if launching and "running" not in tags:
-        return _S.CONFIGURING if "configuring" in tags else _S.PENDING
+    if launching and _S.RUNNING.value not in tags:
+        return _S.CONFIGURING if all_run else _S.PENDING
     return _S.DEGRADED

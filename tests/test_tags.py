@@ -1,0 +1,168 @@
+"""Clusters as their tags tell them, without a cloud."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from ppe_jupyter import ssh
+from ppe_jupyter.cloud import tags
+from ppe_jupyter.cloud.facts import Instance
+from ppe_jupyter.cloud.records import TRANSITIONS, ClusterRecord, ClusterState, InstanceState, cluster_state
+from ppe_jupyter.cloud.spec import ClusterSpec
+from ppe_jupyter.errors import CloudError
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+SPEC = ClusterSpec(name="brisk-otter", nodes=3, instance_type="m5.xlarge", tags={"project": "x"})
+
+
+def instance(index: int = 0, *, launch: str = "L1", **changes: object) -> Instance:
+    common = tags.for_everything(
+        SPEC, name="brisk-otter", owner="alice", launch=launch, launching_until=NOW + timedelta(minutes=5)
+    )
+    made = Instance(
+        instance_id=f"i-{launch}{index}",
+        launch_index=index,
+        state=InstanceState.RUNNING,
+        reason="",
+        private_ip=f"10.0.0.{index}",
+        private_dns=f"ip-10-0-0-{index}.ec2.internal",
+        public_ip=f"203.0.113.{index}",
+        public_dns="",
+        instance_type="m5.xlarge",
+        zone="us-east-1a",
+        subnet_id="subnet-1",
+        key_name="k",
+        launched=NOW,
+        tags=tags.for_instances(
+            common, spec=SPEC, slots=2, login_user="admin", launch_host_key="ssh-ed25519 LAUNCH"
+        ),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def three(**changes: object) -> list[Instance]:
+    return [instance(index, **changes) for index in range(3)]
+
+
+def running(instances: list[Instance], keys: list[str] | None = None) -> list[Instance]:
+    keys = keys or [ssh.generate_key_pair().public for _ in instances]
+    return [replace(each, tags={**each.tags, **tags.when_running(keys)}) for each in instances]
+
+
+def only(instances: list[Instance], *, now: datetime = NOW) -> ClusterRecord:
+    (record,) = tags.clusters(instances, now=now)
+    return record
+
+
+def test_a_launched_cluster_is_found_again_from_its_tags() -> None:
+    record = only(running(three())[::-1])
+    assert record.state is ClusterState.RUNNING
+    assert [node.index for node in record.nodes] == [0, 1, 2]
+    assert [node.role for node in record.nodes] == ["master", "worker", "worker"]
+    assert record.master.instance_id == "i-L10"
+    assert (record.slots, record.login_user, record.key_name, record.owner) == (6, "admin", "k", "alice")
+    assert record.spec == SPEC
+
+
+def test_every_node_has_its_own_host_key_once_the_cluster_runs() -> None:
+    keys = [ssh.generate_key_pair().public for _ in range(3)]
+    assert [node.host_key for node in only(three()).nodes] == ["ssh-ed25519 LAUNCH"] * 3
+    assert [node.host_key for node in only(running(three(), keys)).nodes] == keys
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 140, 500])
+def test_host_keys_fit_the_tags_of_one_call(count: int) -> None:
+    keys = [ssh.generate_key_pair().public for _ in range(count)]
+    written = tags.when_running(keys)
+    full = {**instance().tags, **written, **{f"user{i}": "" for i in range(9)}}
+    # Using_Tags: at most 50 tags a resource, values of at most 256 characters.
+    assert len(full) <= 50
+    assert all(len(value) <= 256 for value in written.values())
+    published = min(count, tags.KEYS_PER_TAG * tags.MAX_HOST_KEY_TAGS)
+    assert [tags.host_key(full, index) for index in range(published)] == keys[:published]
+    assert all(tags.host_key(full, index) == "ssh-ed25519 LAUNCH" for index in range(published, count))
+
+
+P, R, D, T, S = (
+    InstanceState.PENDING,
+    InstanceState.RUNNING,
+    InstanceState.SHUTTING_DOWN,
+    InstanceState.TERMINATED,
+    InstanceState.STOPPED,
+)
+
+
+@pytest.mark.parametrize(
+    ("instances", "tagged", "launching", "expected"),
+    [
+        ([P, P, P], "pending", True, ClusterState.PENDING),
+        ([R, P, P], "pending", True, ClusterState.PENDING),
+        ([R, R, R], "pending", True, ClusterState.CONFIGURING),
+        ([R, R, R], "pending", False, ClusterState.DEGRADED),  # the client that launched it died
+        ([R, R, R], "running", True, ClusterState.RUNNING),
+        ([R, R, R], "running", False, ClusterState.RUNNING),
+        ([R, R], "running", False, ClusterState.DEGRADED),
+        ([R, R, T], "running", False, ClusterState.DEGRADED),
+        ([R, S, R], "running", False, ClusterState.DEGRADED),
+        ([R, D, D], "running", True, ClusterState.DEGRADED),
+        ([D, T, T], "running", False, ClusterState.SHUTTING_DOWN),
+        ([T, T, T], "running", False, ClusterState.TERMINATED),
+        ([], "", False, ClusterState.TERMINATED),
+    ],
+)
+def test_state_follows_from_instances_and_tags(
+    instances: list[InstanceState], tagged: str, launching: bool, expected: ClusterState
+) -> None:
+    state = cluster_state(instances=instances, tagged=[tagged] * 3, expected=3, launching=launching)
+    assert state is expected
+
+
+def test_every_state_leads_to_terminated() -> None:
+    assert set(TRANSITIONS) == set(ClusterState)
+    for state in ClusterState:
+        reached = {state}
+        while more := {after for each in reached for after in TRANSITIONS[each]} - reached:
+            reached |= more
+        assert ClusterState.TERMINATED in reached
+
+
+def test_a_new_cluster_takes_the_name_of_a_terminated_one() -> None:
+    old = three(launch="L0", state=InstanceState.TERMINATED, launched=NOW - timedelta(hours=1))
+    record = only(running(three()) + old)
+    assert record.state is ClusterState.RUNNING
+    assert len(record.nodes) == 3
+
+
+def test_terminated_nodes_cost_nothing_more() -> None:
+    whole = only(running(three())).usd_per_hour
+    less = only(running([*three()[:2], instance(2, state=InstanceState.TERMINATED)])).usd_per_hour
+    assert whole is not None and less is not None
+    assert less == pytest.approx(whole * 2 / 3)
+
+
+def test_cost_so_far_counts_from_the_launch() -> None:
+    record = only(running(three()))
+    assert record.usd_per_hour is not None
+    assert record.cost_so_far(NOW + timedelta(hours=2)) == pytest.approx(2 * record.usd_per_hour)
+
+
+def test_a_lost_master_is_named() -> None:
+    record = only(running([instance(0, state=InstanceState.TERMINATED), instance(1), instance(2)]))
+    with pytest.raises(CloudError, match=r"lost its master.*%ppe_terminate brisk-otter"):
+        record.master  # noqa: B018
+
+
+def test_damaged_tags_still_make_a_cluster() -> None:
+    broken = [
+        replace(each, tags={**each.tags, tags.SPEC: "{", tags.LAUNCHING_UNTIL: "soon", tags.SLOTS: "x"})
+        for each in three()
+    ]
+    record = only(broken)
+    assert record.spec is None
+    assert record.state is ClusterState.DEGRADED
+    assert record.slots == 3
+
+
+def test_foreign_instances_are_no_cluster() -> None:
+    assert tags.clusters([instance(tags={"Name": "someone's"})], now=NOW) == []
