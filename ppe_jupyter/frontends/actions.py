@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NothingToDo, UsageError, UserError
 from ..verbs import suggestion
 from . import tables
-from .output import show_output
+from .output import Console
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def config(desk: Desk, arguments: Arguments) -> Any:
     value = value if equals else arguments.value
     if value is not None:
         desk.say(f"{key} is set in {settings.save(key, value)}")
-    return tables.settings(settings.load()).loc[[key]]
+    return tables.settings(settings.load(), only=key)
 
 
 def types(desk: Desk, arguments: Arguments) -> pd.DataFrame:
@@ -61,19 +61,22 @@ def launch(desk: Desk, arguments: Arguments) -> None:
     typed = {each.name: getattr(arguments, each.name, None) for each in fields(ClusterSpec)}
     typed["tags"] = dict(arguments.tags)
     plan = manager.plan(ClusterSpec(**{key: value for key, value in typed.items() if value is not None}))
+    if plan.existing is not None and not plan.errors:
+        desk.connect(manager.launch(plan), arguments)
+        desk.say(f"{manager.whose()}; connected to {tables.summary(desk.cluster(plan.name, arguments))}")
+        return
     desk.show(tables.Review(manager.whose(), plan))
     if arguments.dry_run:
         return
     plan.check()
-    if plan.existing is None:
-        price = "an unknown price" if plan.usd_per_hour is None else f"${plan.usd_per_hour:.2f} an hour"
-        _agree(desk, manager, arguments, f"Launch {plan.name} for {price} ({manager.whose()})?")
+    price = "an unknown price" if plan.usd_per_hour is None else f"${plan.usd_per_hour:.2f} an hour"
+    _agree(desk, manager, arguments, f"Launch {plan.name} for {price} ({manager.whose()})?")
     with desk.progress(f"launching {plan.name}") as report:
         cluster = manager.launch(plan, report=report, wait=not arguments.no_wait)
     if arguments.no_wait:
         desk.say(f"{cluster.name} is being launched; see how it goes with: {desk.sign}status {cluster.name}")
     else:
-        desk.connect(cluster)
+        desk.connect(cluster, arguments)
         desk.say(f"connected to {tables.summary(cluster)}")
 
 
@@ -100,7 +103,7 @@ def connect(desk: Desk, arguments: Arguments) -> None:
     """Attach to the cluster's R session; remote cells use it from now on."""
     cluster = desk.cluster(arguments.name, arguments)
     cluster.r()
-    desk.connect(cluster)
+    desk.connect(cluster, arguments)
     desk.say(f"connected to {tables.summary(cluster)}")
 
 
@@ -125,7 +128,7 @@ def ssh(desk: Desk, arguments: Arguments) -> str | None:
         return cluster.ssh_command(node)
     # Only the master is talked to; it reaches the others with the cluster's own key.
     command = arguments.code if index == 0 else shlex.join(["ssh", node.private_ip, arguments.code])
-    cluster.run_shell(command, on_output=show_output)
+    cluster.run_shell(command, on_output=Console())
     return None
 
 
@@ -135,7 +138,7 @@ def terminate(desk: Desk, arguments: Arguments) -> None:
     names = arguments.names or [desk.cluster(None, arguments).name]
     _agree(desk, manager, arguments, f"Terminate {', '.join(names)} ({manager.whose()})?")
     for name in names:
-        desk.forget(name)
+        desk.forget(name, arguments)
         with desk.progress(f"terminating {name}") as report:
             manager.terminate(name, report=report)
         desk.say(f"{name} is terminated; nothing of it is left")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchCluster, SshError, UsageError
 from ..remote.session import PlotOptions
-from .output import show_output
+from .output import Console
 
 if TYPE_CHECKING:
     from ..manager import Cluster
@@ -34,7 +34,7 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
         if cell is not None:
             pulled = session.run(
                 _code(arguments, cell),
-                on_output=show_output,
+                on_output=Console(),
                 inputs=inputs,
                 outputs=outputs,
                 plots=_plots(arguments),
@@ -44,7 +44,7 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
             return None
         for name, value in inputs.items():
             session.push(name, value)
-        result = session.eval(arguments.code, on_output=show_output, timeout=arguments.timeout)
+        result = session.eval(arguments.code, on_output=Console(), timeout=arguments.timeout)
         push({_python_name(name): session.pull(name) for name in outputs})
     silent = arguments.noreturn or arguments.code.rstrip().endswith(";")
     return None if silent else result
@@ -54,7 +54,7 @@ def remote_py(desk: Desk, arguments: Arguments, cell: str | None, names: Names, 
     """Python on the master, or on MPI ranks."""
     with _cluster(desk, arguments) as cluster:
         cluster.run_python(
-            _code(arguments, cell), ranks=arguments.ranks, on_output=show_output, timeout=arguments.timeout
+            _code(arguments, cell), ranks=arguments.ranks, on_output=Console(), timeout=arguments.timeout
         )
 
 
@@ -64,7 +64,7 @@ def remote_sh(desk: Desk, arguments: Arguments, cell: str | None, names: Names, 
         cluster.run_shell(
             _code(arguments, cell),
             all_nodes=arguments.all,
-            on_output=show_output,
+            on_output=Console(),
             timeout=arguments.timeout,
         )
 

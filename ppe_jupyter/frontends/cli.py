@@ -58,8 +58,8 @@ def _run(words: list[str]) -> None:
 def _show(result: Any) -> None:
     if result is None:
         return
-    # A DataFrame; pandas is not imported to find out.
-    print(result.to_string() if hasattr(result, "to_string") else result)
+    # The table of types is a plain DataFrame, which prints only its ends.
+    print(result.to_string() if type(result).__name__ == "DataFrame" else result)
 
 
 def _ask(question: str) -> bool:

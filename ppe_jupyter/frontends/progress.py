@@ -58,8 +58,9 @@ def _summary(phases: list[tuple[str, float]], last: Progress, *, failed: bool) -
     if failed:
         return f"stopped after {last.elapsed:.0f} s while {last.phase}"
     ends = [*(start for _, start in phases[1:]), last.elapsed]
-    each = [f"{phase} {end - start:.0f} s" for (phase, start), end in zip(phases, ends, strict=True)]
-    return f"{last.elapsed:.0f} s ({', '.join(each)})"
+    spans = [(phase, end - start) for (phase, start), end in zip(phases, ends, strict=True)]
+    each = [f"{phase} {seconds:.0f} s" for phase, seconds in spans if seconds >= 0.5]
+    return f"{last.elapsed:.0f} s" + (f" ({', '.join(each)})" if each else "")
 
 
 def _line(progress: Progress) -> str:

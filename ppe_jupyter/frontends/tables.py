@@ -1,10 +1,10 @@
-"""How clusters, nodes, settings and a launch's review look: DataFrames, one-line summaries, text and HTML."""
+"""How clusters, nodes, settings and a launch's review look: tables, one-line summaries, text and HTML."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -17,8 +17,48 @@ if TYPE_CHECKING:
     from ..cloud.plan import Plan
     from ..manager import Cluster
 
+DECIMALS = {"EC2 $/h": 3, "$ so far": 2}
+COLOURS = {"error": "#c0392b", "warning": "#b9770e"}
 
-def clusters(found: Sequence[Cluster], *, connected: Cluster | None) -> pd.DataFrame:
+
+class Table(pd.DataFrame):
+    """A small DataFrame, shown whole and with words to the left; parts of it are plain DataFrames."""
+
+    def __repr__(self) -> str:
+        columns = [
+            [cell.rjust(width) if numeric else cell.ljust(width) for cell in cells]
+            for cells, numeric in self._shown()
+            for width in [max(map(len, cells))]
+        ]
+        return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        columns = [
+            [f'text-align:{"right" if numeric else "left"}">{html.escape(cell)}' for cell in cells]
+            for cells, numeric in self._shown()
+        ]
+        header, *rows = zip(*columns, strict=True)
+        head = "".join(f'<th style="{cell}</th>' for cell in header)
+        body = "".join(
+            f"<tr>{''.join(f'<td style={chr(34)}{cell}</td>' for cell in row)}</tr>" for row in rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _shown(self) -> list[tuple[list[str], bool]]:
+        """For each column, the index among them: header and cells as text, and whether they are numbers."""
+        frame = self.reset_index()
+        return [
+            (
+                [str(name), *(_cell(value, DECIMALS.get(str(name))) for value in frame[name])],
+                pd.api.types.is_numeric_dtype(frame[name]),
+            )
+            for name in frame.columns
+        ]
+
+
+def clusters(found: Sequence[Cluster], *, connected: Cluster | None) -> Table:
     """A row for each cluster; prices are EC2's, in USD."""
     rows = [
         {
@@ -31,16 +71,15 @@ def clusters(found: Sequence[Cluster], *, connected: Cluster | None) -> pd.DataF
             "age": _age(cluster.record.launched),
             "EC2 $/h": cluster.record.usd_per_hour,
             "$ so far": cluster.cost_so_far,
-            "connected": "✓" if connected is not None and cluster.name == connected.name else "",
             "owner": cluster.record.owner,
+            "connected": "✓" if connected is not None and cluster.name == connected.name else "",
         }
         for cluster in found
     ]
-    table: pd.DataFrame = pd.DataFrame(rows).round({"EC2 $/h": 3, "$ so far": 2}).set_index("cluster")
-    return table
+    return _table(rows)
 
 
-def nodes(cluster: Cluster) -> pd.DataFrame:
+def nodes(cluster: Cluster) -> Table:
     """A row for each node, the master first."""
     rows = [
         {
@@ -57,8 +96,7 @@ def nodes(cluster: Cluster) -> pd.DataFrame:
         }
         for node in cluster.nodes
     ]
-    table: pd.DataFrame = pd.DataFrame(rows).set_index("node")
-    return table
+    return _table(rows)
 
 
 def summary(cluster: Cluster) -> str:
@@ -66,17 +104,17 @@ def summary(cluster: Cluster) -> str:
     record = cluster.record
     parts = [
         str(cluster.state),
-        f"{len(cluster.nodes)} nodes",
+        f"{len(cluster.nodes)} node{'s' * (len(cluster.nodes) != 1)}",
         f"{record.slots} slots",
         f"{_age(record.launched)} old",
     ]
-    if cluster.cost_so_far is not None:
+    if cluster.cost_so_far:
         parts.append(f"${cluster.cost_so_far:.2f} so far")
     return f"{cluster.name}: {' · '.join(parts)}"
 
 
-def settings(chosen: Settings) -> pd.DataFrame:
-    """A row for each setting; passwords within URLs are not shown."""
+def settings(chosen: Settings, only: str | None = None) -> Table:
+    """A row for each setting, or the one named; passwords within URLs are not shown."""
     rows = [
         {
             "setting": each.name,
@@ -84,9 +122,9 @@ def settings(chosen: Settings) -> pd.DataFrame:
             "meaning": each.metadata.get("help", ""),
         }
         for each in fields(chosen)
+        if only in (None, each.name)
     ]
-    table: pd.DataFrame = pd.DataFrame(rows).set_index("setting")
-    return table
+    return _table(rows)
 
 
 @dataclass(frozen=True)
@@ -97,8 +135,12 @@ class Review:
     plan: Plan
 
     def rows(self) -> list[tuple[str, str]]:
-        """(what, detail)."""
-        return [("pays", self.whose), *self.plan.rows()]
+        """(what, detail); of several rows of a kind only the first says which."""
+        rows = [("pays", self.whose), *self.plan.rows()]
+        kinds = [what for what, _ in rows]
+        return [
+            ("" if kinds[at - 1 : at] == [what] else what, detail) for at, (what, detail) in enumerate(rows)
+        ]
 
     def __str__(self) -> str:
         return "\n".join(f"{what:<8} {detail}" for what, detail in self.rows())
@@ -106,13 +148,26 @@ class Review:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        colours = {"error": "#c0392b", "warning": "#b9770e"}
+        left = "text-align:left;vertical-align:top"
         cells = "".join(
-            f'<tr style="background:none"><td style="text-align:left;color:{colours.get(what, "inherit")}">'
-            f'<b>{html.escape(what)}</b></td><td style="text-align:left">{html.escape(detail)}</td></tr>'
+            f'<tr style="background:none"><th style="{left};color:{COLOURS.get(what, "inherit")}">'
+            f'{html.escape(what)}</th><td style="{left}">{html.escape(detail)}</td></tr>'
             for what, detail in self.rows()
         )
         return f"<table>{cells}</table>"
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> Table:
+    """The rows, the first column as the index."""
+    table: Table = Table(rows)
+    table.set_index(table.columns[0], inplace=True)
+    return table
+
+
+def _cell(value: object, decimals: int | None) -> str:
+    if value is None or value != value:  # NaN: a price that is not known
+        return "?"
+    return f"{value:.{decimals}f}" if decimals is not None else str(value)
 
 
 def _age(since: datetime) -> str:
