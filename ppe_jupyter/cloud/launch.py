@@ -239,7 +239,7 @@ class Launch:
     def _configure(self, connection: ssh.Connection) -> None:
         assert self._made.subnet is not None
         record = self._record()
-        self._report("configuring", 0)
+        self._report("uploading", 0)
         setup = Setup(
             cluster=self._plan.name,
             login_user=record.login_user,
