@@ -20,6 +20,11 @@ CLEAN_ENV := env $(foreach v,$(filter AWS_% PPE_%,$(.VARIABLES)),-u $(v)) \
   PPE_CLOUD=local PPE_CONFIG=$(BUILD)/ppe-config AWS_EC2_METADATA_DISABLED=true \
   AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_CONFIG_FILE=/dev/null
 
+# The browser tests' browser; `make demo` does without it.
+test test-all: APT += chromium
+
+LABEXTENSION := $(wildcard labextension/src/* labextension/*.json labextension/*.js labextension/*.py)
+
 .PHONY: demo test test-all lint types bench lab setup apt image clean
 .DEFAULT_GOAL := demo
 
@@ -59,7 +64,7 @@ apt:
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends $$missing >/dev/null; \
 	fi
 
-$(VENV)/.installed: pyproject.toml .constraints.txt labextension/package.json | apt
+$(VENV)/.installed: pyproject.toml .constraints.txt $(LABEXTENSION) | apt
 	@echo "Installing Python packages into $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q -c .constraints.txt -e '.[local,r,mpi,dev]'
