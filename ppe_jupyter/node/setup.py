@@ -3,9 +3,9 @@
 Reads one JSON object: cluster, login_user, subnet_cidr, launch_host_key, cluster_private_key, nodes (the
 master first; index, instance_id, private_ip, private_dns, slots, role). Prints JSON lines: ``progress``
 (phase, ready, total), then ``done`` (host_keys by address, versions) or ``error`` (message, node). Reaches
-every worker in parallel with OpenSSH's ssh, whose host keys are verified from the first packet; ends only when
-``mpirun`` over all nodes and the R session have answered. Safe to repeat, also after it was cut off. Runs with
-the standard library of the master's own Python and must not know EC2.
+every worker in parallel with OpenSSH's ssh, whose host keys are verified from the first packet; ends only
+when ``mpirun`` over all nodes and the R session have answered. Safe to repeat, also after it was cut off.
+Runs with the standard library of the master's own Python and must not know EC2.
 """
 
 from __future__ import annotations

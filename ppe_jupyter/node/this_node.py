@@ -1,10 +1,11 @@
 """What setup.py has each node do to itself, as root: end its boot, take an own host key, know the others.
 
 ``this_node.py prepare`` waits until cloud-init has ended and makes a fresh host key beside the one that came
-with user data; ``this_node.py configure`` puts that key in force and writes names, known hosts, Open MPI's and
-R's settings. Between the two setup.py notes the fresh key, so that a setup that is cut off can be repeated.
-Each reads a JSON object from standard input and prints one: its answer, or ``{"error": ...}``. Both are safe
-to repeat. Runs with the standard library of the node's own Python; knows nothing of SSH to other nodes.
+with user data; ``this_node.py configure`` puts that key in force and writes names, known hosts, Open MPI's
+and R's settings. Between the two setup.py notes the fresh key, so that a setup that is cut off can be
+repeated. Each reads a JSON object from standard input and prints one: its answer, or ``{"error": ...}``. Both
+are safe to repeat. Runs with the standard library of the node's own Python; knows nothing of SSH to other
+nodes.
 """
 
 from __future__ import annotations

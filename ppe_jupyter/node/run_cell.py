@@ -1,0 +1,222 @@
+"""Runs a Python or shell cell on this node, on MPI ranks, or on every node, till the caller hangs up.
+
+Standard input: one line of JSON (kind, code, ranks, all), then nothing: its end means that the caller is gone
+or wants no more, and everything that the cell started is ended. Standard output: events, one JSON object a
+line:
+
+- ``sources``: the ranks or node names that will report, in order; [null] if it is only this node
+- ``source``, ``host``, ``stream``, ``text``: something was printed
+- ``source``, ``host``, ``status``, ``error``: that one has ended; ``error`` says why it failed, or is null
+- ``done``: all have ended; ``error`` is what mpirun said if no rank could
+
+For every node this module runs on each of them and its events are passed on. Run it as ``python3 -m
+node.run_cell`` in ~/.ppe. Standard library only; must not know how a client shows events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .mpi_cell import FrameReader, Kind
+
+FOLDER = Path(__file__).parent
+HOSTFILE = Path.home() / "ompi-hostfile"
+HERE = "cd ~/.ppe && exec python3 -m node.run_cell"
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+GRACE_SECONDS = 3.0
+BLOCK_BYTES = 65536
+# A line of JSON has at most a block of text, each byte of it perhaps as \uXXXX.
+LINE_BYTES = 8 * BLOCK_BYTES
+
+Emit = Callable[..., None]
+Source = int | str | None
+
+
+def emit(**fields: Any) -> None:
+    """One event for the caller."""
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()
+
+
+def hosts() -> list[tuple[str, int]]:
+    """Names and slots of the nodes, the master first."""
+    found = []
+    for line in HOSTFILE.read_text(encoding="utf-8").splitlines():
+        words = line.split("#")[0].split()
+        if words:
+            slots = [word[6:] for word in words[1:] if word.startswith("slots=")]
+            found.append((words[0], int(slots[0]) if slots else 1))
+    return found
+
+
+@asynccontextmanager
+async def started(*command: str, stdin: int = PIPE) -> AsyncIterator[Process]:
+    """A process in a group of its own, which has ended when the context is left, asked politely first."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=stdin,
+        stdout=PIPE,
+        stderr=PIPE,
+        start_new_session=True,
+        limit=LINE_BYTES,
+        cwd=Path.home(),
+    )
+    try:
+        yield process
+    finally:
+        for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, None)):
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(process.wait()), patience)
+
+
+async def run_python(code: str, ranks: int | None) -> None:
+    """A cell on this node (``ranks`` None), or on so many MPI ranks (-1: one for every slot)."""
+    command = ["python3", str(FOLDER / "mpi_cell.py")]
+    sources: list[Source] = [None]
+    if ranks is not None:
+        slots = sum(count for _, count in hosts())
+        ranks = slots if ranks == -1 else ranks
+        if not 1 <= ranks <= slots:
+            emit(done=True, error=f"the cluster has {slots} slots; ask for 1 to {slots} ranks, not {ranks}")
+            return
+        threads = [part for name in ONE_THREAD for part in ("-x", f"{name}=1")]
+        mpirun = ["mpirun", "--hostfile", str(HOSTFILE), "-np", str(ranks), "--bind-to", "none", *threads]
+        command = [*mpirun, *command]
+        sources = list(range(ranks))
+    emit(sources=sources)
+    async with started(*command) as process:
+        assert process.stdin is not None
+        process.stdin.write(code.encode())
+        process.stdin.close()
+        error = await _pass_frames_on(process, single=ranks is None)
+    emit(done=True, error=error)
+
+
+async def _pass_frames_on(process: Process, *, single: bool) -> str | None:
+    """Events for frames, until all ranks have ended or one has failed; mpirun's words if itself has."""
+    assert process.stderr is not None
+    reader = FrameReader()
+    where: dict[int, str] = {}
+    texts: dict[tuple[int, Kind], Callable[[bytes], str]] = {}
+    while block := await process.stderr.read(BLOCK_BYTES):
+        for rank, kind, data in reader.feed(block):
+            about = partial(emit, source=None if single else rank, host=where.get(rank))
+            if kind is Kind.HOST:
+                where[rank] = data.decode()
+            elif kind in (Kind.ENDED, Kind.FAILED):
+                failed = kind is Kind.FAILED
+                about(status=int(failed), error=data.decode(errors="replace") if failed else None)
+                if failed:
+                    return None
+            else:
+                decode = texts.setdefault(
+                    (rank, kind), codecs.getincrementaldecoder("utf-8")("replace").decode
+                )
+                about(stream=kind.name.lower(), text=decode(data))
+    if await process.wait() == 0:
+        return None
+    words = [line for line in reader.close().decode(errors="replace").splitlines() if line.strip("- ")]
+    return " ".join(words) or f"the cell's process ended with status {process.returncode}"
+
+
+async def run_shell(code: str) -> None:
+    """A shell cell on this node."""
+    emit(sources=[None])
+    about = partial(emit, source=None, host=socket.gethostname())
+
+    async def pass_on(stream: asyncio.StreamReader, name: str) -> None:
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        while block := await stream.read(BLOCK_BYTES):
+            about(stream=name, text=decode(block))
+
+    async with started("bash", "-c", code, stdin=DEVNULL) as process:
+        assert process.stdout is not None and process.stderr is not None
+        reading = [
+            asyncio.ensure_future(pass_on(process.stdout, "stdout")),
+            asyncio.ensure_future(pass_on(process.stderr, "stderr")),
+        ]
+        status = await process.wait()
+        # A background process may hold the output open: what is there when the shell ends is enough.
+        await asyncio.wait(reading, timeout=0.1)
+        for each in reading:
+            each.cancel()
+    about(status=status, error=None if status == 0 else f"exit status {status}")
+    emit(done=True, error=None)
+
+
+async def run_shell_everywhere(request: Mapping[str, Any]) -> None:
+    """A shell cell on every node at once."""
+    names = [name for name, _ in hosts()]
+    emit(sources=names)
+    line = json.dumps({**request, "all": False}).encode() + b"\n"
+    await asyncio.gather(*(_run_there(name, line, here=name == names[0]) for name in names))
+    emit(done=True, error=None)
+
+
+async def _run_there(name: str, request: bytes, *, here: bool) -> None:
+    command = (
+        ["sh", "-c", HERE] if here else ["ssh", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", name, HERE]
+    )
+    ended = False
+    async with started(*command) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(request)
+        try:
+            async for line in process.stdout:
+                event = json.loads(line)
+                if "source" in event:
+                    emit(**{**event, "source": name})
+                    ended = ended or "status" in event
+            if not ended:
+                words = (await process.stderr.read()).decode(errors="replace").strip()
+                error = words or "the connection to it was lost"
+                emit(source=name, host=name, status=await process.wait(), error=error)
+        finally:
+            # Its end of the line tells the far side to end what it runs, and that closes this one.
+            process.stdin.close()
+            with suppress(asyncio.TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(process.wait(), 2 * GRACE_SECONDS)
+
+
+async def main() -> None:
+    """Read the request, run it, and end it early if standard input ends."""
+    caller = asyncio.StreamReader(limit=2**30)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(caller), sys.stdin)
+    request = json.loads(await caller.readline())
+    if request["kind"] == "python":
+        work = run_python(request["code"], request["ranks"])
+    elif request["all"]:
+        work = run_shell_everywhere(request)
+    else:
+        work = run_shell(request["code"])
+    running = asyncio.ensure_future(work)
+    hung_up = asyncio.ensure_future(caller.read())
+    await asyncio.wait({running, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        with suppress(BrokenPipeError):
+            emit(done=True, error="it was ended")
+    else:
+        running.result()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
