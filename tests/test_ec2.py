@@ -1,4 +1,4 @@
-"""The EC2 adapter: what it sends against EC2's rules, which errors come back, and the local cloud's endpoint."""
+"""The EC2 adapter: what it sends against EC2's rules, which errors come back, the local cloud's endpoint."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class Script:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
