@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _run(words)
     except NothingToDo as nothing:
-        print(nothing)
+        print(_for_a_terminal(nothing))
     except UsageError as error:
         return _failed(error, 2)
     except PpeError as error:
@@ -70,5 +70,10 @@ def _ask(question: str) -> bool:
 
 def _failed(error: PpeError, status: int) -> int:
     red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-    print(f"{red}{error}{plain}", file=sys.stderr)
+    print(f"{red}{_for_a_terminal(error)}{plain}", file=sys.stderr)
     return status
+
+
+def _for_a_terminal(message: PpeError) -> str:
+    """What to do next, said with this front end's verbs."""
+    return str(message).replace("%ppe_", "ppe ")

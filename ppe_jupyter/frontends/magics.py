@@ -115,6 +115,9 @@ class Magics:
             render = partial(self._render, error, self.shell.execution_count)
             error._render_traceback_ = render  # type: ignore[attr-defined]
             raise
+        except KeyboardInterrupt as stop:
+            stop._render_traceback_ = lambda: [f"{RED}interrupted{PLAIN}"]  # type: ignore[attr-defined]
+            raise
 
     def _render(self, error: PpeError, raised_at: int) -> list[str]:
         shown = [f"{RED}{line}{PLAIN}" for line in str(error).splitlines()]
