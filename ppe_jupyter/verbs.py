@@ -73,6 +73,12 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
 CLOUD = (
     Option(name="cloud", choices=("local", "aws"), help="this cloud instead of the configured one"),
     Option(name="profile", help="this AWS profile instead of the configured one"),
@@ -104,15 +110,15 @@ VERBS: tuple[Verb, ...] = (
         detail="Shows first who pays, what will be created and what it costs. Asks before it spends money.",
         options=(
             Option(name="name", nargs="?", help="its name; generated if not given"),
-            Option(name="nodes", kind=int, metavar="N", help="number of nodes, the master included"),
+            Option(name="nodes", kind=_count, metavar="N", help="number of nodes, the master included"),
             Option(name="type", dest="instance_type", values="type", help="instance type of each node"),
-            Option(name="slots", kind=int, metavar="N", help="MPI ranks per node; else its physical cores"),
+            Option(name="slots", kind=_count, metavar="N", help="ranks per node; else its physical cores"),
             Option(name="zone", help="availability zone"),
             Option(name="subnet", metavar="SUBNET-ID", help="subnet; else the default VPC's"),
             Option(name="image", metavar="AMI-ID", help="machine image; else the newest that fits"),
             Option(name="key", dest="key_name", help="EC2 key pair; else yours is made and kept"),
             Option(name="from", dest="caller_cidr", metavar="CIDR", help="who may reach port 22; else you"),
-            Option(name="root-gb", kind=int, metavar="GB", help="size of each node's root disk"),
+            Option(name="root-gb", kind=_count, metavar="GB", help="size of each node's root disk"),
             Option(name="tag", dest="tags", kind=_pair, repeat=True, metavar="KEY=VALUE", help="tag"),
             Option(name="dry-run", flag=True, help="stop after the review"),
             YES,
@@ -191,7 +197,7 @@ VERBS: tuple[Verb, ...] = (
         help="run Python on the master, or on every MPI rank",
         detail="With --ranks the code runs on that many ranks through mpi4py, output grouped by rank.",
         options=(
-            Option(name="ranks", kind=int, bare=ALL_SLOTS, metavar="N", help="on N ranks; bare: all slots"),
+            Option(name="ranks", kind=_count, bare=ALL_SLOTS, metavar="N", help="on N ranks, or all slots"),
             CLUSTER,
             TIMEOUT,
         ),

@@ -75,7 +75,7 @@ def test_typed_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
         "there is no verb 'lunch'; did you mean launch? (help: ppe --help)\n",
     )
     status, _, err = ppe(capsys, "launch", "--nodes", "three")
-    assert status == 2 and "not a whole number: 'three'" in err
+    assert status == 2 and "'three' is not a whole number" in err
 
 
 @pytest.fixture

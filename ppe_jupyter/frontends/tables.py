@@ -159,8 +159,7 @@ class Review:
 
 def _table(rows: Sequence[Mapping[str, object]]) -> Table:
     """The rows, the first column as the index."""
-    table: Table = Table(rows)
-    table.set_index(table.columns[0], inplace=True)
+    table: Table = Table(pd.DataFrame(rows).set_index(next(iter(rows[0]))))
     return table
 
 
