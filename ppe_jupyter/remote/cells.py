@@ -125,7 +125,8 @@ def _run(
 ) -> list[Event]:
     """Run a cell to its end and show it; the events of those that failed."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    grouped = Grouped([None])
+    sources: list[Source] = [None]
+    grouped = Grouped(sources)
     failed: list[Event] = []
     with connection.popen(RUN_CELL) as channel:
         channel.send_all(json.dumps(request).encode() + b"\n")
@@ -133,13 +134,14 @@ def _run(
         try:
             for event in events:
                 if "sources" in event:
-                    grouped = Grouped(event["sources"])
+                    sources = event["sources"]
+                    grouped = Grouped(sources)
                 elif "done" in event:
                     for text in grouped.rest():
                         on_output(text)
                     if event["error"]:
                         raise _command_failed(request["code"], {"status": 1}, event["error"])
-                    return failed
+                    return sorted(failed, key=lambda event: sources.index(event["source"]))
                 else:
                     failed += [event] if event.get("error") else []
                     for text in grouped.feed(event):
