@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..manager import Cluster
 
 DECIMALS = {"EC2 $/h": 3, "$ so far": 2}
+# Else Jupyter takes what is between two dollar signs for TeX.
+TABLE = '<table class="mathjax_ignore tex2jax_ignore">'
 COLOURS = {"error": "#c0392b", "warning": "#b9770e"}
 
 
@@ -44,7 +46,7 @@ class Table(pd.DataFrame):
         body = "".join(
             f"<tr>{''.join(f'<td style={chr(34)}{cell}</td>' for cell in row)}</tr>" for row in rows
         )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"{TABLE}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def _shown(self) -> list[tuple[list[str], bool]]:
         """For each column, the index among them: header and cells as text, and whether they are numbers."""
@@ -154,7 +156,7 @@ class Review:
             f'{html.escape(what)}</th><td style="{left}">{html.escape(detail)}</td></tr>'
             for what, detail in self.rows()
         )
-        return f"<table>{cells}</table>"
+        return f"{TABLE}{cells}</table>"
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> Table:
