@@ -1,1 +1,207 @@
-"""The embedded EC2."""
+"""The local cloud: an EC2 endpoint on this machine whose instances are Linux containers.
+
+This module is what clients import: it finds the owner's daemon, or starts it. The daemon's address and key are in
+``<state_dir>/localcloud/endpoint.json`` (0600), which the owner writes; the daemon runs as root. Importing this costs
+nothing: moto lives in the daemon's process only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..errors import LocalCloudUnavailable
+from ..settings import Settings
+from . import check, image, privilege, sigv4
+
+REGION = "us-east-1"
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """How to reach the local cloud. ``caller_address`` is this host's address as the nodes see it."""
+
+    url: str
+    access_key: str
+    secret_key: str
+    region: str
+    caller_address: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """The local cloud now; ``instances`` counts those that are not terminated."""
+
+    running: bool
+    url: str | None = None
+    pid: int | None = None
+    instances: int = 0
+    images: tuple[str, ...] = ()
+
+
+def _ignore(_: str) -> None:
+    """Report to nobody."""
+
+
+def ensure(settings: Settings, *, report: Callable[[str], None] = _ignore) -> Endpoint:
+    """The owner's endpoint, its image built and its daemon started if need be; safe to call at once from anywhere.
+
+    Raises LocalCloudUnavailable with one sentence that says what is missing and what to do.
+    """
+    if ready := _ready(settings):
+        return ready
+    if problem := check.problem():
+        raise LocalCloudUnavailable(problem)
+    image.ensure(settings.local_root, report=report)
+    with _locked(settings):
+        if ready := _ready(settings):
+            return ready
+        report("starting the local cloud")
+        return _start(settings)
+
+
+def status(settings: Settings) -> Status:
+    """Whether the local cloud runs, and with what."""
+    endpoint = _stored(settings)
+    answer = _ask(endpoint, "status") if endpoint else None
+    if endpoint is None or answer is None:
+        return Status(running=False)
+    return Status(True, endpoint.url, answer["pid"], answer["instances"], tuple(answer["images"]))
+
+
+def down(settings: Settings) -> None:
+    """End the local cloud with everything in it but the image; also what a killed daemon left. Safe to repeat."""
+    with _locked(settings):
+        endpoint = _stored(settings)
+        _file(settings).unlink(missing_ok=True)
+        if endpoint and _ask(endpoint, "stop") is not None:
+            deadline = time.monotonic() + STOP_SECONDS
+            while _ask(endpoint, "status") is not None and time.monotonic() < deadline:
+                time.sleep(0.05)
+        if (settings.local_root / "clouds").exists():
+            arguments = ("--id", _cloud_id(settings), "--root", str(settings.local_root), "--remove")
+            privilege.run_module("ppe_jupyter.localcloud.daemon", *arguments, report=_ignore)
+
+
+def set_capacity(endpoint: Endpoint, *, zone: str | None, available: bool) -> None:
+    """Let launches in a zone (None: in every zone) fail for want of capacity, or succeed again; for tests."""
+    if _ask(endpoint, "capacity", {"zone": zone, "available": available}) is None:
+        raise LocalCloudUnavailable("the local cloud does not answer")
+
+
+def _ready(settings: Settings) -> Endpoint | None:
+    """The endpoint, if its daemon answers and knows the current image."""
+    endpoint = _stored(settings)
+    wanted = image.find(settings.local_root)
+    if endpoint is None or wanted is None:
+        return None
+    answer = _ask(endpoint, "status")
+    return endpoint if answer and wanted.name in answer["images"] else None
+
+
+def _start(settings: Settings) -> Endpoint:
+    if not privilege.available():
+        raise LocalCloudUnavailable(privilege.PASSWORD_NEEDED)
+    key, secret = "AKIA" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30)
+    arguments = ("--id", _cloud_id(settings), "--root", str(settings.local_root))
+    command = privilege.module("ppe_jupyter.localcloud.daemon", *arguments)
+    log_path = _folder(settings) / "daemon.log"
+    with open(log_path, "w", encoding="utf-8") as log:
+        # Its own session, so that Ctrl-C in the notebook or terminal does not reach it.
+        daemon = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+            cwd="/",
+        )  # fmt: skip
+    assert daemon.stdin is not None and daemon.stdout is not None
+    with contextlib.suppress(BrokenPipeError):
+        daemon.stdin.write(json.dumps({"key": key, "secret": secret}) + "\n")
+        daemon.stdin.close()
+    try:
+        answer = json.loads(daemon.stdout.readline() or "{}")
+    finally:
+        daemon.stdout.close()
+        daemon.returncode = 0  # it outlives this process: no warning that it still runs
+    if "url" not in answer:
+        reason = (
+            answer.get("error")
+            or (log_path.read_text(encoding="utf-8").strip().splitlines() or ["no reason"])[-1]
+        )
+        raise LocalCloudUnavailable(f"the local cloud did not start: {reason} (see {log_path})")
+    endpoint = Endpoint(answer["url"], key, secret, REGION, answer["gateway"])
+    _store(settings, endpoint)
+    return endpoint
+
+
+def _ask(endpoint: Endpoint, what: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """The daemon's answer to a signed request of ours; None if it does not answer us."""
+    host = endpoint.url.removeprefix("http://")
+    body = json.dumps(parameters or {}).encode()
+    request = sigv4.Request("POST", f"/ppe-local/{what}", "", {"host": host}, body)
+    headers = sigv4.sign(
+        request, key=endpoint.access_key, secret=endpoint.secret_key, region=endpoint.region, service="ec2",
+        now=datetime.now(timezone.utc),
+    )  # fmt: skip
+    connection = http.client.HTTPConnection(host, timeout=10)
+    try:
+        connection.request("POST", request.path, body, headers)
+        response = connection.getresponse()
+        answer: dict[str, Any] = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return answer if response.status == 200 else None
+
+
+def _folder(settings: Settings) -> Path:
+    folder = settings.state_dir / "localcloud"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _file(settings: Settings) -> Path:
+    return settings.state_dir / "localcloud" / "endpoint.json"
+
+
+def _stored(settings: Settings) -> Endpoint | None:
+    try:
+        return Endpoint(**json.loads(_file(settings).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _store(settings: Settings, endpoint: Endpoint) -> None:
+    """Write it whole or not at all, never readable by others."""
+    path = _file(settings)
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(asdict(endpoint), file)
+    temporary.replace(path)
+
+
+def _cloud_id(settings: Settings) -> str:
+    """Names the owner's local cloud on this machine: 8 hex digits, the same for all of the owner's clients."""
+    return hashlib.sha256(f"{os.getuid()}:{settings.state_dir.resolve()}".encode()).hexdigest()[:8]
+
+
+@contextlib.contextmanager
+def _locked(settings: Settings) -> Iterator[None]:
+    """One client at a time starts or stops the daemon."""
+    with open(_folder(settings) / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

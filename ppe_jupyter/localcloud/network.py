@@ -1,0 +1,206 @@
+"""The local cloud's network: one bridge on an unused private /16, with a resolver and a way out.
+
+The /16 is the default VPC, so that EC2's PrivateIpAddress is the container's address. Everything made here carries
+the cloud's id in its name, so that what a dead daemon left is found and removed by name alone. Runs as root. Knows
+nothing of instances beyond addresses and names.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from ..errors import LocalCloudUnavailable
+
+IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+HOSTS = Path("/etc/hosts")
+CANDIDATES = [
+    *(IPv4Network(f"10.{n}.0.0/16") for n in range(213, 255)),
+    *(IPv4Network(f"172.{n}.0.0/16") for n in range(31, 15, -1)),
+    *(IPv4Network(f"100.{n}.0.0/16") for n in range(64, 128)),
+]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A bridge that is up. ``gateway`` is this host's address on it."""
+
+    bridge: str
+    cidr: IPv4Network
+    mtu: int
+
+    @property
+    def gateway(self) -> str:
+        """The first address, which is the router's in EC2 too."""
+        return str(self.cidr[1])
+
+
+def bridge_name(cloud_id: str) -> str:
+    """The bridge's name; at most 15 characters are allowed."""
+    return f"ppe{cloud_id}"
+
+
+def choose(routed: Iterable[IPv4Network]) -> IPv4Network:
+    """The first candidate that overlaps no network the host routes to."""
+    taken = list(routed)
+    for candidate in CANDIDATES:
+        if not any(candidate.overlaps(network) for network in taken):
+            return candidate
+    raise LocalCloudUnavailable(
+        "every private network that the local cloud could use is routed on this machine"
+    )
+
+
+def up(cloud_id: str, *, local_root: Path) -> Network:
+    """Make the bridge, its masquerading and, where the host's firewall drops forwarded packets, its exceptions."""
+    bridge = bridge_name(cloud_id)
+    with _locked(local_root):
+        routes = json.loads(run("ip", "-json", "-4", "route", "show", "table", "all"))
+        cidr = choose(_routed(routes))
+        network = Network(bridge, cidr, _mtu(routes))
+        run("ip", "link", "add", bridge, "mtu", str(network.mtu), "type", "bridge", "stp_state", "0")
+        run("ip", "address", "add", f"{network.gateway}/16", "broadcast", str(cidr[-1]), "dev", bridge)
+        run("ip", "link", "set", bridge, "up")
+        if IP_FORWARD.read_text().strip() == "0":
+            (local_root / "ip_forward_was_off").touch()
+            IP_FORWARD.write_text("1")
+    nat = f"ip saddr {cidr} ip daddr != {cidr} masquerade"
+    chain = f"chain out {{\n type nat hook postrouting priority srcnat; policy accept;\n {nat}\n }}"
+    run("nft", "-f", "-", stdin=f"table ip {bridge} {{\n {chain}\n}}\n")
+    _except_from_firewall(bridge)
+    return network
+
+
+def down(cloud_id: str, *, local_root: Path) -> None:
+    """Remove everything that up() made; safe to repeat, and after a crash."""
+    bridge = bridge_name(cloud_id)
+    publish_on_host(cloud_id, {})
+    with _locked(local_root):
+        if Path(f"/sys/class/net/{bridge}").exists():
+            run("ip", "link", "delete", bridge)
+        run("nft", "-f", "-", stdin=f"add table ip {bridge}\ndelete table ip {bridge}\n")
+        for table, rule in _exceptions(bridge):
+            run("iptables", "-t", table, "-D", *rule)
+        was_off = local_root / "ip_forward_was_off"
+        if was_off.exists() and not any(Path("/sys/class/net").glob("ppe" + "[0-9a-f]" * 8)):
+            IP_FORWARD.write_text("0")
+            was_off.unlink()
+
+
+def publish_on_host(cloud_id: str, names: Mapping[str, Sequence[str]]) -> None:
+    """Put the nodes' names into /etc/hosts, in a marked block that is replaced whole (and removed when empty)."""
+    begin, end = f"# BEGIN ppe_jupyter {cloud_id}\n", f"# END ppe_jupyter {cloud_id}\n"
+    with open(HOSTS, "r+", encoding="utf-8") as file:  # in place: it is a bind mount in a container
+        fcntl.flock(file, fcntl.LOCK_EX)
+        old = file.read()
+        text = re.sub(f"{begin}.*?{end}", "", old, flags=re.DOTALL)
+        if names:
+            text += ("" if text.endswith("\n") else "\n") + begin + hosts_lines(names) + end
+        if text != old:
+            file.seek(0)
+            file.write(text)
+            file.truncate()
+
+
+def hosts_lines(names: Mapping[str, Sequence[str]]) -> str:
+    """Lines in the format of hosts(5)."""
+    return "".join(f"{address} {' '.join(aliases)}\n" for address, aliases in sorted(names.items()))
+
+
+class Resolver:
+    """dnsmasq on the bridge: the nodes' names, and everything else from the host's own resolvers.
+
+    It ends with the thread that started it, by the parent-death signal.
+    """
+
+    def __init__(self, network: Network, hosts_file: Path) -> None:
+        self._hosts_file = hosts_file
+        hosts_file.write_text("")
+        arguments = [
+            "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--no-hosts", "--no-negcache",
+            f"--addn-hosts={hosts_file}", f"--interface={network.bridge}", "--except-interface=lo",
+            "--bind-interfaces", "--local=/ec2.internal/", "--domain-needed",
+        ]  # fmt: skip
+        command = ["setpriv", "--pdeathsig", "KILL", "dnsmasq", *arguments]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def publish(self, names: Mapping[str, Sequence[str]]) -> None:
+        """Let these names resolve, and no other."""
+        self._hosts_file.write_text(hosts_lines(names), encoding="utf-8")
+        self._process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+
+
+def run(*command: str, stdin: str = "") -> str:
+    """A command's output. Raises LocalCloudUnavailable with what it printed."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip() or f"status {done.returncode}").splitlines()[0]
+        raise LocalCloudUnavailable(f"the local cloud could not run `{' '.join(command)}`: {reason}")
+    return done.stdout
+
+
+def _routed(routes: list[dict[str, str]]) -> Iterator[IPv4Network]:
+    """What must not be hidden: every network with a route of its own, and the resolvers."""
+    for route in routes:
+        if route["dst"] != "default":
+            yield IPv4Network(route["dst"], strict=False)
+    for word in Path("/etc/resolv.conf").read_text().split():
+        try:
+            yield IPv4Network(word)
+        except ipaddress.AddressValueError:
+            continue
+
+
+def _mtu(routes: list[dict[str, str]]) -> int:
+    """The way out's MTU: with a larger one on the bridge, big packets would need ICMP to find their way."""
+    devices = [route["dev"] for route in routes if route["dst"] == "default" and "dev" in route]
+    sizes = [int(Path(f"/sys/class/net/{device}/mtu").read_text()) for device in devices]
+    return min([1500, *sizes])
+
+
+def _except_from_firewall(bridge: str) -> None:
+    """Let the bridge's packets pass a firewall (Docker's, ufw's) that drops by default.
+
+    With bridge-nf-call-iptables = 1, Docker's FORWARD policy would even cut the nodes from each other.
+    """
+    if not shutil.which("iptables"):
+        return
+    comment = ["-m", "comment", "--comment", bridge]
+    for chain, matches in {
+        "FORWARD": [["-i", bridge], ["-o", bridge]],
+        "INPUT": [["-i", bridge, "-p", protocol, "--dport", "53"] for protocol in ("udp", "tcp")],
+    }.items():
+        if run("iptables", "-S", chain).startswith(f"-P {chain} DROP"):
+            for match in matches:
+                run("iptables", "-I", chain, *match, *comment, "-j", "ACCEPT")
+
+
+def _exceptions(bridge: str) -> Iterator[tuple[str, list[str]]]:
+    if not shutil.which("iptables"):
+        return
+    for line in run("iptables", "-S").splitlines():
+        if f"--comment {bridge} " in line:
+            yield "filter", line.split()[1:]
+
+
+@contextmanager
+def _locked(local_root: Path) -> Iterator[None]:
+    """One daemon at a time chooses a subnet or touches ip_forward."""
+    with open(local_root / ".network-lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
