@@ -16,10 +16,11 @@ from ..ssh import KeyPair
 # In raw form, before base64 (user guide, instancedata-add-user-data).
 MAX_BYTES = 16384
 PER_BOOT = "/var/lib/cloud/scripts/per-boot/ppe-agent"
-# cloud-init runs this as root at every boot, the first included, when there is no agent yet.
+# cloud-init runs this as root at every boot. At the first one setup.py starts the agent, for only with the host
+# file that it writes can R reach every node.
 START_AGENT = """\
 #!/bin/sh
-exec runuser -l {user} -c 'if [ -e ~/.ppe/node/agent.py ]; then python3 ~/.ppe/node/agent.py start; fi'
+exec runuser -l {user} -c 'if [ -e ~/.ppe/session-hostfile ]; then python3 ~/.ppe/node/agent.py start; fi'
 """
 
 
