@@ -148,16 +148,23 @@ class RemoteRError(RemoteError):
     """R signalled an error. ``str()`` is what R's console would show.
 
     ``condition`` is R's ``conditionMessage``, ``call`` the deparsed call or "", ``traceback`` the deparsed
-    frames, outermost first.
+    frames, outermost first, ``line`` the line of the cell, from 1, if it is known.
     """
 
     def __init__(
-        self, condition: str, *, call: str = "", traceback: Sequence[str] = (), text: str = ""
+        self,
+        condition: str,
+        *,
+        call: str = "",
+        traceback: Sequence[str] = (),
+        text: str = "",
+        line: int | None = None,
     ) -> None:
         super().__init__(text or (f"Error in {call} : {condition}" if call else f"Error: {condition}"))
         self.condition = condition
         self.call = call
         self.traceback = tuple(traceback)
+        self.line = line
 
 
 class RemoteInterrupted(RemoteError):

@@ -1,60 +1,68 @@
-"""RemoteR: the R session of a cluster's master, over one SSH channel.
+"""RemoteR: the R session of a node, over one SSH channel.
 
 One request at a time goes over the channel; its text, plots and tables come back in the order in which R made
-them, then its result. An exception in the caller (the stop button too) interrupts R and waits for the end of the
-evaluation, so the framing never breaks. Knows nothing of clusters, EC2 or notebooks.
+them, then its result. What a request and a result are is agreed with node/evaluator.R. Knows nothing of
+clusters, EC2 or notebooks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import getpass
+import itertools
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
+from typing import Any
 
+from ..errors import RankFailed, RemoteError, RemoteInterrupted, RemoteRError, RSessionDied, ValueRefused
+from ..node.protocol import Header, Kind, frame, parse_json
 from ..ssh import Connection
+from . import values, wire
+from .encoding import to_r
+from .link import Call, Link
+from .outputs import Display, OnOutput, OnQuestion, Output, PlotOptions, Text
+
+__all__ = ["Display", "OnOutput", "OnQuestion", "Output", "PlotOptions", "RemoteR", "Text"]
 
 AGENT = "python3 ~/.ppe/node/agent.py"
 
 
-@dataclass(frozen=True)
-class Text:
-    """Text that R, its C code or a child process printed; ``stderr`` for messages, warnings and errors."""
-
-    stream: Literal["stdout", "stderr"]
-    text: str
-
-
-@dataclass(frozen=True)
-class Display:
-    """A plot or a table: MIME type -> str, or bytes for PNG. ``metadata`` is Jupyter's, by MIME type."""
-
-    data: Mapping[str, str | bytes]
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-Output = Text | Display
-
-
 @dataclass(frozen=True, kw_only=True)
-class PlotOptions:
-    """R's png(): size in ``units`` (px, in, cm, mm), ``res`` in pixels per inch, background colour.
+class Request:
+    """What R is to do: assign ``inputs``, run ``code``, send ``outputs``."""
 
-    ``scale`` is how many pixels a pixel of the screen has (2: sharp on HiDPI screens).
-    """
+    code: str | None = None
+    print: bool = False
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    plots: PlotOptions | None = None
 
-    width: float = 640
-    height: float = 480
-    units: Literal["px", "in", "cm", "mm"] = "px"
-    res: float = 72
-    pointsize: float = 12
-    bg: str = "white"
-    scale: float = 2
+    def encode(self) -> list[wire.Buffer]:
+        """The buffers of a frame's body. Raises ValueRefused."""
+        names = list(self.inputs)
+        items = [
+            wire.null() if self.code is None else to_r(self.code),
+            wire.vector(wire.Type.LOGICAL, wire.TRUE if self.print else wire.FALSE),
+            wire.listing([to_r(self.inputs[name], name) for name in names], names),
+            wire.characters(list(self.outputs)),
+            wire.null() if self.plots is None else _plots(self.plots),
+        ]
+        try:
+            return wire.dump(wire.listing(items))
+        except ValueRefused as exc:
+            raise ValueRefused(f"{', '.join(names) or 'the code'}: {exc}") from exc
 
 
 class RemoteR:
-    """The R session. ``client`` names this client to others who wait for the session.
+    """The R session of a node. ``client`` names this client to others who wait for the session.
 
-    ``on_output`` receives what ``eval`` prints (default: this process's standard output and error).
+    ``on_output`` receives what ``eval`` prints (default: this process's standard output and error);
+    ``on_question`` answers when R waits for a line of input (default: an empty line). Attaches at the first use, and
+    again at the next use after the line was cut. Several threads may use it; they take turns.
     """
 
     def __init__(
@@ -63,28 +71,44 @@ class RemoteR:
         *,
         agent: str = AGENT,
         client: str | None = None,
-        on_output: Callable[[Output], None] | None = None,
-    ) -> None: ...
+        on_output: OnOutput | None = None,
+        on_question: OnQuestion | None = None,
+    ) -> None:
+        self._connection = connection
+        self._agent = agent
+        self._client = client or f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
+        self._on_output = on_output or _write
+        self._on_question = on_question
+        self._turn = threading.RLock()
+        self._link: Link | None = None
+        self._ids = itertools.count(1)
 
     @property
     def alive(self) -> bool:
         """Whether the connection stands, as far as this end knows."""
-        raise NotImplementedError
+        return self._connection.alive
 
     def eval(
-        self, code: str, *, timeout: float | None = None, on_output: Callable[[Output], None] | None = None
+        self,
+        code: str,
+        *,
+        timeout: float | None = None,
+        on_output: OnOutput | None = None,
+        plots: PlotOptions | None = None,
     ) -> Any:
         """Evaluate ``code`` and return the value of its last expression as Python; nothing is autoprinted.
 
         Raises RemoteRError, RemoteInterrupted (also after ``timeout`` seconds), RSessionDied, RankFailed.
         """
-        raise NotImplementedError
+        request = Request(code=code, plots=plots)
+        return self._evaluate(request, on_output or self._on_output, timeout)[1]
 
     def run(
         self,
         code: str,
         *,
-        on_output: Callable[[Output], None] | None = None,
+        on_output: OnOutput | None = None,
+        on_question: OnQuestion | None = None,
         inputs: Mapping[str, Any] | None = None,
         outputs: Sequence[str] = (),
         plots: PlotOptions | None = None,
@@ -93,31 +117,144 @@ class RemoteR:
         """Run a cell as R's console would: visible values print, plots and data frames are displayed.
 
         ``inputs`` are assigned before it, the variables named by ``outputs`` are returned after it, in the
-        same round trip. An error in R was not yet shown when RemoteRError is raised: ``str()`` of it is what
+        same round trip. An error in R was not shown yet when RemoteRError is raised: ``str()`` of it is what
         the console would print.
         """
-        raise NotImplementedError
+        request = Request(code=code, print=True, inputs=inputs or {}, outputs=tuple(outputs), plots=plots)
+        values = self._evaluate(request, on_output or self._on_output, timeout, on_question)[2]
+        return dict(zip(outputs, values, strict=True))
 
     def push(self, name: str, value: Any) -> None:
         """Assign a Python value to a variable of R's global environment. Raises ValueRefused."""
-        raise NotImplementedError
+        self._evaluate(Request(inputs={name: value}), self._on_output)
 
     def pull(self, name: str) -> Any:
         """The value of a variable as Python; RemoteRError if there is none."""
-        raise NotImplementedError
+        return self._evaluate(Request(outputs=(name,)), self._on_output)[2][0]
 
     def interrupt(self) -> None:
         """Interrupt whatever R evaluates now, for any client; may be called from another thread."""
-        raise NotImplementedError
+        (self._link or self._attached()).send(frame(Kind.INTERRUPT))
 
     def restart(self) -> None:
-        """End R and start it anew, without its variables."""
-        raise NotImplementedError
+        """End R and start it anew, without its variables. Evaluations that run or wait end with RSessionDied."""
+        with Link(self._connection, self._agent, self._client) as link:
+            link.send(frame(Kind.RESTART, id=1))
+            while link.next_frame()[0].kind is not Kind.DONE:
+                pass
 
     def replay(self, since: int = 0) -> list[Output]:
         """What was printed and displayed after event ``since`` (0: all that the log still has)."""
-        raise NotImplementedError
+        found: list[Output] = []
+        with Link(self._connection, self._agent, self._client) as link:
+            link.send(frame(Kind.REPLAY, id=1, seq=since))
+            while True:
+                head, body = link.next_frame()
+                if head.kind is Kind.DONE:
+                    return found
+                found += outputs_of(head.kind, body)
 
     def close(self) -> None:
         """Detach; what R does goes on. Safe to repeat."""
-        raise NotImplementedError
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def __enter__(self) -> RemoteR:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _attached(self) -> Link:
+        if self._link is None:
+            self._link = Link(self._connection, self._agent, self._client)
+        return self._link
+
+    def _evaluate(
+        self,
+        request: Request,
+        on_output: OnOutput,
+        timeout: float | None = None,
+        on_question: OnQuestion | None = None,
+    ) -> list[Any]:
+        """R's answer to a request, and its output on the way. Raises what R or the agent say went wrong."""
+        buffers = request.encode()
+        with self._turn:
+            link = self._attached()
+            question = on_question or self._on_question
+
+            def on_frame(head: Header, body: bytearray) -> None:
+                if head.kind is Kind.QUESTION:
+                    link.send(frame(Kind.ANSWER, (question() if question else "").encode()))
+                for output in outputs_of(head.kind, body):
+                    on_output(output)
+
+            call = Call(link, next(self._ids), on_frame)
+            try:
+                kind, body = call.answer(buffers, timeout)
+            except BaseException:
+                if call.open:
+                    self.close()  # out of step: the next request attaches anew
+                raise
+        return _checked(kind, body, timeout if call.late else None)
+
+
+def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
+    """What a frame shows: one output, or none."""
+    if kind in (Kind.STDOUT, Kind.STDERR):
+        return [Text("stdout" if kind is Kind.STDOUT else "stderr", body.decode(errors="replace"))]
+    if kind is Kind.DISPLAY:
+        data, metadata = values.decode(body)
+        return [Display(data, metadata or {})]
+    if kind is Kind.QUEUED:
+        busy = parse_json(bytes(body))
+        since = time.strftime("%H:%M:%S", time.localtime(busy["since"]))
+        return [Text("stderr", f"R evaluates for {busy['client']} since {since}; this waits for it\n")]
+    if kind is Kind.RESULT:  # of an evaluation whose client had gone, from the log
+        status, *rest = values.decode(body)
+        return [Text("stderr", rest[4] + "\n")] if status == "error" else []
+    return []
+
+
+def _plots(options: PlotOptions) -> wire.Node:
+    names = [option.name for option in fields(options)]
+    return wire.listing([to_r(value) for value in astuple(options)], names)
+
+
+def _checked(kind: Kind, body: bytearray, late: float | None) -> list[Any]:
+    """R's answer: status, value, outputs. Raises what it says went wrong."""
+    if kind is Kind.FAILED:
+        raise _failure(parse_json(bytes(body)))
+    answer: list[Any] = values.decode(body)
+    if answer[0] == "ok":
+        return answer
+    if answer[0] == "interrupted":
+        why = f"no end within {late:g} s, so R was interrupted" if late is not None else "interrupted"
+        raise RemoteInterrupted(f"{why}; the R session and its variables are still there")
+    _, message, call, trace, line, text = answer
+    raise RemoteRError(message, call=call, traceback=_strings(trace), line=line, text=text)
+
+
+def _strings(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _failure(told: dict[str, Any]) -> RemoteError:
+    message = told["message"]
+    if told["reason"] == "rank":
+        return RankFailed(message, rank=told["rank"], node=told["node"])
+    if told["reason"] in ("died", "restarted"):
+        return RSessionDied(message)
+    return RemoteInterrupted(message)
+
+
+def _write(output: Output) -> None:
+    """Where no one says otherwise, text goes where Python's own goes."""
+    if isinstance(output, Text):
+        stream = sys.stdout if output.stream == "stdout" else sys.stderr
+        stream.write(output.text)
+        stream.flush()
+    else:
+        text = output.data.get("text/plain", f"<{', '.join(output.data)}>")
+        sys.stdout.write(f"{text!s}\n")

@@ -1,0 +1,180 @@
+"""Frames between client, agent and R: a protocol without I/O, used at both ends.
+
+A frame is a header of 40 bytes and a body. All of the header's numbers are little-endian doubles, because R has no
+64-bit integer and reads five doubles in one call. The magic has PNG's trick: a byte that is not ASCII and a line end,
+so that a channel that rewrites text is noticed at the first frame. Bodies are JSON for what the agent itself
+answers, else what the two ends of the session agree on (remote/wire.py and columns.R); the agent passes
+those on unread. Must not know what a body means.
+
+``FrameReader`` takes bytes in any split and gives ``Header``, then ``Body`` pieces; a huge body is never held here.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any, Union
+
+VERSION = 1
+MAGIC = b"\x89ppeR\r\n@"
+HEADER = struct.Struct("<8s4d")
+MAX_JSON = 2**20
+# What a login shell may print before the agent speaks.
+MAX_PREAMBLE = 2**16
+# The largest integer up to which every integer is a double.
+MAX_EXACT = 2**53
+
+
+class ProtocolError(Exception):
+    """The bytes are no frames: the other end speaks another language."""
+
+
+class Kind(enum.IntEnum):
+    """What a frame is. Who sends it, and what its body is."""
+
+    HELLO = 1  # client: {"version", "client"}
+    EVALUATE = 2  # client, and agent to R: a request in columns
+    INTERRUPT = 3  # client: id of the evaluation, 0 for whichever runs
+    RESTART = 4  # client
+    REPLAY = 5  # client: events after ``seq``
+    ANSWER = 6  # client: a line for R's standard input
+
+    WELCOME = 16  # agent: {"version", "first", "last", "pid", ...}
+    QUEUED = 17  # agent: {"client", "since"} of the evaluation that runs now
+    STDOUT = 18  # agent: UTF-8, never cut within a character
+    STDERR = 19
+    DISPLAY = 20  # R: a plot or table in columns
+    RESULT = 21  # R: the end of an evaluation, in columns
+    FAILED = 22  # agent: {"reason", "message", ...}, the end of an evaluation that R did not end
+    DONE = 23  # agent: the end of a replay or restart; ``seq`` is the last event's
+    QUESTION = 24  # agent: R waits for a line of standard input; the prompt
+
+    READY = 32  # R: {"pid", "version"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The head of a frame; ``size`` bytes of body follow. ``seq`` numbers the events of the log, else 0."""
+
+    kind: Kind
+    id: int
+    seq: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Body:
+    """A piece of the present frame's body, never empty; ``left`` bytes of it are still to come."""
+
+    data: memoryview
+    left: int
+
+
+Event = Union[Header, Body]
+
+
+def header(kind: Kind, size: int, *, id: int = 0, seq: int = 0) -> bytes:
+    """The head of a frame with a body of ``size`` bytes."""
+    return HEADER.pack(MAGIC, kind, id, seq, size)
+
+
+def frame(kind: Kind, body: bytes = b"", *, id: int = 0, seq: int = 0) -> bytes:
+    """A whole frame."""
+    return HEADER.pack(MAGIC, kind, id, seq, len(body)) + body
+
+
+def json_frame(kind: Kind, body: dict[str, Any], *, id: int = 0, seq: int = 0) -> bytes:
+    """A whole frame with a JSON body."""
+    return frame(kind, json.dumps(body, ensure_ascii=False).encode(), id=id, seq=seq)
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """The object in a JSON body. Raises ProtocolError."""
+    try:
+        value = json.loads(body)
+    except ValueError as exc:
+        raise ProtocolError(f"a body is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise ProtocolError("a body is not a JSON object")
+    return value
+
+
+class FrameReader:
+    """Bytes in, events out.
+
+    ``preamble`` lets text come before the first frame (``skipped`` has it afterwards). After a ProtocolError the
+    reader raises it for ever: there is no way back into step.
+    """
+
+    def __init__(self, *, preamble: bool = False) -> None:
+        self.skipped = b""
+        self._preamble = preamble
+        self._data = memoryview(b"")
+        self._left = 0
+        self._error: ProtocolError | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes; ``next`` gives what is in them."""
+        self._data = memoryview(bytes(self._data) + data if self._data else data)
+
+    def next(self) -> Event | None:
+        """The next event, or None until more bytes are fed. Raises ProtocolError."""
+        if self._error:
+            raise self._error
+        if self._left:
+            return self._next_body()
+        if self._preamble and not self._skip_preamble():
+            return None
+        if len(self._data) < HEADER.size:
+            if not MAGIC.startswith(self._data[: len(MAGIC)].tobytes()):
+                raise self._fail("bytes that start no frame")
+            return None
+        return self._next_header()
+
+    def _next_body(self) -> Body | None:
+        if not self._data:
+            return None
+        piece = self._data[: self._left]
+        self._data = self._data[len(piece) :]
+        self._left -= len(piece)
+        return Body(piece, self._left)
+
+    def _next_header(self) -> Header:
+        magic, *numbers = HEADER.unpack_from(self._data)
+        if magic != MAGIC:
+            raise self._fail("bytes that start no frame")
+        # This way round NaN fails too.
+        if not all(0 <= number <= MAX_EXACT and number == int(number) for number in numbers):
+            raise self._fail("a header with impossible numbers")
+        kind, id, seq, size = map(int, numbers)
+        if kind not in KINDS:
+            raise self._fail(f"an unknown kind of frame: {kind}")
+        self._data = self._data[HEADER.size :]
+        self._left = size
+        return Header(KINDS[kind], id, seq, size)
+
+    def _skip_preamble(self) -> bool:
+        """Drop what comes before the first frame; False while it is not there yet."""
+        data = self._data.tobytes()
+        at = data.find(MAGIC)
+        if at < 0:
+            # The magic's beginning may be there already.
+            keep = next(n for n in range(len(MAGIC) - 1, -1, -1) if data.endswith(MAGIC[:n]))
+            at = len(data) - keep
+        else:
+            self._preamble = False
+        self.skipped += data[:at]
+        self._data = self._data[at:]
+        if len(self.skipped) > MAX_PREAMBLE:
+            raise self._fail("text where the agent should answer")
+        return not self._preamble
+
+    def _fail(self, what: str) -> ProtocolError:
+        self._error = ProtocolError(what)
+        return self._error
+
+
+# Looked up for every frame; Kind(number) takes ten times as long.
+KINDS: dict[int, Kind] = {int(kind): kind for kind in Kind}

@@ -1,0 +1,84 @@
+"""The workers that R has spawned over the nodes: whether they live, and whether R hangs in MPI for them.
+
+``slaves.json`` is written by the hooks of Rprofile.site while workers run. Must not know of the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
+# Share of kernel time in an MPI call that waits: Open MPI yields the processor all the time (measured: 0.5 to 0.7;
+# R that computes: below 0.1).
+YIELDING = 0.25
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One MPI worker of R's."""
+
+    rank: int
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} on {self.host}"
+
+
+async def lost(path: Path) -> list[Worker]:
+    """The workers on the list that are processes no more; one ssh for each other node."""
+    try:
+        workers = [
+            Worker(int(w["rank"]), str(w["host"]), int(w["pid"])) for w in json.loads(path.read_text())
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # none, or being closed
+    by_host: dict[str, set[int]] = {}
+    for worker in workers:
+        by_host.setdefault(worker.host, set()).add(worker.pid)
+    answers = await asyncio.gather(*(_missing(host, pids) for host, pids in by_host.items()))
+    missing = dict(zip(by_host, answers))
+    return [worker for worker in workers if worker.pid in missing[worker.host]]
+
+
+async def _missing(host: str, pids: set[int]) -> set[int]:
+    if host == socket.gethostname():
+        return {pid for pid in pids if not os.path.isdir(f"/proc/{pid}")}  # noqa: PTH112
+    numbers = " ".join(map(str, sorted(pids)))
+    command = f"for p in {numbers}; do [ -d /proc/$p ] || echo $p; done"
+    process = await asyncio.create_subprocess_exec(
+        *SSH,
+        host,
+        command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    out, _ = await process.communicate()
+    # A node that does not answer has lost all of them.
+    return pids if process.returncode == 255 else {int(word) for word in out.split()}
+
+
+async def spins(pid: int, seconds: float = 0.5) -> bool:
+    """Whether the process burns a core as a waiting MPI call does."""
+    before = _times(pid)
+    await asyncio.sleep(seconds)
+    after = _times(pid)
+    if not before or not after:
+        return False
+    user, system = (after[i] - before[i] for i in range(2))
+    busy = (user + system) / os.sysconf("SC_CLK_TCK") / seconds
+    return busy > 0.3 and system / (user + system) > YIELDING
+
+
+def _times(pid: int) -> list[int]:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+    return [int(fields[11]), int(fields[12])]

@@ -1,0 +1,524 @@
+"""The R session: one R, the evaluations that wait for it, and what came of them.
+
+Requests and results pass through unread. One evaluation runs at a time; the next begins when its result is out.
+Text is sent on when it comes, an evaluation's result after its last text. R's death ends the running
+evaluation with a frame that says so, and a fresh R is started. Must not know sockets, SSH or what values are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import struct
+import time
+from collections import deque
+from pathlib import Path
+
+from . import ranks
+from .clients import ENOUGH_WAITING, WHOLE_REQUEST, Client, Outlet, Request
+from .eventlog import EventLog
+from .protocol import VERSION, FrameReader, Header, Kind, header, json_frame, parse_json
+from .rprocess import RProcess
+from .terminal import Mark, Marker, Printed, TerminalReader
+
+LOG_BYTES = 256 * 2**20
+TERMINAL_BYTES = 2**18
+# While R prints line after line, look this often (seconds), not at every line.
+PRINT_PAUSE = 0.003
+# Seconds between looks at whether R waits for input, and looks at the workers of an MPI evaluation.
+QUESTION_PAUSE = 0.2
+RANKS_PAUSE = 2.0
+COMMIT, ABORT = struct.pack("<i", 1), struct.pack("<i", 0)
+PADDING = bytes(2**20)
+
+
+class State(enum.Enum):
+    """What R is doing. See TRANSITIONS."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    TAKING = "taking a request"
+    BUSY = "busy"
+    RESCUED = "being rescued"
+    DOWN = "down"
+
+
+TRANSITIONS = {
+    State.STARTING: {State.IDLE, State.STARTING, State.DOWN},
+    State.IDLE: {State.TAKING, State.STARTING},
+    State.TAKING: {State.BUSY, State.STARTING, State.IDLE},
+    State.BUSY: {State.IDLE, State.STARTING, State.RESCUED},
+    State.RESCUED: {State.STARTING},
+    State.DOWN: {State.STARTING},
+}
+
+
+class RSession:
+    """R and its queue. ``start`` it in a running event loop."""
+
+    def __init__(self, *, run: Path, hostfile: Path, workers: Path) -> None:
+        self.state = State.DOWN
+        self.trouble = ""
+        self._run = run
+        self._hostfile = hostfile
+        self._workers = workers
+        self._log = EventLog(limit=LOG_BYTES)
+        self._queue: deque[Request] = deque()
+        self._current: Request | None = None
+        self._since = 0.0
+        self._number = 0
+        self._listener: Client | None = None  # who evaluated last sees what children print later
+        self._restarters: list[tuple[Client, int]] = []
+        self._version = ""
+        self._watching = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- R's life
+
+    def start(self) -> None:
+        """Start R; evaluations wait until it is ready."""
+        self._go(State.STARTING)
+        self._startup = b""
+        self._items: deque[Printed | Marker] = deque()
+        self._displays: deque[bytes] = deque()
+        self._frame: Header | None = None
+        self._body = bytearray()
+        self._ended = False
+        self._result_waits = False
+        self._asked = False
+        self._printed_at = 0.0
+        self._r = r = RProcess(run=self._run, hostfile=self._hostfile if self._hostfile.exists() else None)
+        self._terminal = TerminalReader(r.word)
+        self._results = FrameReader()
+        self._requests = Outlet(r.requests, on_drain=self._requests_drained, on_broken=lambda: None)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(r.terminal, self._terminal_readable)
+        loop.add_reader(r.results, self._results_readable)
+        r.watch(lambda: self._died(r))
+
+    async def stop(self) -> None:
+        """End R and all that belongs to it."""
+        self._detach()
+        await self._r.end()
+
+    def _go(self, state: State) -> None:
+        assert state in TRANSITIONS[self.state], (self.state, state)
+        self.state = state
+
+    def _detach(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._r.terminal)
+        loop.remove_reader(self._r.results)
+        self._requests.close()
+
+    def _died(self, r: RProcess) -> None:
+        """R is gone, or what should have started it is."""
+        if r is not self._r or self.state in (State.DOWN, State.RESCUED):
+            return
+        self._read_terminal()
+        self._pump_items(final=True)
+        if self.state is State.STARTING and r.pid is None:
+            self._spawn(self._start_failed(r))
+            return
+        how = "R has quit" if r.quits else "R was ended by a signal or by MPI_Abort"
+        self._replace("died", f"{how}. A fresh R session was started; the variables are gone")
+
+    async def _start_failed(self, r: RProcess) -> None:
+        self._detach()
+        self._go(State.DOWN)
+        await r.end()
+        said = (self._startup + r.log.read_bytes()).decode(errors="replace").strip()
+        self.trouble = f"R does not start: {said[-2000:] or 'it printed nothing'}"
+        while self._queue:
+            self._fail(self._queue.popleft(), "died", self.trouble)
+        self._current = None
+
+    def _replace(self, reason: str, message: str, **more: object) -> None:
+        """End what is left of R, tell whoever waits for it, and start a fresh one."""
+        self._detach()
+        old, request, self._current = self._r, self._current, None
+        if request is not None:
+            self._fail(request, reason, message, **more)
+        if self.state is not State.STARTING:
+            self._go(State.STARTING)
+
+        async def renew() -> None:
+            await old.end()
+            self.start()
+
+        self._spawn(renew())
+
+    def _ready(self, body: bytes) -> None:
+        told = parse_json(body)
+        again = self._r.pid is not None
+        self._r.pid, self._version = told["pid"], told["version"]
+        if not again:
+            r = self._r
+            r.watch(lambda: self._died(r))
+        for client, id in self._restarters:
+            client.tell(json_frame(Kind.DONE, {}, id=id, seq=self._log.last))
+        self._restarters.clear()
+        if self._current is not None:
+            request, self._current = self._current, None
+            self._fail(request, "aborted", "the evaluation jumped to R's top level; the session lives")
+        self._go(State.IDLE)
+        self._next()
+
+    # --- What clients ask for
+
+    def welcome(self) -> dict[str, object]:
+        """What a new client is told, and ``status`` shows."""
+        return {
+            "version": VERSION,
+            "first": self._log.first,
+            "last": self._log.last,
+            "r": {"state": self.state.value, "version": self._version, "trouble": self.trouble},
+            "busy": self._busy(),
+        }
+
+    def _busy(self) -> dict[str, object]:
+        request = self._current
+        if request is None:
+            return {}
+        name = request.client.name if request.client else "a client that is gone"
+        return {"client": name, "since": self._since}
+
+    def submit(self, request: Request) -> None:
+        """Queue an evaluation; it begins when those before it have ended."""
+        if self.state is State.DOWN:
+            self.start()
+        self._queue.append(request)
+        if self._current is not None and request.client and self._current.client is not request.client:
+            request.client.tell(json_frame(Kind.QUEUED, self._busy(), id=request.id))
+        self._next()
+
+    def feed(self, data: memoryview, left: int) -> bool:
+        """More of the running request's large body for R; False: wait to be resumed."""
+        if self.state is not State.TAKING:
+            return True  # R died meanwhile
+        self._requests.write(data)
+        if not left:
+            self._requests.write(COMMIT)
+            self._go(State.BUSY)
+        self._untaken = left
+        return self._requests.waiting < ENOUGH_WAITING
+
+    def interrupt(self, client: Client, id: int) -> None:
+        """Interrupt the evaluation that runs, or take one that waits out of the queue."""
+        for request in self._queue:
+            if id and request.client is client and request.id == id:
+                self._queue.remove(request)
+                client.fail(id, "interrupted", "the evaluation was taken back before it began")
+                return
+        mine = self._current is not None and self._current.client is client and self._current.id == id
+        if self.state is State.BUSY and not self._ended and (mine or not id):
+            self._r.interrupt()
+            if self._r.ignores_interrupt():
+                asyncio.get_running_loop().call_later(0.02, self._interrupt_again, self._number)
+
+    def _interrupt_again(self, number: int) -> None:
+        """system() ignores the signal that ended its child: once it is over, R needs one of its own."""
+        if self.state is not State.BUSY or self._ended or number != self._number:
+            return
+        if self._r.ignores_interrupt():
+            asyncio.get_running_loop().call_later(0.02, self._interrupt_again, number)
+        else:
+            self._r.interrupt()
+
+    def restart(self, client: Client, id: int) -> None:
+        """End R with its variables and start it anew; the client hears when it is ready."""
+        self._restarters.append((client, id))
+        if self.state is State.DOWN:
+            self.start()
+        elif self.state not in (State.STARTING, State.RESCUED):
+            self._replace("restarted", "R was restarted; the variables are gone")
+
+    def replay(self, client: Client, id: int, since: int) -> None:
+        """Send the events after ``since`` that the log still has."""
+        for event in self._log.since(since):
+            client.send(header(event.kind, len(event.body), id=id, seq=event.seq) + event.body)
+        client.tell(json_frame(Kind.DONE, {"first": self._log.first}, id=id, seq=self._log.last))
+
+    def answer(self, line: str) -> None:
+        """Type a line for R, if it waits for one."""
+        if self.state is State.BUSY and self._asked:
+            self._asked = False
+            self._r.answer(line.split("\n", 1)[0])
+
+    def gone(self, client: Client) -> None:
+        """The client is gone: what it waits for is dropped, what runs for it goes on."""
+        self._queue = deque(request for request in self._queue if request.client is not client)
+        if self._listener is client:
+            self._listener = None
+        if self._current is not None and self._current.client is client:
+            self._current.client = None
+            if self.state is State.TAKING:
+                self._requests_drained()
+            self._resume_results()
+
+    def drained(self, client: Client) -> None:
+        """The client can take more of its result."""
+        if self._current is not None and self._current.client is client:
+            self._resume_results()
+
+    # --- To R
+
+    def _next(self) -> None:
+        if self.state is not State.IDLE or not self._queue:
+            return
+        request = self._current = self._queue.popleft()
+        self._listener = request.client
+        self._since = time.time()
+        self._number += 1
+        self._ended = False
+        self._asked = False
+        self._go(State.TAKING)
+        head = header(Kind.EVALUATE, request.size, id=self._number)
+        if request.whole:
+            self._requests.write(head + request.body + COMMIT)
+            self._go(State.BUSY)
+        else:
+            self._requests.write(head)
+            self._untaken = request.size
+            assert request.client is not None
+            request.client.resume()
+        if not self._watching:
+            self._watching = True
+            asyncio.get_running_loop().call_later(QUESTION_PAUSE, self._watch)
+
+    def _requests_drained(self) -> None:
+        if self.state is not State.TAKING or self._current is None:
+            return
+        if self._current.client is not None:
+            self._current.client.resume()
+            return
+        # The client went away in the middle: R gets the rest as zeros, and is told to forget it.
+        while self._untaken and self._requests.waiting < ENOUGH_WAITING:
+            piece = min(self._untaken, len(PADDING))
+            self._requests.write(memoryview(PADDING)[:piece])
+            self._untaken -= piece
+        if not self._untaken:
+            self._requests.write(ABORT)
+            self._current = None
+
+    # --- From R
+
+    def _terminal_readable(self) -> None:
+        now = time.monotonic()
+        if self.state is State.BUSY and now - self._printed_at < PRINT_PAUSE:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._r.terminal)
+            loop.call_later(PRINT_PAUSE, self._terminal_again, self._r)
+            return
+        self._read_terminal()
+        self._pump_items()
+
+    def _terminal_again(self, r: RProcess) -> None:
+        if r is not self._r or self.state is State.RESCUED:
+            return
+        self._read_terminal()
+        self._pump_items()
+        with contextlib.suppress(OSError):
+            asyncio.get_running_loop().add_reader(r.terminal, self._terminal_readable)
+
+    def _read_terminal(self) -> None:
+        pieces = []
+        size = 0
+        with contextlib.suppress(OSError):
+            while size < TERMINAL_BYTES and (piece := os.read(self._r.terminal, 2**16)):
+                pieces.append(piece)
+                size += len(piece)
+        if pieces:
+            self._items.extend(self._terminal.feed(b"".join(pieces)))
+
+    def _pump_items(self, *, final: bool = False) -> None:
+        """Act on text and markers in their order; a display waits until the pipe has brought it."""
+        if final:
+            self._items.extend(self._terminal.flush())
+        while self._items:
+            item = self._items[0]
+            if isinstance(item, Marker) and item.mark is Mark.DISPLAY and not self._displays and not final:
+                return
+            self._items.popleft()
+            if isinstance(item, Printed):
+                self._text(item)
+            else:
+                self._marker(item)
+
+    def _text(self, printed: Printed) -> None:
+        if self.state is State.STARTING and self._current is None:
+            self._startup = (self._startup + printed.data)[-4096:]
+            return
+        self._printed_at = time.monotonic()
+        self._emit(Kind.STDERR if printed.stderr else Kind.STDOUT, printed.data)
+
+    def _emit(self, kind: Kind, body: bytes) -> None:
+        seq = self._log.append(kind, body)
+        client, id = self._listener, 0
+        if self._current is not None:
+            client, id = self._current.client, self._current.id
+        if client is not None:
+            client.tell(header(kind, len(body), id=id, seq=seq) + body)
+
+    def _marker(self, marker: Marker) -> None:
+        if marker.mark is Mark.DISPLAY:
+            if self._displays:
+                self._emit(Kind.DISPLAY, self._displays.popleft())
+        elif marker.mark is Mark.END:
+            if marker.number == self._number:
+                self._end()
+        elif marker.mark is Mark.QUIT:
+            self._r.quits = True
+        elif marker.mark is Mark.PROMPT:
+            self._prompt()
+
+    def _end(self) -> None:
+        """The evaluation's text has come; its result may go out."""
+        if self._current is None:  # a request that its client did not finish has no result
+            self._go(State.IDLE)
+            self._next()
+            return
+        self._ended = True
+        if self._result_waits:
+            self._result_waits = False
+            assert self._frame is not None
+            self._begin_result(self._frame)
+            self._resume_results()
+
+    def _prompt(self) -> None:
+        """R is at its own top level: at its start, or because the evaluation jumped there."""
+        if self._r.entered and self.state is State.STARTING:
+            self._died(self._r)
+            return
+        if self.state is not State.STARTING:
+            self._go(State.STARTING)
+        self._r.enter()
+
+    def _results_readable(self) -> None:
+        try:
+            data = os.read(self._r.results, 2**20)
+        except OSError:
+            return
+        self._results.feed(data)
+        self._pump_results()
+
+    def _resume_results(self) -> None:
+        if self.state is State.BUSY:
+            self._pump_results()
+            client = self._current.client if self._current else None
+            if not self._result_waits and (client is None or client.waiting < ENOUGH_WAITING):
+                asyncio.get_running_loop().add_reader(self._r.results, self._results_readable)
+
+    def _pump_results(self) -> None:
+        while not self._result_waits and (event := self._results.next()) is not None:
+            if isinstance(event, Header):
+                self._frame = event
+                self._body = bytearray()
+                if event.kind is Kind.RESULT:
+                    if not self._ended:
+                        # Its text was printed before it: it is in the terminal by now.
+                        self._read_terminal()
+                        self._pump_items()
+                    if self._ended:
+                        self._begin_result(event)
+                    else:
+                        self._result_waits = True
+                        asyncio.get_running_loop().remove_reader(self._r.results)
+                continue
+            assert self._frame is not None
+            if self._frame.kind is Kind.RESULT:
+                self._result_piece(event.data, event.left)
+                continue
+            self._body += event.data
+            if not event.left:
+                if self._frame.kind is Kind.READY:
+                    self._ready(bytes(self._body))
+                else:
+                    self._displays.append(bytes(self._body))
+                    self._pump_items()
+
+    def _begin_result(self, frame: Header) -> None:
+        request = self._current
+        if request is not None and request.client is not None:
+            request.client.send(header(Kind.RESULT, frame.size, id=request.id, seq=self._log.last))
+
+    def _result_piece(self, data: memoryview, left: int) -> None:
+        request = self._current
+        client = request.client if request else None
+        assert self._frame is not None
+        if client is not None:
+            client.send(data)
+            if client.waiting > ENOUGH_WAITING:
+                asyncio.get_running_loop().remove_reader(self._r.results)
+        elif self._frame.size <= WHOLE_REQUEST:
+            self._body += data
+            if not left:
+                self._log.append(Kind.RESULT, bytes(self._body))
+        if not left:
+            self._current = None
+            asyncio.get_running_loop().add_reader(self._r.results, self._results_readable)
+            self._go(State.IDLE)
+            self._next()
+
+    # --- While R evaluates for long
+
+    def _watch(self, ticks: int = 1) -> None:
+        if self.state not in (State.TAKING, State.BUSY):
+            self._watching = False
+            return
+        if self.state is State.BUSY and not self._ended:
+            if not self._asked and self._current and self._current.client and self._r.waits_for_input():
+                self._asked = True
+                self._current.client.tell(json_frame(Kind.QUESTION, {}, id=self._current.id))
+            if ticks % round(RANKS_PAUSE / QUESTION_PAUSE) == 0 and self._workers.exists():
+                self._spawn(self._check_ranks(self._number))
+        asyncio.get_running_loop().call_later(QUESTION_PAUSE, self._watch, ticks + 1)
+
+    async def _check_ranks(self, number: int) -> None:
+        """A worker that is gone while R hangs in MPI: save the workspace, restart R, say which."""
+        lost = await ranks.lost(self._workers)
+        if not lost or self._r.pid is None or not await ranks.spins(self._r.pid):
+            return
+        # It may have been closing: what R itself ended is off the list by now.
+        lost = await ranks.lost(self._workers)
+        if not lost or number != self._number or self.state is not State.BUSY or self._ended:
+            return
+        self._go(State.RESCUED)
+        saved = await self._rescue()
+        kept = (
+            "the variables were saved and loaded again; start workers anew"
+            if saved
+            else "the variables are gone, because R could not save them"
+        )
+        self._replace(
+            "rank",
+            f"{lost[0]} was lost during an MPI call, which can never end. R was restarted: {kept}",
+            rank=lost[0].rank,
+            node=lost[0].host,
+        )
+
+    async def _rescue(self) -> bool:
+        """Have the hanging R save its workspace and end; True if it did."""
+        workspace = self._run / "workspace.RData"
+        started = self._run / "workspace.RDataTmp"
+        self._r.save_and_quit()
+        deadline = time.monotonic() + 10
+        while not workspace.exists() and time.monotonic() < deadline:
+            if started.exists():
+                deadline = time.monotonic() + 10
+            await asyncio.sleep(0.05)
+        return workspace.exists()
+
+    # --- Small things
+
+    def _fail(self, request: Request, reason: str, message: str, **more: object) -> None:
+        self._log.append(Kind.STDERR, f"{message}\n".encode())
+        if request.client is not None:
+            request.client.fail(request.id, reason, message, **more)
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,44 @@
+"""What R prints and displays while it evaluates, and how plots are to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text that R, its C code or a child process printed; ``stderr`` for messages, warnings and errors."""
+
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Display:
+    """A plot or a table: MIME type -> str, or bytes for PNG. ``metadata`` is Jupyter's, by MIME type."""
+
+    data: Mapping[str, str | bytes]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+Output = Text | Display
+OnOutput = Callable[[Output], None]
+OnQuestion = Callable[[], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotOptions:
+    """R's png(): size in ``units`` (px, in, cm, mm), ``res`` in pixels per inch, ``pointsize`` in 1/72 inch.
+
+    ``scale`` is how many pixels a pixel of the screen has (2: sharp on HiDPI screens).
+    """
+
+    width: float = 640
+    height: float = 480
+    units: Literal["px", "in", "cm", "mm"] = "px"
+    res: float = 72
+    pointsize: float = 12
+    bg: str = "white"
+    scale: float = 2
