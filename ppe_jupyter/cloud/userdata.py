@@ -16,7 +16,7 @@ from ..ssh import KeyPair
 # In raw form, before base64 (user guide, instancedata-add-user-data).
 MAX_BYTES = 16384
 PER_BOOT = "/var/lib/cloud/scripts/per-boot/ppe-agent"
-# cloud-init runs this as root at every boot. At the first one setup.py starts the agent, for only with the host
+# cloud-init runs this as root at every boot. At the first one setup.py starts the agent: only with the host
 # file that it writes can R reach every node.
 START_AGENT = """\
 #!/bin/sh
