@@ -1,8 +1,8 @@
 """The local cloud: an EC2 endpoint on this machine whose instances are Linux containers.
 
-This module is what clients import: it finds the owner's daemon, or starts it. The daemon's address and key are in
-``<state_dir>/localcloud/endpoint.json`` (0600), which the owner writes; the daemon runs as root. Importing this costs
-nothing: moto lives in the daemon's process only.
+This module is what clients import: it finds the owner's daemon, or starts it. The daemon's address and key
+are in ``<state_dir>/localcloud/endpoint.json`` (0600), which the owner writes; the daemon runs as root.
+Importing this costs nothing: moto lives in the daemon's process only.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _ignore(_: str) -> None:
 
 
 def ensure(settings: Settings, *, report: Callable[[str], None] = _ignore) -> Endpoint:
-    """The owner's endpoint, its image built and its daemon started if need be; safe to call at once from anywhere.
+    """The owner's endpoint, its image built and its daemon started if need be; safe to call from anywhere.
 
     Raises LocalCloudUnavailable with one sentence that says what is missing and what to do.
     """
@@ -84,7 +84,7 @@ def status(settings: Settings) -> Status:
 
 
 def down(settings: Settings) -> None:
-    """End the local cloud with everything in it but the image; also what a killed daemon left. Safe to repeat."""
+    """End the local cloud with all in it but the image; also what a killed daemon left. Safe to repeat."""
     with _locked(settings):
         endpoint = _stored(settings)
         _file(settings).unlink(missing_ok=True)
@@ -115,16 +115,16 @@ def _ready(settings: Settings) -> Endpoint | None:
 
 def _start(settings: Settings) -> Endpoint:
     if not privilege.available():
-        raise LocalCloudUnavailable(privilege.PASSWORD_NEEDED)
+        raise LocalCloudUnavailable(privilege.NEEDS_ROOT)
     key, secret = "AKIA" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30)
     arguments = ("--id", _cloud_id(settings), "--root", str(settings.local_root))
     command = privilege.module("ppe_jupyter.localcloud.daemon", *arguments)
     log_path = _folder(settings) / "daemon.log"
-    with open(log_path, "w", encoding="utf-8") as log:
+    with log_path.open("w", encoding="utf-8") as log:
         # Its own session, so that Ctrl-C in the notebook or terminal does not reach it.
         daemon = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
-            cwd="/",
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd="/",
+            start_new_session=True,
         )  # fmt: skip
     assert daemon.stdin is not None and daemon.stdout is not None
     with contextlib.suppress(BrokenPipeError):
@@ -189,19 +189,19 @@ def _store(settings: Settings, endpoint: Endpoint) -> None:
     path = _file(settings)
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(asdict(endpoint), file)
+    temporary.touch(mode=0o600, exist_ok=False)
+    temporary.write_text(json.dumps(asdict(endpoint)), encoding="utf-8")
     temporary.replace(path)
 
 
 def _cloud_id(settings: Settings) -> str:
-    """Names the owner's local cloud on this machine: 8 hex digits, the same for all of the owner's clients."""
+    """Names the owner's local cloud on this machine: 8 hex digits, the same for all the owner's clients."""
     return hashlib.sha256(f"{os.getuid()}:{settings.state_dir.resolve()}".encode()).hexdigest()[:8]
 
 
 @contextlib.contextmanager
 def _locked(settings: Settings) -> Iterator[None]:
     """One client at a time starts or stops the daemon."""
-    with open(_folder(settings) / "lock", "w") as lock:
+    with (_folder(settings) / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -40,7 +40,7 @@ def problem() -> str | None:
         return f"the local cloud needs {', '.join(missing)}: sudo apt-get install {' '.join(missing)}"
     if os.geteuid() == 0:
         return _missing_rights()
-    return None if privilege.available() else privilege.PASSWORD_NEEDED
+    return None if privilege.available() else privilege.NEEDS_ROOT
 
 
 def _missing_rights() -> str | None:

@@ -1,9 +1,10 @@
-"""One instance's container: an overlay on the image, an address on the bridge, user data as a cloud-init seed.
+"""One instance's container: an overlay on the image, an address on the bridge, a cloud-init seed.
 
-A container is a directory and, while it runs, the foreground ``lxc-start`` that holds it. That process dies with
-the daemon's thread that started it, and the container's PID 1 dies with that process: a killed daemon leaves no
-running container. Capabilities and devices keep root inside from the host's clock, modules and disks by accident;
-without a user namespace that is no prison for somebody who wants out. Knows nothing of EC2's records.
+A container is a directory and, while it runs, the foreground ``lxc-start`` that holds it. That process dies
+with the daemon's thread that started it, and the container's PID 1 dies with that process: a killed daemon
+leaves no running container. Capabilities and devices keep root inside from the host's clock, modules and
+disks by accident; without a user namespace that is no prison for somebody who wants out. Knows nothing of
+EC2's records.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from .network import Network
 INIT = "/usr/sbin/ppe-init"
 CONSOLE_BYTES = 64 * 1024  # what GetConsoleOutput returns at most
 DROPPED_CAPABILITIES = (
-    "sys_time sys_module sys_rawio mac_admin mac_override syslog wake_alarm block_suspend audit_control audit_read"
-    " dac_read_search linux_immutable"
+    "sys_time sys_module sys_rawio mac_admin mac_override syslog wake_alarm block_suspend"
+    " audit_control audit_read dac_read_search linux_immutable"
 )
 ALLOWED_DEVICES = (
     "1:3",
@@ -78,7 +79,10 @@ class Container:
         return self._process is None or self._process.poll() is not None
 
     def start(self, spec: NodeSpec, *, rules: str) -> None:
-        """Start it (again); returns before PID 1 runs. Must be called in a thread that lives as long as the daemon."""
+        """Start it (again); returns before PID 1 runs.
+
+        Its end is the end of the calling thread, so that must live as long as the daemon.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "pid").unlink(missing_ok=True)
         self.write_rules(rules)
@@ -88,7 +92,7 @@ class Container:
         command = ["setpriv", "--pdeathsig", "KILL", "lxc-start", "--foreground"]
         command += ["--name", self.name, "--lxcpath", str(self.folder.parent)]
         command += ["--logfile", str(self.folder / "lxc.log"), "--logpriority", "WARN"]
-        with open(self.folder / "console.log", "ab") as console:
+        with (self.folder / "console.log").open("ab") as console:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
             )
@@ -198,7 +202,7 @@ def sweep(folder: Path) -> None:
 
 
 def remove_traces(name: str, folder: Path) -> None:
-    """LXC's control groups and lock files: its monitor removes the former unless it was killed, nobody the latter."""
+    """Remove LXC's control groups, which its monitor removes unless it was killed, and its lock file."""
     for cgroup in _cgroups(name):
         for inner in sorted(cgroup.rglob("*"), reverse=True):
             if inner.is_dir():
@@ -231,7 +235,7 @@ def _processes(name: str) -> set[int]:
 
 def _tail(path: Path, size: int) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
             return file.read()
     except FileNotFoundError:

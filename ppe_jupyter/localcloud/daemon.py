@@ -1,8 +1,9 @@
 """The local cloud's daemon: network, endpoint and reconciler of one owner, in one process that runs as root.
 
-Started by start() of the package, never by hand. Takes its parameters as one JSON line on stdin (the secret must not
-show in ``ps``), answers with one on stdout when requests are served, and runs until asked to stop. Before anything
-else it ends a predecessor and removes what a dead one left: whoever starts it holds the new key.
+Started by start() of the package, never by hand. Takes its parameters as one JSON line on stdin (the secret
+must not show in ``ps``), answers with one on stdout when requests are served, and runs until asked to stop.
+Before anything else it ends a predecessor and removes what a dead one left: whoever starts it holds the new
+key.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def _remove(cloud_id: str, folder: Path, root: Path) -> None:
 @contextlib.contextmanager
 def _sole_daemon(lock_file: Path) -> Iterator[None]:
     """Hold the lock of this local cloud, ending the daemon that holds it."""
-    with open(lock_file, "a+") as lock:
+    with lock_file.open("a+") as lock:
         for number, patience in ((0, 0.0), (signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
             if number:
                 lock.seek(0)

@@ -1,8 +1,8 @@
 """The EC2 actions that moto lacks or answers too kindly, as AWS documents them.
 
-Cluster placement groups, CpuOptions, ClientToken, InsufficientInstanceCapacity, console output, "in use" of a
-security group. The class takes the place of moto's response class; what it does not define is moto's. Knows moto's
-request parsing and records, no containers.
+Cluster placement groups, CpuOptions, ClientToken, InsufficientInstanceCapacity, console output, "in use" of
+a security group. The class takes the place of moto's response class; what it does not define is moto's.
+Knows moto's request parsing and records, no containers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CAPACITY = "InsufficientInstanceCapacity"
 ENDED = ("shutting-down", "terminated")
 
 
-class PlacementGroup(TaggedEC2Resource):  # type: ignore[misc]  # moto publishes no types
+class PlacementGroup(TaggedEC2Resource):
     """A placement group; attributes are named so that moto serializes them."""
 
     def __init__(self, backend: Any, name: str, strategy: str, tags: dict[str, str]) -> None:
@@ -38,7 +38,7 @@ class PlacementGroup(TaggedEC2Resource):  # type: ignore[misc]  # moto publishes
         self.add_tags(tags)
 
 
-class LocalCloudResponse(EC2Response):  # type: ignore[misc]
+class LocalCloudResponse(EC2Response):
     """One request to EC2. The class attributes are the local cloud's state beyond moto's."""
 
     reconciler: ClassVar[Reconciler]
@@ -59,10 +59,8 @@ class LocalCloudResponse(EC2Response):  # type: ignore[misc]
             self.reconciler.submit(Action.REFRESH)
         return status, headers, body
 
-    # --- instances -----------------------------------------------------------------------------------------------
-
     def run_instances(self) -> ActionResult:
-        """Launch, once for each ClientToken, with placement group and CPU options, where there is capacity."""
+        """Launch, once for each ClientToken, in a placement group, where there is capacity."""
         token = self._get_param("ClientToken")
         parameters = json.dumps(
             {k: v for k, v in self.data.items() if k != "DryRun"}, default=str, sort_keys=True
@@ -79,12 +77,13 @@ class LocalCloudResponse(EC2Response):  # type: ignore[misc]
         cpu_options = _cpu_options(instance_type, options)
         self._check_capacity()
         result = super().run_instances()
-        for instance in result.result.instances:
+        launched: Any = result.result
+        for instance in launched.instances:
             instance.placement.group_name = group or ""
             instance.cpu_options = cpu_options
             self.reconciler.submit(Action.START, instance)
         if token:
-            self.launches[token] = (parameters, result.result)
+            self.launches[token] = (parameters, launched)
         return result
 
     def _instance_type(self) -> dict[str, Any]:
@@ -112,8 +111,9 @@ class LocalCloudResponse(EC2Response):  # type: ignore[misc]
         zone = zone or f"{self.region}a"
         if self.exhausted.get(zone, self.exhausted.get("", False)):
             message = (
-                f"We currently do not have sufficient {self._get_param('InstanceType')} capacity in the Availability"
-                f" Zone you requested ({zone}). Our system will be working on provisioning additional capacity."
+                f"We currently do not have sufficient {self._get_param('InstanceType')} capacity in the"
+                f" Availability Zone you requested ({zone}). Our system will be working on provisioning"
+                " additional capacity."
             )
             raise EC2ClientError(CAPACITY, message)
 
@@ -133,8 +133,6 @@ class LocalCloudResponse(EC2Response):  # type: ignore[misc]
         output = self.reconciler.console(instance.id) or instance.console
         text = Base64EncodedString.from_raw_string(output.decode(errors="replace"))
         return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": text})
-
-    # --- placement groups ----------------------------------------------------------------------------------------
 
     def create_placement_group(self) -> ActionResult:
         """Make one; only the strategy matters here, the machine is one anyway."""
@@ -178,9 +176,7 @@ class LocalCloudResponse(EC2Response):  # type: ignore[misc]
             raise EC2ClientError("InvalidPlacementGroup.Unknown", f"The Placement Group '{name}' is unknown.")
         return self.placement_groups[name]
 
-    # --- security groups -----------------------------------------------------------------------------------------
-
-    def delete_security_group(self) -> EmptyResult:
+    def delete_security_group(self) -> ActionResult:
         """Delete one that no interface has and no other group names."""
         wanted = self._get_param("GroupId") or self._get_param("GroupName")
         group = self.ec2_backend.get_security_group_by_name_or_id(wanted)

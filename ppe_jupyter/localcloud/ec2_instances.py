@@ -1,8 +1,8 @@
 """moto's instance records made to follow containers.
 
-moto keeps every record and says `running` at once; here an instance is what its container is. The class takes the
-place of moto's own in its modules, because moto's backends name it there. Knows moto's records and the
-reconciler's wishes, no HTTP.
+moto keeps every record and says `running` at once; here an instance is what its container is. The class
+takes the place of moto's own in its modules, because moto's backends name it there. Knows moto's records
+and the reconciler's wishes, no HTTP.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "s
 Instance = moto_instances.Instance
 
 
-class ContainerInstance(Instance):  # type: ignore[misc]  # moto publishes no types
+class ContainerInstance(Instance):
     """An instance whose state is its container's. ``machine_images`` maps image ids to root file systems.
 
     ``lock`` guards moto's records, which are not made for threads: the endpoint holds it during a request.
@@ -57,8 +57,6 @@ class ContainerInstance(Instance):  # type: ignore[misc]  # moto publishes no ty
         volume = self.ec2_backend.create_volume(size=8, zone_name=self._placement.zone)
         self.ec2_backend.attach_volume(volume.id, self.id, self.root_device_name, True)
 
-    # --- what the API asks for -----------------------------------------------------------------------------------
-
     def start(self) -> Any:
         """Start a stopped instance."""
         return self._ask(Action.START, {"stopped": "pending"}, unchanged=("pending", "running"))
@@ -71,7 +69,7 @@ class ContainerInstance(Instance):  # type: ignore[misc]  # moto publishes no ty
 
     def terminate(self) -> Any:
         """End and remove it."""
-        moves = {state: "shutting-down" for state in ("pending", "running", "stopping", "stopped")}
+        moves = dict.fromkeys(("pending", "running", "stopping", "stopped"), "shutting-down")
         return self._ask(Action.TERMINATE, moves, unchanged=("shutting-down", "terminated"))
 
     def reboot(self) -> None:
@@ -84,11 +82,9 @@ class ContainerInstance(Instance):  # type: ignore[misc]  # moto publishes no ty
             self._set_state(moves[previous.name])
             self.reconciler.submit(action, self)
         elif previous.name not in unchanged:
-            message = f"The instance '{self.id}' is not in a state from which it can {action.value}: {previous.name}"
+            message = f"The instance '{self.id}' cannot {action.value}: it is {previous.name}"
             raise EC2ClientError("IncorrectInstanceState", message)
         return previous
-
-    # --- what the reconciler asks and tells ----------------------------------------------------------------------
 
     def spec(self) -> NodeSpec:
         """What its container is made of."""
@@ -105,7 +101,7 @@ class ContainerInstance(Instance):  # type: ignore[misc]  # moto publishes no ty
         )
 
     def permissions(self) -> list[Ingress]:
-        """Its security groups' ingress rules, groups among the sources replaced by their members' addresses."""
+        """Its security groups' ingress rules, with the members' addresses in place of source groups."""
         with self.lock:
             rules = [rule for group in self.nics[0].group_set for rule in group.ingress_rules]
             return [self._permission(rule) for rule in rules]

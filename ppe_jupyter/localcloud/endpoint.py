@@ -1,8 +1,8 @@
 """The endpoint: moto's server behind a gate that lets in nothing but requests signed with the owner's key.
 
-Binds moto's classes to ours, makes the default VPC of the bridge's network, registers the images, and serves
-``/ppe-local/...`` (is it alive, stop, test hooks), signed too. The only importer of moto together with ec2_*.py, and
-only in the daemon's process. Knows no containers.
+Binds moto's classes to ours, makes the default VPC of the bridge's network, registers the images, and
+serves ``/ppe-local/...`` (is it alive, stop, test hooks), signed too. The only importer of moto together
+with ec2_*.py, and only in the daemon's process. Knows no containers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ os.environ.update(
 )
 
 import moto.ec2.urls
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models import instances as moto_instances
 from moto.ec2.models.amis import Ami
@@ -58,7 +58,7 @@ class Endpoint:
         self._rootfs: dict[str, Path] = {}
         ContainerInstance.reconciler = LocalCloudResponse.reconciler = reconciler
         ContainerInstance.machine_images, ContainerInstance.lock = self._rootfs, self._lock
-        moto_instances.Instance = ContainerInstance
+        moto_instances.Instance = ContainerInstance  # type: ignore[misc]  # where moto looks it up
         moto.ec2.urls.url_paths = {"{0}/": LocalCloudResponse.dispatch}
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._backend = _backend(cidr)
@@ -144,7 +144,7 @@ def _backend(cidr: IPv4Network) -> EC2Backend:
         block = str(cidr) if kwargs.get("is_default") else cidr_block
         return create_vpc(self, block, *args, **kwargs)
 
-    EC2Backend.create_vpc = create_vpc_on_bridge
+    EC2Backend.create_vpc = create_vpc_on_bridge  # type: ignore[method-assign, assignment]
     return ec2_backends[DEFAULT_ACCOUNT_ID][REGION]
 
 
@@ -153,7 +153,7 @@ def serve(endpoint: Endpoint) -> BaseWSGIServer:
     return make_server("127.0.0.1", 0, endpoint, threaded=True, request_handler=_QuietHandler)
 
 
-class _QuietHandler(WSGIRequestHandler):  # type: ignore[misc]
+class _QuietHandler(WSGIRequestHandler):
     """Without a line on stderr for each request."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:

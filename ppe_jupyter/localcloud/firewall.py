@@ -1,8 +1,8 @@
 """Security groups as nftables rules in a node's own network namespace.
 
-The rules are loaded from outside, before the node's first process runs and whenever a group or its members change.
-Root inside a node can flush them: they protect nodes from the network, not the network from nodes. Pure but for
-apply().
+The rules are loaded from outside, before the node's first process runs and whenever a group or its members
+change. Root inside a node can flush them: they protect nodes from the network, not the network from nodes.
+Pure but for apply().
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a node takes over from this host: apt's sources and proxy, the proxy variables, extra CA certificates.
 
-Without them apt-get would fail inside nodes wherever it works outside only thanks to a mirror or a proxy. Knows
-nothing of containers.
+Without them apt-get would fail inside nodes wherever it works outside only thanks to a mirror or a proxy.
+Knows nothing of containers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The nodes' image: Debian 12 with what node/bootstrap.sh installs, built once for each content and cached.
 
-An image is a directory ``<local root>/images/<name>/rootfs`` that is never changed once it has its name: overlays
-lie on it. Its key is a hash of everything that makes it, so that a changed bootstrap.sh is a new image. A build
-works in a directory of its own that is renamed at the end, in a mount and PID namespace that ends with it; one
-build at a time, and what a killed one left is removed by the next. Knows nothing of instances.
+An image is a directory ``<local root>/images/<name>/rootfs`` that is never changed once it has its name:
+overlays lie on it. Its key is a hash of everything that makes it, so that a changed bootstrap.sh is a new
+image. A build works in a directory of its own that is renamed at the end, in a mount and PID namespace that
+ends with it; one build at a time, and what a killed one left is removed by the next. Knows nothing of
+instances.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def _build(local_root: Path, report: Report) -> None:
         free = shutil.disk_usage(images).free
         if free < NEEDED_BYTES:
             raise LocalCloudUnavailable(
-                f"the node image needs {NEEDED_BYTES / 1e9:.1f} GB, but {images} has {free / 1e9:.1f} GB free:"
-                " free some, or set local_root to a larger disk"
+                f"the node image needs {NEEDED_BYTES / 1e9:.1f} GB, but {images} has {free / 1e9:.1f} GB"
+                " free: make room, or set local_root to a directory on a larger disk"
             )
         work = Path(tempfile.mkdtemp(prefix=".building-", dir=images))
         work.chmod(0o755)
@@ -125,7 +126,7 @@ def _build(local_root: Path, report: Report) -> None:
 
 @contextmanager
 def _sole_builder(images: Path, report: Report) -> Iterator[None]:
-    with open(images / ".lock", "w") as lock:
+    with (images / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -139,7 +140,7 @@ def _run_recipe(work: Path, log: Path, report: Report) -> None:
     debian, _ = hostfiles.mirrors()
     namespaces = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
     recipe = ["sh", str(HERE / "build.sh"), str(work / "rootfs"), debian, str(work / "host"), str(BOOTSTRAP)]
-    with open(log, "w", encoding="utf-8") as log_file:
+    with log.open("w", encoding="utf-8") as log_file:
         build = subprocess.Popen(
             [*namespaces, *recipe],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

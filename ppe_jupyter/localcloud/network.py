@@ -1,8 +1,8 @@
 """The local cloud's network: one bridge on an unused private /16, with a resolver and a way out.
 
-The /16 is the default VPC, so that EC2's PrivateIpAddress is the container's address. Everything made here carries
-the cloud's id in its name, so that what a dead daemon left is found and removed by name alone. Runs as root. Knows
-nothing of instances beyond addresses and names.
+The /16 is the default VPC, so that EC2's PrivateIpAddress is the container's address. Everything made here
+carries the cloud's id in its name, so that what a dead daemon left is found and removed by name alone. Runs
+as root. Knows nothing of instances beyond addresses and names.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def choose(routed: Iterable[IPv4Network]) -> IPv4Network:
 
 
 def up(cloud_id: str, *, local_root: Path) -> Network:
-    """Make the bridge, its masquerading and, where the host's firewall drops forwarded packets, its exceptions."""
+    """Make the bridge, its masquerading and its exceptions from the host's firewall."""
     bridge = bridge_name(cloud_id)
     with _locked(local_root):
         routes = json.loads(run("ip", "-json", "-4", "route", "show", "table", "all"))
@@ -98,9 +98,9 @@ def down(cloud_id: str, *, local_root: Path) -> None:
 
 
 def publish_on_host(cloud_id: str, names: Mapping[str, Sequence[str]]) -> None:
-    """Put the nodes' names into /etc/hosts, in a marked block that is replaced whole (and removed when empty)."""
+    """Put the nodes' names into /etc/hosts, in a marked block that is replaced whole or removed."""
     begin, end = f"# BEGIN ppe_jupyter {cloud_id}\n", f"# END ppe_jupyter {cloud_id}\n"
-    with open(HOSTS, "r+", encoding="utf-8") as file:  # in place: it is a bind mount in a container
+    with HOSTS.open("r+", encoding="utf-8") as file:  # in place: it is a bind mount in a container
         fcntl.flock(file, fcntl.LOCK_EX)
         old = file.read()
         text = re.sub(f"{begin}.*?{end}", "", old, flags=re.DOTALL)
@@ -127,7 +127,8 @@ class Resolver:
         self._hosts_file = hosts_file
         hosts_file.write_text("")
         arguments = [
-            "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--no-hosts", "--no-negcache",
+            "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=",
+            "--no-hosts", "--no-negcache",
             f"--addn-hosts={hosts_file}", f"--interface={network.bridge}", "--except-interface=lo",
             "--bind-interfaces", "--local=/ec2.internal/", "--domain-needed",
         ]  # fmt: skip
@@ -201,6 +202,6 @@ def _exceptions(bridge: str) -> Iterator[tuple[str, list[str]]]:
 @contextmanager
 def _locked(local_root: Path) -> Iterator[None]:
     """One daemon at a time chooses a subnet or touches ip_forward."""
-    with open(local_root / ".network-lock", "w") as lock:
+    with (local_root / ".network-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,7 +1,7 @@
 """Doing as root what only root can: directly, or through sudo when that asks for no password.
 
-A notebook's kernel cannot type a password, hence ``sudo -n``; in a terminal sudo may ask. Knows nothing of what is
-run.
+A notebook's kernel cannot type a password, hence ``sudo -n``; in a terminal sudo may ask. Knows nothing of
+what is run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ..errors import LocalCloudUnavailable
 
-PASSWORD_NEEDED = (
+NEEDS_ROOT = (
     "the local cloud starts containers and needs root, and sudo wants a password here:"
     " run `ppe local up` in a terminal once, then come back"
 )
@@ -42,9 +42,9 @@ def available() -> bool:
 
 
 def run_module(name: str, *arguments: str, report: Callable[[str], None]) -> None:
-    """Run a module as root, reporting its lines. Raises LocalCloudUnavailable with its last line of stderr."""
+    """Run a module as root, reporting its lines. Raises LocalCloudUnavailable with its last error line."""
     if not available():
-        raise LocalCloudUnavailable(PASSWORD_NEEDED)
+        raise LocalCloudUnavailable(NEEDS_ROOT)
     child = subprocess.Popen(
         module(name, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

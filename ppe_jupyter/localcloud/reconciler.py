@@ -1,9 +1,9 @@
 """Makes containers what the API says instances are, and the API say what containers are.
 
-One thread owns every container: API threads only submit() a wish and return, as EC2 does. The thread polls, because
-a container's end (a shutdown from inside, a crash) has no other witness than its process. An instance's state
-moves pending → running → (stopping → stopped → pending …) → shutting-down → terminated. Knows no EC2 library: a
-Machine is what it needs of an instance's record.
+One thread owns every container: API threads only submit() a wish and return, as EC2 does. The thread polls,
+because a container's end (a shutdown from inside, a crash) has no other witness than its process. An
+instance's state moves pending → running → (stopping → stopped → pending …) → shutting-down → terminated.
+Knows no EC2 library: a Machine is what it needs of an instance's record.
 """
 
 from __future__ import annotations

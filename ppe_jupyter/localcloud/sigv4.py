@@ -1,9 +1,10 @@
 """AWS Signature Version 4, both ends of it, on the standard library alone.
 
-The endpoint starts containers as root, so it serves nobody but the holder of the key: every request is verified
-here. Our own requests (is it alive, stop) are signed here too, because importing botocore takes longer than asking.
-Follows https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html for services that,
-unlike S3, encode the path twice.
+The endpoint starts containers as root, so it serves nobody but the holder of the key: every request is
+verified here. Our own requests (is it alive, stop) are signed here too, because importing botocore takes
+longer than asking. Follows
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html for services
+that, unlike S3, encode the path twice.
 """
 
 from __future__ import annotations
