@@ -24,7 +24,7 @@ from typing import Any
 
 from ..errors import LocalCloudUnavailable
 from ..settings import Settings
-from . import check, image, privilege, sigv4
+from . import privilege, sigv4
 
 REGION = "us-east-1"
 START_SECONDS = 60.0
@@ -62,6 +62,8 @@ def ensure(settings: Settings, *, report: Callable[[str], None] = _ignore) -> En
 
     Raises LocalCloudUnavailable with one sentence that says what is missing and what to do.
     """
+    from . import check, image  # here, so that `python -m` can run them
+
     if ready := _ready(settings):
         return ready
     if problem := check.problem():
@@ -105,6 +107,8 @@ def set_capacity(endpoint: Endpoint, *, zone: str | None, available: bool) -> No
 
 def _ready(settings: Settings) -> Endpoint | None:
     """The endpoint, if its daemon answers and knows the current image."""
+    from . import image
+
     endpoint = _stored(settings)
     wanted = image.find(settings.local_root)
     if endpoint is None or wanted is None:

@@ -110,7 +110,7 @@ class Endpoint:
             if what == "status":
                 self._register_images()
                 states = [instance.state for instance in self._backend.all_instances()]
-                answer["images"] = [path.parent.name for path in self._rootfs.values()]
+                answer["images"] = [ami.name for ami in self._backend.amis.values()]
                 answer["instances"] = sum(state != "terminated" for state in states)
             elif what == "capacity":
                 wish = json.loads(body)
@@ -123,17 +123,19 @@ class Endpoint:
         return [json.dumps(answer).encode()]
 
     def _register_images(self) -> None:
-        """Make every built image an AMI of the caller's own."""
-        for built in image.find_all(self._local_root):
-            if built.ami_id not in self._rootfs:
-                self._rootfs[built.ami_id] = built.rootfs
-                self._backend.amis[built.ami_id] = Ami(
-                    self._backend, built.ami_id, name=built.name, owner_id=DEFAULT_ACCOUNT_ID,
-                    description="Debian 12 with R, Open MPI and Rmpi", virtualization_type="hvm",
-                    architecture=image.architecture(), hypervisor="xen", root_device_type="ebs",
-                    root_device_name="/dev/xvda", region_name=f"{REGION}a", image_location=built.name,
-                    tags={"ppe:image": "node", "ppe:login-user": "admin", "ppe:base": "debian-12"},
-                )  # fmt: skip
+        """Make the current image an AMI of the caller's own, and the earlier ones no longer."""
+        built = image.find(self._local_root)
+        if built is not None and built.ami_id not in self._backend.amis:
+            for ami_id in [ami_id for ami_id in self._backend.amis if ami_id in self._rootfs]:
+                del self._backend.amis[ami_id]
+            self._rootfs[built.ami_id] = built.rootfs
+            self._backend.amis[built.ami_id] = Ami(
+                self._backend, built.ami_id, name=built.name, owner_id=DEFAULT_ACCOUNT_ID,
+                description="Debian 12 with R, Open MPI and Rmpi", virtualization_type="hvm",
+                architecture=image.architecture(), hypervisor="xen", root_device_type="ebs",
+                root_device_name="/dev/xvda", region_name=f"{REGION}a", image_location=built.name,
+                tags={"ppe:image": "node", "ppe:login-user": "admin", "ppe:base": "debian-12"},
+            )  # fmt: skip
 
 
 def _backend(cidr: IPv4Network) -> EC2Backend:

@@ -31,6 +31,7 @@ from . import check, hostfiles, privilege
 HERE = Path(__file__).parent
 BOOTSTRAP = HERE.parent / "node" / "bootstrap.sh"
 NEEDED_BYTES = 2_500_000_000  # an image is 1 GB, its packages 0.4 GB more while they are installed
+KEPT_IMAGES = 3
 ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}  # Python's name: EC2's name
 
 Report = Callable[[str], None]
@@ -78,12 +79,12 @@ def find(local_root: Path, key: str | None = None) -> Image | None:
 def find_all(local_root: Path) -> list[Image]:
     """Every built image, oldest first."""
     folders = (local_root / "images").glob(f"ppe-node-debian-12-{architecture()}-*/rootfs")
-    found = sorted(folders, key=lambda path: path.stat().st_mtime)
+    found = sorted(folders, key=lambda path: path.stat().st_ctime)
     return [Image(path.parent.name.rpartition("-")[2], path) for path in found]
 
 
 def ensure(local_root: Path, *, report: Report) -> Image:
-    """The current image, built if need be; as root, or through sudo without a password.
+    """The current image, built if need be: as root, or through sudo without a password.
 
     Raises LocalCloudUnavailable, with the end of the build's log if there is one.
     """
@@ -120,8 +121,18 @@ def _build(local_root: Path, report: Report) -> None:
             if current_key() == key:
                 shutil.rmtree(work / "host")
                 work.rename(images / f"ppe-node-debian-12-{architecture()}-{key}")
+                _remove_old(local_root)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _remove_old(local_root: Path) -> None:
+    """Keep the newest few images and those that an instance of any local cloud lies on."""
+    configs = local_root.glob("clouds/*/instances/*/config")
+    used = "".join(config.read_text(encoding="utf-8") for config in configs)
+    for image in find_all(local_root)[:-KEPT_IMAGES]:
+        if image.name not in used:
+            shutil.rmtree(image.rootfs.parent)
 
 
 @contextmanager

@@ -45,12 +45,11 @@ def run_module(name: str, *arguments: str, report: Callable[[str], None]) -> Non
     """Run a module as root, reporting its lines. Raises LocalCloudUnavailable with its last error line."""
     if not available():
         raise LocalCloudUnavailable(NEEDS_ROOT)
-    child = subprocess.Popen(
-        module(name, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None and child.stderr is not None
-    for line in child.stdout:
-        report(line.rstrip())
-    errors = child.stderr.read().strip().splitlines()
-    if child.wait():
+    command = module(name, *arguments)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None and child.stderr is not None
+        for line in child.stdout:
+            report(line.rstrip())
+        errors = child.stderr.read().strip().splitlines()
+    if child.returncode:
         raise LocalCloudUnavailable(errors[-1] if errors else f"{name} failed")

@@ -1,0 +1,110 @@
+"""Instances of a local cloud for its tests: launched with boto3, reached over SSH, watched until a state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+
+from ppe_jupyter import errors, ssh
+from ppe_jupyter.localcloud import Endpoint
+
+TYPE = "c7a.2xlarge"  # 8 cores, 1 thread each, cluster placement groups
+
+
+def client(endpoint: Endpoint, service: str = "ec2", **changes: str) -> Any:
+    wanted = {
+        "endpoint_url": endpoint.url,
+        "region_name": endpoint.region,
+        "aws_access_key_id": endpoint.access_key,
+        "aws_secret_access_key": endpoint.secret_key,
+    }
+    return boto3.client(service, **(wanted | changes))  # type: ignore[call-overload]
+
+
+def until(condition: Callable[[], Any], *, seconds: float = 30) -> Any:
+    """The first true value of the condition; fails when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+    return value
+
+
+class Nodes:
+    """Instances with a key pair and host key of their own; close() terminates them all and removes the rest."""
+
+    def __init__(self, endpoint: Endpoint, name: str) -> None:
+        self.endpoint = endpoint
+        self.ec2 = client(endpoint)
+        self.name = name
+        self.key, self.host_key = ssh.generate_key_pair(), ssh.generate_key_pair()
+        self.ids: list[str] = []
+        self.ec2.import_key_pair(KeyName=name, PublicKeyMaterial=self.key.public.encode())
+        self.group = self.ec2.create_security_group(GroupName=name, Description=name)["GroupId"]
+        self.allow(IpRanges=[{"CidrIp": f"{endpoint.caller_address}/32"}])
+
+    def allow(self, *, port: int = 22, **sources: Any) -> None:
+        permission = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, **sources}
+        self.ec2.authorize_security_group_ingress(GroupId=self.group, IpPermissions=[permission])
+
+    def launch(self, count: int = 1, *, config: str = "", **more: Any) -> list[str]:
+        image = self.ec2.describe_images(Owners=["self"])["Images"][-1]["ImageId"]
+        indented = self.host_key.private.replace("\n", "\n    ").rstrip()
+        user_data = (
+            "#cloud-config\nssh_deletekeys: true\nmanage_etc_hosts: false\nssh_keys:\n"
+            f"  ed25519_public: {self.host_key.public}\n  ed25519_private: |\n    {indented}\n{config}"
+        )
+        wanted: dict[str, Any] = {
+            "ImageId": image, "InstanceType": TYPE, "MinCount": count, "MaxCount": count, "KeyName": self.name,
+            "SecurityGroupIds": [self.group], "UserData": user_data,
+        }  # fmt: skip
+        answer = self.ec2.run_instances(**(wanted | more))
+        ids = [instance["InstanceId"] for instance in answer["Instances"]]
+        self.ids += ids
+        return ids
+
+    def describe(self, instance_id: str) -> Any:
+        answer = self.ec2.describe_instances(InstanceIds=[instance_id])
+        return answer["Reservations"][0]["Instances"][0]
+
+    def state(self, instance_id: str) -> str:
+        return str(self.describe(instance_id)["State"]["Name"])
+
+    def reaches(self, instance_id: str, state: str, *, seconds: float = 30) -> None:
+        until(lambda: self.state(instance_id) == state, seconds=seconds)
+
+    def address(self, instance_id: str) -> str:
+        return str(self.describe(instance_id)["PrivateIpAddress"])
+
+    def connect(self, instance_id: str) -> ssh.Connection:
+        target = ssh.Target(
+            host=self.address(instance_id),
+            user="admin",
+            key=self.key.private,
+            host_keys=(self.host_key.public,),
+        )
+
+        def attempt() -> ssh.Connection | None:
+            try:
+                return ssh.connect(target, timeout=2)
+            except errors.Unreachable:
+                return None
+
+        connection: ssh.Connection = until(attempt)
+        return connection
+
+    def run(self, instance_id: str, command: str) -> tuple[int, str]:
+        with self.connect(instance_id) as connection:
+            done = connection.run(command, check=False)
+            return done.status, (done.stdout + done.stderr).decode()
+
+    def close(self) -> None:
+        if self.ids:
+            self.ec2.terminate_instances(InstanceIds=self.ids)
+            for instance_id in self.ids:
+                self.reaches(instance_id, "terminated")
+        self.ec2.delete_security_group(GroupId=self.group)
+        self.ec2.delete_key_pair(KeyName=self.name)
