@@ -10,80 +10,16 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, Union
+from typing import Protocol
 
+from .pipes import Bytes, Inlet, Outlet
 from .protocol import VERSION, Body, FrameReader, Header, Kind, ProtocolError, json_frame, parse_json
 
-READ_BYTES = 2**20
 # Requests up to this size are read at once, whoever's turn it is, so that an interrupt behind them is seen.
 WHOLE_REQUEST = 2**20
-# Beyond this, who produces must wait.
-ENOUGH_WAITING = 4 * 2**20
 # Output that a client does not fetch.
 TOO_MUCH_WAITING = 64 * 2**20
-
-Bytes = Union[bytes, memoryview]
-
-
-class Outlet:
-    """A descriptor that is written to without ever waiting."""
-
-    def __init__(
-        self, descriptor: int, *, on_drain: Callable[[], None], on_broken: Callable[[], None]
-    ) -> None:
-        self._descriptor = descriptor
-        self._on_drain = on_drain
-        self._on_broken = on_broken
-        self._queue: deque[memoryview] = deque()
-        self.waiting = 0
-        os.set_blocking(descriptor, False)
-
-    def write(self, data: Bytes) -> None:
-        """Write now what fits, and the rest as room comes."""
-        view = memoryview(data)
-        if not self._queue:
-            view = view[self._try(view) :]
-            if not view:
-                return
-            asyncio.get_running_loop().add_writer(self._descriptor, self._resume)
-        # What a reader lent us is its own again when we return.
-        self._queue.append(memoryview(bytes(view)))
-        self.waiting += len(view)
-
-    def close(self) -> None:
-        """Forget what waits; the descriptor stays its owner's."""
-        if self._queue:
-            asyncio.get_running_loop().remove_writer(self._descriptor)
-        self._queue.clear()
-        self.waiting = 0
-
-    def _try(self, view: memoryview) -> int:
-        try:
-            return os.write(self._descriptor, view)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            self._on_broken()
-            return len(view)
-
-    def _resume(self) -> None:
-        while self._queue:
-            view = self._queue[0]
-            done = self._try(view)
-            if not self._queue:  # broken and closed meanwhile
-                return
-            self.waiting -= done
-            if done < len(view):
-                self._queue[0] = view[done:]
-                break
-            self._queue.popleft()
-        if not self._queue:
-            asyncio.get_running_loop().remove_writer(self._descriptor)
-        if self.waiting < ENOUGH_WAITING:
-            self._on_drain()
 
 
 @dataclass
@@ -135,17 +71,15 @@ class Client:
         self.name = "a client"
         self._session = session
         self._control = control
-        self._input, self._output = descriptors
+        self._descriptors = descriptors
         self._reader = FrameReader()
-        self._outlet = Outlet(self._output, on_drain=self._drained, on_broken=self.close)
+        self._inlet = Inlet(descriptors[0], self._readable)
+        self._outlet = Outlet(descriptors[1], on_drain=self._drained, on_broken=self.close)
         self._request: Request | None = None
         self._small: tuple[Header, bytearray] | None = None
         self._paused = False
         self._closed = False
-        os.set_blocking(self._input, False)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._input, self._readable)
-        loop.add_reader(control, self._control_ended)
+        asyncio.get_running_loop().add_reader(control, self._control_ended)
 
     @property
     def waiting(self) -> int:
@@ -171,7 +105,7 @@ class Client:
         """Go on reading: the session takes the large body now."""
         if self._paused and not self._closed:
             self._paused = False
-            asyncio.get_running_loop().add_reader(self._input, self._readable)
+            self._inlet.resume()
             self._pump()
 
     def close(self) -> None:
@@ -179,11 +113,10 @@ class Client:
         if self._closed:
             return
         self._closed = True
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._input)
-        loop.remove_reader(self._control)
+        self._inlet.pause()
         self._outlet.close()
-        for descriptor in (self._input, self._output):
+        asyncio.get_running_loop().remove_reader(self._control)
+        for descriptor in self._descriptors:
             os.close(descriptor)
         self._control.close()
         self._session.gone(self)
@@ -198,21 +131,16 @@ class Client:
         self.close()
 
     def _readable(self) -> None:
-        try:
-            data = os.read(self._input, READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
+        data = self._inlet.read()
+        if data == b"":
             self.close()
-            return
-        self._reader.feed(data)
-        self._pump()
+        elif data is not None:
+            self._reader.feed(data)
+            self._pump()
 
     def _pause(self) -> None:
         self._paused = True
-        asyncio.get_running_loop().remove_reader(self._input)
+        self._inlet.pause()
 
     def _pump(self) -> None:
         try:

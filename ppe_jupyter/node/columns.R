@@ -132,7 +132,7 @@ write_block <- function(v, con) .Internal(writeBin(v, con, NA_integer_, swap, TR
 
 # Reads `n` items of `what` in blocks.
 read_block <- function(con, what, n) {
-  if (n <= block) return(readBin(con, what, n, endian = "little"))
+  if (n <= block) return(.Internal(readBin(con, what, n, NA_integer_, TRUE, swap)))
   out <- vector(what, n)
   for (from in seq(1, n, by = block)) {
     to <- min(n, from + block - 1)
@@ -141,20 +141,21 @@ read_block <- function(con, what, n) {
   out
 }
 
-# Reads a value. `size` is the size of it all; whatever happens, exactly that is consumed.
-decode <- function(con, size) {
-  used <- 0; at <- 0L; heads <- NULL
+# Reads a value, whose first number (of heads) has been read. `size` is the size of it all; whatever happens, exactly
+# that is consumed.
+decode <- function(con, size, count) {
+  used <- 8; at <- 0L; heads <- NULL
   get <- function(what, n, bytes = n * bytes_per[[what]]) {
     padded <- bytes + -bytes %% 8
     if (used + padded > size) stop("columns that are larger than their frame")
     out <- if (n) read_block(con, what, n) else vector(what, 0L)
-    if (padded > bytes) readBin(con, "raw", padded - bytes)
+    if (padded > bytes) read_block(con, "raw", padded - bytes)
     used <<- used + padded
     out
   }
   head <- function() heads[[at <<- at + 1L]]
   strings <- function(n, bytes, missing) {
-    text <- get("raw", bytes)
+    text <- get("raw", bytes, bytes)
     out <- if (n) {
       # One string needs no split: code, names of variables.
       if (n == 1) rawToChar(text[-bytes])
@@ -187,6 +188,6 @@ decode <- function(con, size) {
     unserialize(body)
   }
   on.exit(while (used < size && (n <- length(readBin(con, "raw", min(size - used, block))))) used <- used + n)
-  heads <- get("double", get("double", 1))
+  heads <- get("double", count, 8 * count)
   node()
 }

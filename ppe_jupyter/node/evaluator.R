@@ -9,9 +9,10 @@
 # - Interrupts are suspended but in the user's code, so that a late one cannot break a frame.
 # - No name of ours is on the search path or in the global environment.
 #
-# Requests and results are unnamed lists in columns (columns.R); the other end is remote/session.py.
+# Requests and results are unnamed lists in columns (columns.R); the other end is remote/session.py. A request has
+# code, print, inputs, outputs, plots, without what is NULL at its end; a result has the value and the outputs.
 
-kinds <- c(evaluate = 2, display = 20, result = 21, ready = 32)
+kinds <- c(display = 20, result = 21, failure = 25, interrupted = 26, ready = 32)
 magic <- readBin(as.raw(c(0x89, 0x70, 0x70, 0x65, 0x52, 0x0d, 0x0a, 0x40)), "double", endian = "little")
 folder <- Sys.getenv("PPE_RUN")
 marker <- Sys.getenv("PPE_MARKER")
@@ -35,23 +36,15 @@ serve <- function() {
 }
 
 answer <- function() {
-  header <- readBin(requests, "double", 5L, endian = "little")
+  # A frame's header, and the first number of its body.
+  header <- .Internal(readBin(requests, "double", 6L, NA_integer_, TRUE, swap))
   # The agent is gone, and with it whoever could ask.
-  if (length(header) < 5L || header[1L] != magic) quit("no", status = 1, runLast = FALSE)
+  if (length(header) < 6L || header[1L] != magic) quit("no", status = 1, runLast = FALSE)
   current <<- header[3L]
-  request <- tryCatch(decode(requests, header[5L]), error = identity)
-  # The agent says whether the client sent it all.
-  if (readBin(requests, "integer", 1L, endian = "little") != 1L) return(mark(sprintf("e%.0f", current)))
-  tryCatch(allowInterrupts(NULL), interrupt = function(c) NULL)
-  if (inherits(request, "error")) {
-    outcome <- list("error", conditionMessage(request), "", character(), 0L)
-    encoded <- encode(outcome)
-  } else {
-    encoded <- evaluate(request[[1L]], request[[2L]], request[[3L]], request[[4L]], request[[5L]])
-  }
+  result <- evaluate(header[5L], header[6L], whole = header[4L] == 1)
   cat("")  # flushes what C code has printed
   mark(sprintf("e%.0f", current))
-  write_frame(kinds[["result"]], encoded)
+  if (!is.null(result)) write_frame(result[[1L]], result[[2L]])
 }
 
 write_frame <- function(kind, body) {
@@ -97,29 +90,40 @@ restore <- function() {
 
 # --- Evaluation
 
-# Runs `code` after assigning `inputs`, and encodes what came of it. With `print`, visible values print; else
-# the last one is the value. `outputs` are names of variables to send along; `plots` the size of plots.
-evaluate <- function(code, print, inputs, outputs, plots) {
+# Reads a request, does it, and encodes what came of it: list(kind, columns). NULL if its client did not send it all.
+evaluate <- function(size, heads, whole) {
   state <- new.env(parent = emptyenv())
   state$line <- 0L; state$value <- NULL; state$warned <- FALSE; state$depth <- Inf
-  if (!is.null(plots)) page <<- plots
-  outcome <- tryCatch(
-    withCallingHandlers(allowInterrupts({
-      for (name in names(inputs)) assign(name, inputs[[name]], envir = .GlobalEnv)
-      if (length(code)) run(parsed(code), print, state)
-      finish_pages()
-      encode(list("ok", if (!print) state$value, lapply(outputs, output)))
-    }),
+  result <- tryCatch(
+    withCallingHandlers({
+      request <- decode(requests, size, heads)
+      if (!whole && readBin(requests, "integer", 1L) != 1L) return(NULL)
+      tryCatch(allowInterrupts(NULL), interrupt = function(i) NULL)
+      allowInterrupts(list(kinds[["result"]], perform(request, state)))
+    },
     error = function(e) state$calls <- sys.calls(),
     warning = function(w) on_warning(w, state),
     message = on_message,
     # A pending interrupt would end R's rescue of the workspace (SIGUSR1) half-way.
     interrupt = function(i) if (file.exists(saving)) invokeRestart("resume")),
-    error = function(e) failure(e, state),
-    interrupt = function(i) encode(list("interrupted")))
+    error = function(e) list(kinds[["failure"]], failure(e, state)),
+    interrupt = function(i) list(kinds[["interrupted"]], encode(NULL)))
   if (state$warned) stderr_text(.Internal(printDeferredWarnings()))
-  try(finish_pages(), silent = TRUE)
-  outcome
+  if (length(pages$devices)) try(finish_pages(), silent = TRUE)
+  result
+}
+
+# With `print`, visible values print; else the last one is the value. `outputs` are names of variables to send along.
+perform <- function(request, state) {
+  length(request) <- 5L
+  if (length(request[[5L]])) page <<- request[[5L]]
+  inputs <- request[[3L]]
+  for (name in names(inputs)) assign(name, inputs[[name]], envir = .GlobalEnv)
+  print <- isTRUE(request[[2L]])
+  if (length(request[[1L]])) run(parsed(request[[1L]]), print, state)
+  finish_pages()
+  if (length(request[[4L]])) encode(list(if (!print) state$value, lapply(request[[4L]], output)))
+  else if (print) encode(list()) else encode(list(state$value))
 }
 
 output <- function(name) {
@@ -210,10 +214,10 @@ failure <- function(e, state) {
   where <- regmatches(message, regexec("^<(text|cell)>:([0-9]+):([0-9]+): ([^\n]*)(.*)$", message))[[1L]]
   if (length(where) && is.infinite(state$depth)) {
     message <- sprintf("%s at line %s, column %s of the cell%s", where[5L], where[3L], where[4L], where[6L])
-    return(encode(list("error", message, "", character(), as.integer(where[3L]), paste0("Error: ", message))))
+    return(encode(list(message, "", character(), as.integer(where[3L]), paste0("Error: ", message))))
   }
   trace <- frames(state$calls, state$depth)
-  encode(list("error", message, if (is.null(call)) "" else one_line(call), vapply(trace, one_line, ""),
+  encode(list(message, if (is.null(call)) "" else one_line(call), vapply(trace, one_line, ""),
               line_of(trace, state), error_text(message, call)))
 }
 

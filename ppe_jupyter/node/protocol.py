@@ -35,7 +35,7 @@ class Kind(enum.IntEnum):
     """What a frame is. Who sends it, and what its body is."""
 
     HELLO = 1  # client: {"version", "client"}
-    EVALUATE = 2  # client, and agent to R: a request in columns
+    EVALUATE = 2  # client, and agent to R: a request in columns (``seq`` 1: its body is sure to come whole)
     INTERRUPT = 3  # client: id of the evaluation, 0 for whichever runs
     RESTART = 4  # client
     REPLAY = 5  # client: events after ``seq``
@@ -46,10 +46,12 @@ class Kind(enum.IntEnum):
     STDOUT = 18  # agent: UTF-8, never cut within a character
     STDERR = 19
     DISPLAY = 20  # R: a plot or table in columns
-    RESULT = 21  # R: the end of an evaluation, in columns
+    RESULT = 21  # R: the value and outputs of an evaluation, in columns
     FAILED = 22  # agent: {"reason", "message", ...}, the end of an evaluation that R did not end
     DONE = 23  # agent: the end of a replay or restart; ``seq`` is the last event's
-    QUESTION = 24  # agent: R waits for a line of standard input; the prompt
+    QUESTION = 24  # agent: R waits for a line of standard input
+    FAILURE = 25  # R: an error ended the evaluation: message, call, traceback, line, text
+    INTERRUPTED = 26  # R: an interrupt ended it
 
     READY = 32  # R: {"pid", "version"}
 
@@ -142,15 +144,16 @@ class FrameReader:
         return Body(piece, self._left)
 
     def _next_header(self) -> Header:
-        magic, *numbers = HEADER.unpack_from(self._data)
+        magic, kind, *numbers = HEADER.unpack_from(self._data)
         if magic != MAGIC:
             raise self._fail("bytes that start no frame")
-        # This way round NaN fails too.
-        if not all(0 <= number <= MAX_EXACT and number == int(number) for number in numbers):
-            raise self._fail("a header with impossible numbers")
-        kind, id, seq, size = map(int, numbers)
         if kind not in KINDS:
             raise self._fail(f"an unknown kind of frame: {kind}")
+        for number in numbers:
+            # This way round NaN fails too.
+            if not (0 <= number <= MAX_EXACT and number == int(number)):
+                raise self._fail(f"a header with an impossible number: {number}")
+        id, seq, size = map(int, numbers)
         self._data = self._data[HEADER.size :]
         self._left = size
         return Header(KINDS[kind], id, seq, size)
@@ -178,3 +181,6 @@ class FrameReader:
 
 # Looked up for every frame; Kind(number) takes ten times as long.
 KINDS: dict[int, Kind] = {int(kind): kind for kind in Kind}
+
+# The frames that end an evaluation.
+ENDS = {Kind.RESULT, Kind.FAILED, Kind.FAILURE, Kind.INTERRUPTED}

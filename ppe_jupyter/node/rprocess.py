@@ -47,7 +47,7 @@ class RProcess:
         _make_plain(self._terminal_slave)
         self.log = run / "mpirun.log"
         self.process = self._start(hostfile)
-        self._type(f'options(prompt = "{_escaped(marker_text(self.word, Mark.PROMPT))}\\a", continue = "")')
+        self._type(f'options(prompt = "{_escaped(marker_text(self.word, Mark.PROMPT))}\\a", continue = "+ ")')
 
     def _start(self, hostfile: Path | None) -> subprocess.Popen[bytes]:
         terminal = os.ttyname(self._terminal_slave)
@@ -61,7 +61,7 @@ class RProcess:
         }
         environment.setdefault("LANG", "C.UTF-8")
         where = shlex.quote(terminal)
-        r = f"exec R --quiet --interactive --no-readline --no-save --no-restore <{where} >{where} 2>&1"
+        r = f"exec R --no-readline --interactive --quiet --no-save --no-restore <{where} >{where} 2>&1"
         command = [*_mpirun(hostfile), "sh", "-c", r]
         with self.log.open("wb") as log:
             return subprocess.Popen(

@@ -8,18 +8,17 @@ evaluation with a frame that says so, and a fresh R is started. Must not know so
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
-import os
 import struct
 import time
 from collections import deque
 from pathlib import Path
 
 from . import ranks
-from .clients import ENOUGH_WAITING, WHOLE_REQUEST, Client, Outlet, Request
+from .clients import WHOLE_REQUEST, Client, Request
 from .eventlog import EventLog
-from .protocol import VERSION, FrameReader, Header, Kind, header, json_frame, parse_json
+from .pipes import ENOUGH_WAITING, Inlet, Outlet
+from .protocol import ENDS, VERSION, FrameReader, Header, Kind, header, json_frame, parse_json
 from .rprocess import RProcess
 from .terminal import Mark, Marker, Printed, TerminalReader
 
@@ -93,9 +92,8 @@ class RSession:
         self._terminal = TerminalReader(r.word)
         self._results = FrameReader()
         self._requests = Outlet(r.requests, on_drain=self._requests_drained, on_broken=lambda: None)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(r.terminal, self._terminal_readable)
-        loop.add_reader(r.results, self._results_readable)
+        self._terminal_in = Inlet(r.terminal, self._terminal_readable)
+        self._results_in = Inlet(r.results, self._results_readable)
         r.watch(lambda: self._died(r))
 
     async def stop(self) -> None:
@@ -108,9 +106,8 @@ class RSession:
         self.state = state
 
     def _detach(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._r.terminal)
-        loop.remove_reader(self._r.results)
+        self._terminal_in.pause()
+        self._results_in.pause()
         self._requests.close()
 
     def _died(self, r: RProcess) -> None:
@@ -275,9 +272,9 @@ class RSession:
         self._ended = False
         self._asked = False
         self._go(State.TAKING)
-        head = header(Kind.EVALUATE, request.size, id=self._number)
+        head = header(Kind.EVALUATE, request.size, id=self._number, seq=request.whole)
         if request.whole:
-            self._requests.write(head + request.body + COMMIT)
+            self._requests.write(head + request.body)
             self._go(State.BUSY)
         else:
             self._requests.write(head)
@@ -308,9 +305,8 @@ class RSession:
     def _terminal_readable(self) -> None:
         now = time.monotonic()
         if self.state is State.BUSY and now - self._printed_at < PRINT_PAUSE:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._r.terminal)
-            loop.call_later(PRINT_PAUSE, self._terminal_again, self._r)
+            self._terminal_in.pause()
+            asyncio.get_running_loop().call_later(PRINT_PAUSE, self._terminal_again, self._r)
             return
         self._read_terminal()
         self._pump_items()
@@ -320,16 +316,14 @@ class RSession:
             return
         self._read_terminal()
         self._pump_items()
-        with contextlib.suppress(OSError):
-            asyncio.get_running_loop().add_reader(r.terminal, self._terminal_readable)
+        self._terminal_in.resume()
 
     def _read_terminal(self) -> None:
         pieces = []
         size = 0
-        with contextlib.suppress(OSError):
-            while size < TERMINAL_BYTES and (piece := os.read(self._r.terminal, 2**16)):
-                pieces.append(piece)
-                size += len(piece)
+        while size < TERMINAL_BYTES and (piece := self._terminal_in.read()):
+            pieces.append(piece)
+            size += len(piece)
         if pieces:
             self._items.extend(self._terminal.feed(b"".join(pieces)))
 
@@ -386,6 +380,9 @@ class RSession:
             assert self._frame is not None
             self._begin_result(self._frame)
             self._resume_results()
+        else:
+            # It follows the marker at once: often it is there now, which saves a turn of the loop.
+            self._results_readable()
 
     def _prompt(self) -> None:
         """R is at its own top level: at its start, or because the evaluation jumped there."""
@@ -397,26 +394,24 @@ class RSession:
         self._r.enter()
 
     def _results_readable(self) -> None:
-        try:
-            data = os.read(self._r.results, 2**20)
-        except OSError:
-            return
-        self._results.feed(data)
-        self._pump_results()
+        data = self._results_in.read()
+        if data:
+            self._results.feed(data)
+            self._pump_results()
 
     def _resume_results(self) -> None:
         if self.state is State.BUSY:
             self._pump_results()
             client = self._current.client if self._current else None
             if not self._result_waits and (client is None or client.waiting < ENOUGH_WAITING):
-                asyncio.get_running_loop().add_reader(self._r.results, self._results_readable)
+                self._results_in.resume()
 
     def _pump_results(self) -> None:
         while not self._result_waits and (event := self._results.next()) is not None:
             if isinstance(event, Header):
                 self._frame = event
                 self._body = bytearray()
-                if event.kind is Kind.RESULT:
+                if event.kind in ENDS:
                     if not self._ended:
                         # Its text was printed before it: it is in the terminal by now.
                         self._read_terminal()
@@ -425,10 +420,10 @@ class RSession:
                         self._begin_result(event)
                     else:
                         self._result_waits = True
-                        asyncio.get_running_loop().remove_reader(self._r.results)
+                        self._results_in.pause()
                 continue
             assert self._frame is not None
-            if self._frame.kind is Kind.RESULT:
+            if self._frame.kind in ENDS:
                 self._result_piece(event.data, event.left)
                 continue
             self._body += event.data
@@ -442,7 +437,7 @@ class RSession:
     def _begin_result(self, frame: Header) -> None:
         request = self._current
         if request is not None and request.client is not None:
-            request.client.send(header(Kind.RESULT, frame.size, id=request.id, seq=self._log.last))
+            request.client.send(header(frame.kind, frame.size, id=request.id, seq=self._log.last))
 
     def _result_piece(self, data: memoryview, left: int) -> None:
         request = self._current
@@ -451,14 +446,14 @@ class RSession:
         if client is not None:
             client.send(data)
             if client.waiting > ENOUGH_WAITING:
-                asyncio.get_running_loop().remove_reader(self._r.results)
+                self._results_in.pause()
         elif self._frame.size <= WHOLE_REQUEST:
             self._body += data
             if not left:
-                self._log.append(Kind.RESULT, bytes(self._body))
+                self._log.append(self._frame.kind, bytes(self._body))
         if not left:
             self._current = None
-            asyncio.get_running_loop().add_reader(self._r.results, self._results_readable)
+            self._results_in.resume()
             self._go(State.IDLE)
             self._next()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import ConnectionLost, RemoteError, RemoteInterrupted
 from ..node.protocol import (
+    ENDS,
     VERSION,
     FrameReader,
     Header,
@@ -149,7 +150,7 @@ class Call:
         self.late = False
 
     def answer(self, buffers: Sequence[Buffer], timeout: float | None) -> tuple[Kind, bytearray]:
-        """The frame that ends the evaluation: RESULT or FAILED."""
+        """The frame that ends the evaluation."""
         size = sum(map(len, buffers))
         with self._stop_button():
             head = header(Kind.EVALUATE, size, id=self._id)
@@ -171,7 +172,7 @@ class Call:
                 head, body = self._link.next_frame(left)
                 if head.id not in (self._id, 0):
                     continue
-                if head.kind in (Kind.RESULT, Kind.FAILED):
+                if head.kind in ENDS:
                     return head.kind, body
                 if self._failure is None:
                     self._on_frame(head, body)

@@ -45,12 +45,15 @@ class Request:
         """The buffers of a frame's body. Raises ValueRefused."""
         names = list(self.inputs)
         items = [
-            wire.null() if self.code is None else to_r(self.code),
-            wire.vector(wire.Type.LOGICAL, wire.TRUE if self.print else wire.FALSE),
-            wire.listing([to_r(self.inputs[name], name) for name in names], names),
-            wire.characters(list(self.outputs)),
-            wire.null() if self.plots is None else _plots(self.plots),
+            to_r(self.code),
+            to_r(self.print or None),
+            wire.listing([to_r(self.inputs[name], name) for name in names], names) if names else wire.null(),
+            wire.characters(list(self.outputs)) if self.outputs else wire.null(),
+            _plots(self.plots) if self.plots else wire.null(),
         ]
+        # R reads the fewer numbers the faster.
+        while items[-1].type is wire.Type.NULL:
+            items.pop()
         try:
             return wire.dump(wire.listing(items))
         except ValueRefused as exc:
@@ -101,7 +104,7 @@ class RemoteR:
         Raises RemoteRError, RemoteInterrupted (also after ``timeout`` seconds), RSessionDied, RankFailed.
         """
         request = Request(code=code, plots=plots)
-        return self._evaluate(request, on_output or self._on_output, timeout)[1]
+        return self._evaluate(request, on_output or self._on_output, timeout)[0]
 
     def run(
         self,
@@ -121,8 +124,8 @@ class RemoteR:
         the console would print.
         """
         request = Request(code=code, print=True, inputs=inputs or {}, outputs=tuple(outputs), plots=plots)
-        values = self._evaluate(request, on_output or self._on_output, timeout, on_question)[2]
-        return dict(zip(outputs, values, strict=True))
+        answer = self._evaluate(request, on_output or self._on_output, timeout, on_question)
+        return dict(zip(outputs, answer[1], strict=True)) if outputs else {}
 
     def push(self, name: str, value: Any) -> None:
         """Assign a Python value to a variable of R's global environment. Raises ValueRefused."""
@@ -130,7 +133,7 @@ class RemoteR:
 
     def pull(self, name: str) -> Any:
         """The value of a variable as Python; RemoteRError if there is none."""
-        return self._evaluate(Request(outputs=(name,)), self._on_output)[2][0]
+        return self._evaluate(Request(outputs=(name,)), self._on_output)[1][0]
 
     def interrupt(self) -> None:
         """Interrupt whatever R evaluates now, for any client; may be called from another thread."""
@@ -211,9 +214,8 @@ def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
         busy = parse_json(bytes(body))
         since = time.strftime("%H:%M:%S", time.localtime(busy["since"]))
         return [Text("stderr", f"R evaluates for {busy['client']} since {since}; this waits for it\n")]
-    if kind is Kind.RESULT:  # of an evaluation whose client had gone, from the log
-        status, *rest = values.decode(body)
-        return [Text("stderr", rest[4] + "\n")] if status == "error" else []
+    if kind is Kind.FAILURE:  # of an evaluation whose client had gone, from the log
+        return [Text("stderr", f"{values.decode(body)[4]}\n")]
     return []
 
 
@@ -223,16 +225,16 @@ def _plots(options: PlotOptions) -> wire.Node:
 
 
 def _checked(kind: Kind, body: bytearray, late: float | None) -> list[Any]:
-    """R's answer: status, value, outputs. Raises what it says went wrong."""
+    """R's answer: value, outputs. Raises what it says went wrong."""
     if kind is Kind.FAILED:
         raise _failure(parse_json(bytes(body)))
-    answer: list[Any] = values.decode(body)
-    if answer[0] == "ok":
-        return answer
-    if answer[0] == "interrupted":
+    if kind is Kind.INTERRUPTED:
         why = f"no end within {late:g} s, so R was interrupted" if late is not None else "interrupted"
         raise RemoteInterrupted(f"{why}; the R session and its variables are still there")
-    _, message, call, trace, line, text = answer
+    answer: list[Any] = values.decode(body)
+    if kind is Kind.RESULT:
+        return answer
+    message, call, trace, line, text = answer
     raise RemoteRError(message, call=call, traceback=_strings(trace), line=line, text=text)
 
 

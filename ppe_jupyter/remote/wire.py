@@ -48,7 +48,6 @@ DTYPES: dict[Type, np.dtype[Any]] = {
     Type.COMPLEX: np.dtype("<c16"),
     Type.RAW: np.dtype("u1"),
 }
-TRUE, FALSE = np.ones(1, "<i4"), np.zeros(1, "<i4")
 NO_INDEXES = np.empty(0, "<i4")
 
 
