@@ -19,6 +19,7 @@ from ppe_jupyter.cloud.clusters import Clusters
 from ppe_jupyter.cloud.ec2 import EC2
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, InstanceState, Progress
 from ppe_jupyter.cloud.spec import ClusterSpec
+from ppe_jupyter.cloud.steps import RunInstances
 from ppe_jupyter.errors import (
     CapacityError,
     CloudError,
@@ -253,7 +254,7 @@ def test_another_zone_is_taken_when_one_is_full(cloud: Cloud) -> None:
 
     clusters = cloud.clusters()
     plan = clusters.plan(replace(SPEC, name="elsewhere", nodes=1))
-    zones = [subnet.zone for subnet in cloud.ec2().subnets()]
+    zones = [subnet.zone for step in plan.steps if isinstance(step, RunInstances) for subnet in step.subnets]
     said: list[str] = []
     localcloud.set_capacity(cloud.endpoint, zone=min(zones), available=False)
     try:
@@ -268,6 +269,50 @@ def test_another_zone_is_taken_when_one_is_full(cloud: Cloud) -> None:
     finally:
         localcloud.set_capacity(cloud.endpoint, zone=None, available=True)
         localcloud.set_capacity(cloud.endpoint, zone=min(zones), available=True)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_stock_image_becomes_a_node_by_its_user_data(cloud: Cloud) -> None:
+    """The node image, taken for a stock one: bootstrap.sh travels in the user data and runs to its end."""
+    clusters = cloud.clusters()
+    plan = clusters.plan(replace(SPEC, name="stock", nodes=1))
+    steps = tuple(
+        replace(step, image=replace(step.image, node=False)) if isinstance(step, RunInstances) else step
+        for step in plan.steps
+    )
+    try:
+        record = clusters.launch(replace(plan, steps=steps))
+        with clusters.connect(record) as connection:
+            log = connection.run("cat /var/log/cloud-init-output.log").stdout.decode()
+            assert "ppe bootstrap: done" in log
+            assert (
+                connection.run("test -x /var/lib/cloud/scripts/per-boot/ppe-agent", check=False).status == 0
+            )
+    finally:
+        clusters.terminate("stock")
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_the_users_own_key_pair_is_used_and_stays_here(cloud: Cloud, tmp_path: Path) -> None:
+    pair = ssh.generate_key_pair()
+    key_file = tmp_path / "mine.pem"
+    key_file.write_text(pair.private)
+    settings = replace(cloud.settings, key_name="mine", key_file=key_file, state_dir=tmp_path)
+    clusters = cloud.clusters(settings=settings)
+    with pytest.raises(SpecError, match="EC2 has no key pair 'mine'"):
+        clusters.launch(clusters.plan(replace(SPEC, name="own-key", nodes=1)))
+    cloud.ec2().import_key_pair("mine", pair.public, tags={"made-by": "me"})
+    try:
+        record = clusters.launch(clusters.plan(replace(SPEC, name="own-key", nodes=1)))
+        assert record.key_name == "mine"
+        assert clusters.key_file(record) == key_file
+        assert not (tmp_path / "keys").exists()
+        with clusters.connect(record) as connection:
+            secret = pair.private.splitlines()[1]
+            found = connection.run(f"sudo grep -rlF '{secret}' /home /root /etc /var/lib/cloud", check=False)
+            assert found.stdout == b""
+    finally:
+        clusters.terminate("own-key")
 
 
 # -- launches that end early --------------------------------------------------------------------------------
@@ -351,14 +396,23 @@ class Faulty(EC2):
 
 
 @pytest.mark.usefixtures("nothing_left")
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
-    "verb",
-    ["create_security_group", "open_security_group", "create_placement_group", "run_instances", "tag"],
+    ("verb", "code", "after"),
+    [
+        ("create_security_group", "", False),
+        ("create_security_group", "", True),
+        ("open_security_group", "InvalidParameterValue", False),
+        ("create_placement_group", "InvalidParameterValue", False),
+        ("create_placement_group", "", True),
+        ("run_instances", "InvalidParameterCombination", False),
+        ("run_instances", "", True),  # no answer: whether there are instances is not known
+        ("tag", "", False),
+        ("tag", "", True),
+    ],
 )
-def test_a_call_that_fails_leaves_nothing(cloud: Cloud, verb: str, after: bool) -> None:
-    clusters = cloud.clusters(cloud.ec2(lambda *a, **k: Faulty(*a, **k, verb=verb, after=after)))
-    plan = clusters.plan(replace(SPEC, name="faulty", nodes=2))
+def test_a_call_that_fails_leaves_nothing(cloud: Cloud, verb: str, code: str, after: bool) -> None:
+    clusters = cloud.clusters(cloud.ec2(lambda *a, **k: Faulty(*a, **k, verb=verb, code=code, after=after)))
+    plan = clusters.plan(replace(SPEC, name="faulty", nodes=1 if verb == "tag" else 2))
     with pytest.raises(LaunchFailed, match=f"'faulty' was not launched: {verb} did not work") as caught:
         clusters.launch(plan)
     assert caught.value.leftovers == ()
@@ -370,7 +424,9 @@ def test_what_cannot_be_removed_is_named_with_what_to_do(cloud: Cloud) -> None:
         def delete_security_group(self, group_id: str) -> None:
             raise CloudError("the API is down", code="InternalError")
 
-    stuck = cloud.clusters(cloud.ec2(lambda *a, **k: Stuck(*a, **k, verb="run_instances", after=False)))
+    stuck = cloud.clusters(
+        cloud.ec2(lambda *a, **k: Stuck(*a, **k, verb="run_instances", code="Refused", after=False))
+    )
     with pytest.raises(
         LaunchFailed, match=r"Still there: sg-.*the API is down.*%ppe_terminate stuck"
     ) as caught:

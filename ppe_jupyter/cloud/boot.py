@@ -21,7 +21,9 @@ PhaseReport = Callable[[str, int, str], None]
 # sshd may answer before cloud-init has written the authorized keys.
 AUTHORIZED_SECONDS = 60.0
 # While sshd does not answer, look whether the instances still live.
-DESCRIBE_SECONDS = 10.0
+DESCRIBE_SECONDS = 5.0
+# A packet to a machine that is only coming up is lost, and TCP repeats it after 1, 3, 7 s: rather begin anew.
+SHORTEST_TRY_SECONDS = 2.0
 CONSOLE_LINES = 5
 
 
@@ -68,11 +70,12 @@ class Boot:
         ``check`` is called now and then meanwhile, and may raise.
         """
         answered: float | None = None
-        checked = self._pace.elapsed
-        for last in self._pace.tries(seconds=self._boot_timeout, longest=3.0):
+        began = checked = self._pace.elapsed
+        for last in self._pace.tries(seconds=self._boot_timeout, longest=1.0):
             self._report("connecting", 0, target.host)
+            patience = SHORTEST_TRY_SECONDS + (self._pace.elapsed - began) / 4
             try:
-                return connect(target, timeout=timeout)
+                return connect(target, timeout=min(timeout, patience))
             except AuthenticationRefused:
                 answered = self._pace.elapsed if answered is None else answered
                 if last or self._pace.elapsed - answered > AUTHORIZED_SECONDS:

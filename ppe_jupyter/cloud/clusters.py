@@ -55,7 +55,7 @@ class Clusters:
         self._now = now
         self._pace = pace
         self._rng = rng or random.Random()  # noqa: S311  # names, not secrets
-        self._kept: dict[str, ssh.Connection] = {}
+        self._kept: dict[str, tuple[str, ssh.Connection]] = {}
         self._failures: dict[str, str] = {}
 
     def plan(self, spec: ClusterSpec) -> Plan:
@@ -107,6 +107,9 @@ class Clusters:
         Returns whether there was anything. Raises CloudError naming what could not be removed.
         """
         pace = self._pace()
+        _, kept = self._kept.pop(name, ("", None))
+        if kept is not None:
+            kept.close()
         removed = remove(self._ec2, pace=pace, report=report, cluster=name)
         if removed.leftovers:
             raise CloudError(
@@ -118,8 +121,8 @@ class Clusters:
     def connect(self, record: ClusterRecord) -> ssh.Connection:
         """A connection to the master, its host key verified by the tags. Raises SshError, SettingsError."""
         master = record.master
-        kept = self._kept.pop(master.instance_id, None)
-        if kept is not None and kept.alive:
+        instance_id, kept = self._kept.pop(record.name, ("", None))
+        if kept is not None and kept.alive and instance_id == master.instance_id:
             return kept
         if not master.host_key:
             raise SshError(
@@ -155,7 +158,7 @@ class Clusters:
             self._failures[plan.name] = str(exc)
             raise
         # The first to connect gets the connection that the launch made: one handshake, not two.
-        self._kept[record.master.instance_id] = connection
+        self._kept[record.name] = (record.master.instance_id, connection)
         return record
 
     def _short_facts(self, name: str, existing: ClusterRecord) -> Facts:

@@ -40,6 +40,7 @@ NOT_YET_CODES = (
     "InvalidInstanceID.NotFound",
 )
 NOT_YET_SECONDS = 20.0
+SERVER_FAULTS = ("InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable")
 
 
 def utc_now() -> datetime:
@@ -262,7 +263,7 @@ class Launch:
     def _ended(self, exc: BaseException) -> PpeError:
         """Remove everything; the error to raise."""
         why = "it was stopped" if isinstance(exc, Stopped) else str(exc) or repr(exc)
-        removed = self._remove()
+        removed = self._remove(unlisted=_may_have_run(exc) and not self._made.instances)
         if removed.leftovers:
             return LaunchFailed(
                 f"cluster {self._plan.name!r} was not launched: {why}. Still there: "
@@ -274,7 +275,7 @@ class Launch:
         rest = "Everything it had made was removed" if removed.found else "Nothing had been made"
         return LaunchFailed(f"cluster {self._plan.name!r} was not launched: {why}. {rest}")
 
-    def _remove(self) -> Removed:
+    def _remove(self, *, unlisted: bool) -> Removed:
         self._report("removing", 0)
         ids = [each.instance_id for each in self._made.instances]
         try:
@@ -285,7 +286,7 @@ class Launch:
                 cluster=self._plan.name,
                 launch=self._launch,
                 instance_ids=ids,
-                unlisted=self._made.asked_for_instances and not ids,
+                unlisted=unlisted and self._made.asked_for_instances,
             )
         except PpeError as exc:
             names = [*ids, *filter(None, [self._made.group_id, self._made.placement_group])]
@@ -296,6 +297,11 @@ class Launch:
 
     def _insist(self, call: Callable[[], T]) -> T:
         return self._pace.insist(call, codes=NOT_YET_CODES, seconds=NOT_YET_SECONDS)
+
+
+def _may_have_run(exc: BaseException) -> bool:
+    """Whether instances may exist although RunInstances ended so: no answer, or a fault of the server's."""
+    return not isinstance(exc, CloudError) or exc.code in ("", *SERVER_FAULTS)
 
 
 def _permanent(common: Mapping[str, str]) -> dict[str, str]:
