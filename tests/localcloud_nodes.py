@@ -34,7 +34,7 @@ def until(condition: Callable[[], Any], *, seconds: float = 30) -> Any:
 
 
 class Nodes:
-    """Instances with a key pair and host key of their own; close() terminates them all and removes the rest."""
+    """Instances with a key pair and host key of their own; close() removes all of it."""
 
     def __init__(self, endpoint: Endpoint, name: str) -> None:
         self.endpoint = endpoint
@@ -58,8 +58,8 @@ class Nodes:
             f"  ed25519_public: {self.host_key.public}\n  ed25519_private: |\n    {indented}\n{config}"
         )
         wanted: dict[str, Any] = {
-            "ImageId": image, "InstanceType": TYPE, "MinCount": count, "MaxCount": count, "KeyName": self.name,
-            "SecurityGroupIds": [self.group], "UserData": user_data,
+            "ImageId": image, "InstanceType": TYPE, "MinCount": count, "MaxCount": count,
+            "KeyName": self.name, "SecurityGroupIds": [self.group], "UserData": user_data,
         }  # fmt: skip
         answer = self.ec2.run_instances(**(wanted | more))
         ids = [instance["InstanceId"] for instance in answer["Instances"]]
@@ -80,12 +80,8 @@ class Nodes:
         return str(self.describe(instance_id)["PrivateIpAddress"])
 
     def connect(self, instance_id: str) -> ssh.Connection:
-        target = ssh.Target(
-            host=self.address(instance_id),
-            user="admin",
-            key=self.key.private,
-            host_keys=(self.host_key.public,),
-        )
+        host, host_keys = self.address(instance_id), (self.host_key.public,)
+        target = ssh.Target(host=host, user="admin", key=self.key.private, host_keys=host_keys)
 
         def attempt() -> ssh.Connection | None:
             try:
@@ -97,9 +93,13 @@ class Nodes:
         return connection
 
     def run(self, instance_id: str, command: str) -> tuple[int, str]:
-        with self.connect(instance_id) as connection:
-            done = connection.run(command, check=False)
-            return done.status, (done.stdout + done.stderr).decode()
+        """Status and output; 255 if the node went away meanwhile."""
+        try:
+            with self.connect(instance_id) as connection:
+                done = connection.run(command, check=False)
+        except errors.ConnectionLost:
+            return 255, ""
+        return done.status, (done.stdout + done.stderr).decode()
 
     def close(self) -> None:
         if self.ids:

@@ -17,7 +17,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from ..settings import Settings
 from . import privilege, sigv4
 
 REGION = "us-east-1"
-START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 
@@ -37,7 +36,7 @@ class Endpoint:
 
     url: str
     access_key: str
-    secret_key: str
+    secret_key: str = field(repr=False)
     region: str
     caller_address: str
 
@@ -90,10 +89,10 @@ def down(settings: Settings) -> None:
     with _locked(settings):
         endpoint = _stored(settings)
         _file(settings).unlink(missing_ok=True)
-        if endpoint and _ask(endpoint, "stop") is not None:
+        if endpoint and (answer := _ask(endpoint, "stop")):
             deadline = time.monotonic() + STOP_SECONDS
-            while _ask(endpoint, "status") is not None and time.monotonic() < deadline:
-                time.sleep(0.05)
+            while Path(f"/proc/{answer['pid']}").exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
         if (settings.local_root / "clouds").exists():
             arguments = ("--id", _cloud_id(settings), "--root", str(settings.local_root), "--remove")
             privilege.run_module("ppe_jupyter.localcloud.daemon", *arguments, report=_ignore)
@@ -125,20 +124,18 @@ def _start(settings: Settings) -> Endpoint:
     command = privilege.module("ppe_jupyter.localcloud.daemon", *arguments)
     log_path = _folder(settings) / "daemon.log"
     with log_path.open("w", encoding="utf-8") as log:
-        # Its own session, so that Ctrl-C in the notebook or terminal does not reach it.
+        # Its own session, so that Ctrl-C in the notebook or terminal does not reach it; forked once more, so
+        # that its end is not ours to wait for.
         daemon = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd="/",
-            start_new_session=True,
+            ["setsid", "--fork", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            text=True, cwd="/",
         )  # fmt: skip
-    assert daemon.stdin is not None and daemon.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        daemon.stdin.write(json.dumps({"key": key, "secret": secret}) + "\n")
-        daemon.stdin.close()
-    try:
+    with daemon:
+        assert daemon.stdin is not None and daemon.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            daemon.stdin.write(json.dumps({"key": key, "secret": secret}) + "\n")
+            daemon.stdin.close()
         answer = json.loads(daemon.stdout.readline() or "{}")
-    finally:
-        daemon.stdout.close()
-        daemon.returncode = 0  # it outlives this process: no warning that it still runs
     if "url" not in answer:
         reason = (
             answer.get("error")

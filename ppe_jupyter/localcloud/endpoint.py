@@ -11,7 +11,9 @@ import io
 import json
 import os
 import secrets
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from ipaddress import IPv4Network
@@ -65,7 +67,14 @@ class Endpoint:
         self._register_images()
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
-        """One request."""
+        """One request. What goes wrong here or in moto is an answer too, in the protocol's form."""
+        try:
+            return self._answer(environ, start)
+        except Exception as exc:
+            traceback.print_exc(file=sys.stderr)
+            return _error(start, environ, 400, "InternalError", f"{type(exc).__name__}: {exc}")
+
+    def _answer(self, environ: Environ, start: Start) -> Iterable[bytes]:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body = environ["wsgi.input"].read(min(length, MAX_BODY))
         request = sigv4.Request(
@@ -92,10 +101,7 @@ class Endpoint:
     def _ask_moto(self, environ: Environ, start: Start) -> Iterable[bytes]:
         head: list[Any] = []
         with self._lock:
-            try:
-                answer = b"".join(self._moto(environ, lambda *arguments: head.extend(arguments)))
-            except Exception as exc:  # moto's bugs are answers too, in the protocol's form
-                return _error(start, environ, 400, "InternalError", f"{type(exc).__name__}: {exc}")
+            answer = b"".join(self._moto(environ, lambda *arguments: head.extend(arguments)))
         status, headers = head[0], head[1]
         kind = next((value for name, value in headers if name.lower() == "content-type"), "")
         if int(status.split()[0]) >= 400 and "html" in kind and not answer.lstrip().startswith(b"<?xml"):

@@ -151,23 +151,23 @@ def _run_recipe(work: Path, log: Path, report: Report) -> None:
     debian, _ = hostfiles.mirrors()
     namespaces = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
     recipe = ["sh", str(HERE / "build.sh"), str(work / "rootfs"), debian, str(work / "host"), str(BOOTSTRAP)]
-    with log.open("w", encoding="utf-8") as log_file:
-        build = subprocess.Popen(
-            [*namespaces, *recipe],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", start_new_session=True,
-        )  # fmt: skip
+    with (
+        log.open("w", encoding="utf-8") as log_file,
+        subprocess.Popen(
+            [*namespaces, *recipe], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+        ) as build,
+    ):  # fmt: skip
+        assert build.stdout is not None
         try:
-            assert build.stdout is not None
             for line in build.stdout:
                 log_file.write(line)
                 if line.startswith("ppe "):
                     report(line.strip())
-            status = build.wait()
-        finally:
+        except BaseException:
             build.kill()
-            build.wait()
-    if status:
+            raise
+    if build.returncode:
         lines = log.read_text(encoding="utf-8").splitlines()
         full = [line for line in lines if "No space left" in line]
         reason = full[-1] if full else " / ".join(lines[-3:])

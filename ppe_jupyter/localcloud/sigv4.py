@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -89,7 +89,7 @@ def _signature(request: Request, *, names: list[str], scope: str, secret: str) -
     canonical = "\n".join([
         request.method,
         quote(request.path, safe="/-_.~%"),
-        "&".join(sorted(f"{_encoded(k)}={_encoded(v)}" for k, v in parse_qsl(request.query, True))),
+        "&".join(sorted(part if "=" in part else f"{part}=" for part in request.query.split("&") if part)),
         *(f"{name}:{' '.join(request.headers.get(name, '').split())}" for name in names),
         "",
         ";".join(names),
@@ -101,7 +101,3 @@ def _signature(request: Request, *, names: list[str], scope: str, secret: str) -
     for part in scope.split("/"):
         signing_key = hmac.digest(signing_key, part.encode(), "sha256")
     return hmac.digest(signing_key, text.encode(), "sha256").hex()
-
-
-def _encoded(text: str) -> str:
-    return quote(text, safe="-_.~")
