@@ -73,6 +73,7 @@ class RSession:
         self._version = ""
         self._watching = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._replaced: RProcess | None = None
 
     # --- R's life
 
@@ -112,7 +113,7 @@ class RSession:
 
     def _died(self, r: RProcess) -> None:
         """R is gone, or what should have started it is."""
-        if r is not self._r or self.state in (State.DOWN, State.RESCUED):
+        if r is not self._r or r is self._replaced or self.state in (State.DOWN, State.RESCUED):
             return
         self._read_terminal()
         self._pump_items(final=True)
@@ -135,7 +136,9 @@ class RSession:
     def _replace(self, reason: str, message: str, **more: object) -> None:
         """End what is left of R, tell whoever waits for it, and start a fresh one."""
         self._detach()
-        old, request, self._current = self._r, self._current, None
+        # Both R and its mpirun are watched, and each end is told: one of them starts a fresh R.
+        old = self._replaced = self._r
+        request, self._current = self._current, None
         if request is not None:
             self._fail(request, reason, message, **more)
         if self.state is not State.STARTING:
