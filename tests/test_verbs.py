@@ -82,6 +82,8 @@ def test_options_come_before_code(verb: str, line: str, expected: dict[str, obje
 def test_a_command_keeps_its_words_apart() -> None:
     arguments = typed.parse(find("ssh", face="cli"), ["--node", "1", "ls", "-l", "a b"], face="cli")
     assert arguments and arguments.code == "ls -l 'a b'"
+    arguments = typed.parse(find("ssh", face="cli"), ["cd /; ls"], face="cli")
+    assert arguments and arguments.code == "cd /; ls"
 
 
 @pytest.mark.parametrize(

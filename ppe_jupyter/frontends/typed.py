@@ -160,7 +160,9 @@ def _code_apart(verb: Verb, typed: str | Sequence[str]) -> tuple[list[str], str]
     if isinstance(typed, str):
         argv = [word for token in tokens[:count] for word in words(token)]
         return argv, typed[ends[count + dashes] :].strip(" ")
-    return tokens[:count], shlex.join(tokens[count + dashes :])
+    rest = tokens[count + dashes :]
+    # One word is a command line as it stands; several words stay apart.
+    return tokens[:count], rest[0] if len(rest) == 1 else shlex.join(rest)
 
 
 def _leading(verb: Verb, tokens: Sequence[str]) -> int:
