@@ -108,7 +108,7 @@ evaluate <- function(size, heads, whole) {
     interrupt = function(i) if (file.exists(saving)) invokeRestart("resume")),
     error = function(e) list(kinds[["failure"]], failure(e, state)),
     interrupt = function(i) list(kinds[["interrupted"]], encode(NULL)))
-  if (state$warned) stderr_text(.Internal(printDeferredWarnings()))
+  if (state$warned) deferred_warnings()
   if (length(pages$devices)) try(finish_pages(), silent = TRUE)
   result
 }
@@ -120,7 +120,10 @@ perform <- function(request, state) {
   inputs <- request[[3L]]
   for (name in names(inputs)) assign(name, inputs[[name]], envir = .GlobalEnv)
   print <- isTRUE(request[[2L]])
-  if (length(request[[1L]])) run(parsed(request[[1L]]), print, state)
+  if (length(request[[1L]])) {
+    expressions <- parsed(request[[1L]])
+    run(expressions, print, state)
+  }
   finish_pages()
   if (length(request[[4L]])) encode(list(if (!print) state$value, lapply(request[[4L]], output)))
   else if (print) encode(list()) else encode(list(state$value))
@@ -154,7 +157,7 @@ run <- function(expressions, print, state) {
     if (length(pages$devices)) deliver_pages()
     if (state$warned) {
       state$warned <- FALSE
-      stderr_text(.Internal(printDeferredWarnings()))
+      deferred_warnings()
     }
   }
 }
@@ -173,6 +176,21 @@ stderr_text <- function(expr) {
   mark("m")
   on.exit(mark("o"))
   expr
+}
+
+# R words them, but for an error that has been printed before them.
+deferred_warnings <- function() {
+  words <- textConnection(NULL, "w", local = TRUE)
+  before <- sink.number("message")
+  sink(words, type = "message")
+  .Internal(printDeferredWarnings())
+  sink(getConnection(before), type = "message")
+  text <- textConnectionValue(words)
+  close(words)
+  if (!length(text)) return()
+  addition <- gettext("In addition: ", domain = "R")
+  if (startsWith(text[1L], addition)) text[1L] <- substring(text[1L], nchar(addition) + 1L)
+  stderr_text(writeLines(text, stderr()))
 }
 
 on_message <- function(m) {
