@@ -128,6 +128,14 @@ class Manager:
         """The private half of the key pair that opens the cluster."""
         return self._clusters.key_file(record)
 
+    def known_hosts(self, record: ClusterRecord) -> Path:
+        """A file of the cluster's host keys, for OpenSSH; written anew each time."""
+        path = self.settings.state_dir / "known_hosts" / record.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"{node.address} {node.host_key}\n" for node in record.nodes if node.host_key]
+        path.write_text("".join(lines), encoding="ascii")
+        return path
+
     @cached_property
     def _endpoint(self) -> localcloud.Endpoint | None:
         if self.settings.cloud == "aws":
@@ -238,10 +246,11 @@ class Cluster:
         cells.run_shell(self.ssh(), code, all_nodes=all_nodes, on_output=on_output, **options)
 
     def ssh_command(self, node: Node | None = None) -> str:
-        """The command line that opens a shell on the node (default: the master)."""
+        """The command line that opens a shell on the node (default: the master), its host key verified."""
         target = node or self.master
-        key = self._manager.key_file(self.record)
-        return shlex.join(["ssh", "-i", str(key), f"{self.record.login_user}@{target.address}"])
+        known = f'UserKnownHostsFile="{self._manager.known_hosts(self.record)}"'
+        key = str(self._manager.key_file(self.record))
+        return shlex.join(["ssh", "-i", key, "-o", known, f"{self.record.login_user}@{target.address}"])
 
     def close(self) -> None:
         """Hang up; what runs on the cluster goes on."""
