@@ -87,7 +87,7 @@ is_column <- function(x) {
     return(all(vapply(x, function(column) is.null(dim(column)) && !inherits(column, "POSIXlt") &&
                         (is_column(column) || inherits(column, "AsIs")), NA)))
   }
-  if (is.factor(x)) return(is.integer(x) && is.null(dim(x)))
+  if (is.factor(x)) return(typeof(x) == "integer" && is.null(dim(x)))
   typeof(x) %in% c("double", "integer", "logical") && (class[1] == "table" || is.null(dim(x)))
 }
 
@@ -114,6 +114,7 @@ from_wall_clock <- function(x) {
   if (has_zone(x) || is_utc()) return(x)
   local <- as.POSIXlt(structure(unclass(x), class = c("POSIXct", "POSIXt"), tzone = "UTC"))
   attr(local, "tzone") <- NULL
+  local$isdst <- -1L  # to be found out
   structure(as.double(as.POSIXct(local)), names = names(x), class = c("POSIXct", "POSIXt"))
 }
 

@@ -74,7 +74,7 @@ class Body:
     left: int
 
 
-Event = Union[Header, Body]
+Event = Union[Header, Body]  # noqa: UP007  # Python 3.9 on nodes
 
 
 def header(kind: Kind, size: int, *, id: int = 0, seq: int = 0) -> bytes:

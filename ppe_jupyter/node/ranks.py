@@ -42,7 +42,7 @@ async def lost(path: Path) -> list[Worker]:
     for worker in workers:
         by_host.setdefault(worker.host, set()).add(worker.pid)
     answers = await asyncio.gather(*(_missing(host, pids) for host, pids in by_host.items()))
-    missing = dict(zip(by_host, answers))
+    missing = dict(zip(by_host, answers))  # noqa: B905  # Python 3.9 on nodes
     return [worker for worker in workers if worker.pid in missing[worker.host]]
 
 

@@ -118,6 +118,7 @@ class RSession:
         self._read_terminal()
         self._pump_items(final=True)
         if self.state is State.STARTING and r.pid is None:
+            self._replaced = r
             self._spawn(self._start_failed(r))
             return
         how = "R has quit" if r.quits else "R was ended by a signal or by MPI_Abort"

@@ -6,7 +6,7 @@ return bit for bit. A vector with names is a Series. Must not know how nodes tra
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +87,7 @@ def _text(node: Node, *, in_frame: bool) -> Any:
     values = _objects(node.strings)
     if len(node.missing):
         values[node.missing] = pd.NA
-    return pd.array(values, dtype=TEXT) if in_frame else values
+    return pd.Series(values, dtype=TEXT).array if in_frame else values
 
 
 def _objects(values: list[Any]) -> Array:
@@ -124,11 +124,14 @@ def _nanoseconds(seconds: Array, kind: str) -> Array:
     finite = np.isfinite(seconds)
     if np.abs(seconds[finite]).max(initial=0) > MAX_NANOSECONDS_IN_SECONDS:
         return _whole(np.rint(seconds * 1e6), "us", kind)
-    whole = np.floor(np.where(finite, seconds, 0))
-    parts = np.rint((np.where(finite, seconds, 0) - whole) * 1e9)
+    seconds = np.where(finite, seconds, 0)
+    whole = np.floor(seconds)
+    # Microseconds, if they are what the double was made from: its own last digits mean nothing.
+    parts = np.rint((seconds - whole) * 1e6) * 1e3
+    parts = np.where(whole + parts / 1e9 == seconds, parts, np.rint((seconds - whole) * 1e9))
     out = (whole.astype("i8") * 10**9 + parts.astype("i8")).astype(f"{kind}[ns]")
     out[~finite] = np.array("NaT", dtype=out.dtype)
-    return out
+    return cast(Array, out)
 
 
 def _times(node: Node) -> Any:
@@ -144,7 +147,7 @@ def _times(node: Node) -> Any:
 
 
 def _labels(node: Node) -> pd.Index[Any]:
-    return pd.Index(_text(node, in_frame=True))
+    return cast("pd.Index[Any]", pd.Index(_text(node, in_frame=True)))
 
 
 def _names(node: Node) -> list[str] | None:
@@ -193,7 +196,8 @@ def _frame(node: Node) -> pd.DataFrame:
     elif rows.array is not None and len(rows.array) == 2 and rows.array[0] == NA_INTEGER:
         index = pd.RangeIndex(abs(int(rows.array[1])))
     else:
+        assert rows.array is not None
         index = pd.Index(rows.array)
-    frame = pd.DataFrame(columns, index=index, copy=False)
+    frame: pd.DataFrame = pd.DataFrame(columns, index=index, copy=False)
     frame.columns = pd.Index(_names(node) or [], dtype=TEXT if TEXT == "str" else object)
     return frame

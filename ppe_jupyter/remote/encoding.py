@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..errors import ValueRefused
 from .objects import RArray, RList, RObject
-from .wire import NA_INTEGER, NA_REAL, Node, Type, characters, listing, null, vector
+from .wire import NA_INTEGER, NA_REAL, NO_INDEXES, Node, Type, characters, listing, null, vector
 
 MAX_EXACT = 2**53
 MAX_INTEGER = 2**31 - 1
@@ -55,7 +55,7 @@ def to_r(value: Any, where: str = "the value") -> Node:
 
 def _scalar(value: Any, where: str) -> Node:
     if isinstance(value, str):
-        return characters([value])
+        return _texts([value], where)
     if isinstance(value, np.generic):
         return _array(np.asarray(value).reshape(1), where)
     # What pandas cannot tell apart in an array of one.
@@ -85,7 +85,9 @@ def _objects(values: Sequence[Any]) -> Array:
 def _mapping(value: Mapping[Any, Any], where: str) -> Node:
     if not all(isinstance(name, str) for name in value):
         raise ValueRefused(f"{where}: names in an R list are strings, not {_kind(next(iter(value)))}")
-    return listing([to_r(item, f"{where}[{name!r}]") for name, item in value.items()], list(value))
+    node = listing([to_r(item, f"{where}[{name!r}]") for name, item in value.items()])
+    node.attributes["names"] = _texts(list(value), f"the names of {where}")
+    return node
 
 
 def _sequence(value: list[Any] | tuple[Any, ...], where: str) -> Node:
@@ -183,8 +185,12 @@ def _strings(array: Array, missing: Array, where: str) -> Node:
     if missing.any():
         array = array.copy()
         array[missing] = ""
+    return _texts(array.tolist(), where, np.flatnonzero(missing))
+
+
+def _texts(strings: list[str], where: str, missing: Array = NO_INDEXES) -> Node:
     try:
-        return characters(array.tolist(), np.flatnonzero(missing))
+        return characters(strings, missing)
     except ValueRefused as exc:
         raise ValueRefused(f"{where}: {exc}") from exc
 
@@ -309,7 +315,7 @@ def _column(series: pd.Series[Any], where: str) -> Node:
     dtype = series.dtype
     if isinstance(dtype, np.dtype):
         array = series.to_numpy()
-        if dtype.kind == "M" and np.datetime_data(dtype)[0] == "s":
+        if dtype.kind == "M" and dtype == np.dtype("M8[s]"):
             # R's dates arrive so: pandas has no dtype of days.
             days = array.astype("datetime64[D]")
             return (
@@ -334,7 +340,7 @@ def _column(series: pd.Series[Any], where: str) -> Node:
         plain = series.to_numpy(f"{dtype.kind}8", na_value=0)
         return _typed(plain, where, missing)
     if isinstance(dtype, pd.ArrowDtype):
-        return _object_column(series.to_numpy(object, na_value=None), where)
+        return _object_column(np.asarray(series.astype(object)), where)
     raise ValueRefused(f"{where}: pandas' {dtype} has no counterpart in R; convert it with astype()")
 
 
@@ -345,7 +351,7 @@ def _is_zone(zone: str) -> bool:
 
 def _object_column(array: Array, where: str) -> Node:
     """Scalars of one kind, or a list column."""
-    if len(array) and all(isinstance(v, (list, dict, tuple, np.ndarray, pd.Series, RObject)) for v in array):
+    if any(isinstance(v, (list, dict, tuple, np.ndarray, pd.Series, RObject)) for v in array):
         return listing([to_r(value, f"{where}[{i}]") for i, value in enumerate(array)])
     return _untyped(array, where)
 

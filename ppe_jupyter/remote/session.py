@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
-from ..errors import RankFailed, RemoteError, RemoteInterrupted, RemoteRError, RSessionDied, ValueRefused
+from ..errors import RankFailed, RemoteError, RemoteInterrupted, RemoteRError, RSessionDied
 from ..node.protocol import Header, Kind, frame, parse_json
 from ..ssh import Connection
 from . import values, wire
@@ -45,7 +45,7 @@ class Request:
         """The buffers of a frame's body. Raises ValueRefused."""
         names = list(self.inputs)
         items = [
-            to_r(self.code),
+            to_r(self.code, "the code"),
             to_r(self.print or None),
             wire.listing([to_r(self.inputs[name], name) for name in names], names) if names else wire.null(),
             wire.characters(list(self.outputs)) if self.outputs else wire.null(),
@@ -54,10 +54,7 @@ class Request:
         # R reads the fewer numbers the faster.
         while items[-1].type is wire.Type.NULL:
             items.pop()
-        try:
-            return wire.dump(wire.listing(items))
-        except ValueRefused as exc:
-            raise ValueRefused(f"{', '.join(names) or 'the code'}: {exc}") from exc
+        return wire.dump(wire.listing(items))
 
 
 class RemoteR:

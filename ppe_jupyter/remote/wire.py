@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +52,10 @@ NO_INDEXES = np.empty(0, "<i4")
 
 @dataclass(slots=True)
 class Node:
-    """An R object. Which fields count depends on the type; ``missing`` has the positions of NA strings."""
+    """An R object. Which fields count depends on the type; ``missing`` has the positions of NA strings.
+
+    ``serialized`` is R's serialization of an opaque object, or a character vector as it is sent.
+    """
 
     type: Type
     array: npt.NDArray[Any] | None = None
@@ -81,9 +83,14 @@ def vector(type: Type, array: npt.NDArray[Any], **attributes: Node) -> Node:
 
 
 def characters(strings: list[str], missing: npt.NDArray[Any] = NO_INDEXES, **attributes: Node) -> Node:
-    """A character vector; ``missing`` are positions of NA, where ``strings`` has ""."""
+    """A character vector; ``missing`` are positions of NA, where ``strings`` has "".
+
+    Raises ValueRefused for strings that R cannot hold.
+    """
     indexes = np.ascontiguousarray(missing, "<i4")
-    return Node(Type.CHARACTER, strings=strings, missing=indexes, attributes=attributes)
+    return Node(
+        Type.CHARACTER, strings=strings, missing=indexes, serialized=_joined(strings), attributes=attributes
+    )
 
 
 def listing(children: list[Node], names: list[str] | None = None) -> Node:
@@ -93,7 +100,7 @@ def listing(children: list[Node], names: list[str] | None = None) -> Node:
 
 
 def dump(root: Node) -> list[Buffer]:
-    """The buffers of a frame's body. Raises ValueRefused for strings that R cannot hold."""
+    """The buffers of a frame's body."""
     heads: list[float] = []
     buffers: list[Buffer] = []
     _dump(root, heads, buffers)
@@ -103,9 +110,8 @@ def dump(root: Node) -> list[Buffer]:
 def _dump(node: Node, heads: list[float], buffers: list[Buffer]) -> None:
     heads += (node.type, len(node), len(node.attributes))
     if node.type is Type.CHARACTER:
-        data = _joined(node.strings)
-        heads += (len(data), len(node.missing))
-        _put(data, buffers)
+        heads += (len(node.serialized), len(node.missing))
+        _put(node.serialized, buffers)
         if len(node.missing):
             _put(_bytes_of(node.missing), buffers)
     elif node.type is Type.OPAQUE:
@@ -149,9 +155,9 @@ def _joined(strings: list[str]) -> bytes:
 def load(body: bytearray) -> Node:
     """The tree in a frame's body; numpy arrays look into it. Raises ProtocolError."""
     try:
-        return next(_Loader(body).nodes())
-    except (StopIteration, struct.error, ValueError, IndexError) as exc:
-        raise ProtocolError(f"a damaged value: {exc}") from exc
+        return _Loader(body).node()
+    except (StopIteration, struct.error, ValueError, IndexError, ArithmeticError, RecursionError) as exc:
+        raise ProtocolError(f"a damaged value: {exc!r}") from exc
 
 
 class _Loader:
@@ -162,28 +168,29 @@ class _Loader:
         self._view = memoryview(body)
         self._at = 8 + 8 * int(count)
 
-    def nodes(self) -> Iterator[Node]:
-        """Node by node, as many as are asked for."""
+    def node(self) -> Node:
+        """The next node, with what belongs to it."""
         heads = self._heads
-        for number in heads:
-            type, length, kept = Type(number), next(heads), next(heads)
-            node = Node(type)
-            if type is Type.CHARACTER:
-                self._strings(node, length, next(heads), next(heads))
-            elif type is Type.OPAQUE:
-                size, text = next(heads), next(heads)
-                node.serialized = bytes(self._take(size))
-                node.text = str(self._take(text), "utf-8", "replace")
-            elif type in DTYPES:
-                dtype = DTYPES[type]
-                node.array = np.frombuffer(self._body, dtype, length, self._at)
-                self._take(length * dtype.itemsize)
-            for _ in range(kept):
-                name = ATTRIBUTES[next(heads) - 1]
-                node.attributes[name] = next(self.nodes())
-            if type is Type.LIST:
-                node.children = [next(self.nodes()) for _ in range(length)]
-            yield node
+        type, length, kept = Type(next(heads)), next(heads), next(heads)
+        node = Node(type)
+        if type is Type.CHARACTER:
+            self._strings(node, length, next(heads), next(heads))
+        elif type is Type.OPAQUE:
+            size, text = next(heads), next(heads)
+            node.serialized = bytes(self._take(size))
+            node.text = str(self._take(text), "utf-8", "replace")
+        elif type in DTYPES:
+            dtype = DTYPES[type]
+            node.array = np.frombuffer(self._body, dtype, length, self._at)
+            self._take(length * dtype.itemsize)
+        for _ in range(kept):
+            name = ATTRIBUTES[next(heads) - 1]
+            node.attributes[name] = self.node()
+        if type is Type.LIST:
+            # Not a comprehension: StopIteration ends a damaged value, in whatever it is raised.
+            for _ in range(length):
+                node.children.append(self.node())
+        return node
 
     def _strings(self, node: Node, length: int, size: int, missing: int) -> None:
         # Bytes that are no UTF-8 (R does not check) survive the way there and back.
