@@ -32,7 +32,7 @@ def own(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
 def inventory(cloud_id: str) -> str:
     """All that this host knows of a local cloud."""
     commands = [
-        ["ip", "-brief", "link"], ["nft", "list", "tables"], ["mount"], ["ps", "-eo", "args"],
+        ["ip", "-brief", "link"], ["nft", "list", "tables"], ["mount"], ["ps", "-ewwo", "args"],
         ["cat", "/etc/hosts"],
         ["find", "/var/lib/ppe_jupyter/clouds", "/run/lxc", "/sys/fs/cgroup", "-maxdepth", "6"],
     ]  # fmt: skip
@@ -77,7 +77,7 @@ def test_after_kill_9_the_next_use_removes_what_is_left_and_starts_again(own: Se
     second = localcloud.ensure(own)
     assert second.url != first.url
     assert localcloud.status(own).instances == 0
-    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    left = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
     assert instance_id not in left
     assert instance_id not in inventory(cloud_id(own))
     assert not Path(f"/sys/class/net/pv{instance_id[-12:]}").exists()

@@ -185,7 +185,7 @@ def test_a_shutdown_from_inside_does_what_the_launch_said(nodes: Nodes, behaviou
 
 def traces(instance_id: str) -> list[str]:
     """Where this host still knows an instance."""
-    commands = (["ip", "link"], ["mount"], ["ps", "-eo", "args"], ["cat", "/etc/hosts"])
+    commands = (["ip", "link"], ["mount"], ["ps", "-ewwo", "args"], ["cat", "/etc/hosts"])
     text = "".join(subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
     places = [Path("/var/lib/ppe_jupyter"), Path("/run/lxc"), Path("/sys/fs/cgroup")]
     listings = [["find", str(place), "-maxdepth", "6", "-name", f"*{instance_id}*"] for place in places]

@@ -62,7 +62,8 @@ def _serve(cloud_id: str, folder: Path, root: Path, *, key: str, secret: str) ->
     (folder / "instances").mkdir(parents=True)
     try:
         bridge = network.up(cloud_id, local_root=root)
-        reconciler = Reconciler(folder / "instances", bridge, cloud_id)
+        resolver = network.Resolver(bridge, folder / "hosts")
+        reconciler = Reconciler(folder / "instances", bridge, resolver, cloud_id=cloud_id)
 
         def stop(*_: object) -> None:
             reconciler.submit(Action.QUIT)
@@ -72,13 +73,16 @@ def _serve(cloud_id: str, folder: Path, root: Path, *, key: str, secret: str) ->
         )
         server = serve(endpoint)
         signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A handler, not SIG_IGN: containers inherit what is ignored, and their init could not trap it.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGPWR, signal.SIG_DFL)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         _answer(
             {"url": f"http://127.0.0.1:{server.server_port}", "pid": os.getpid(), "gateway": bridge.gateway}
         )
         reconciler.run()  # in the main thread, whose end is the containers' end
         server.shutdown()
+        resolver.stop()
     finally:
         _remove(cloud_id, folder, root)
 

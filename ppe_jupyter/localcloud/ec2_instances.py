@@ -47,6 +47,9 @@ class ContainerInstance(Instance):
         self._set_state("pending")
         for nic in self.nics.values():
             nic.delete_on_termination = True  # EC2's default for interfaces made at launch
+            # An address that is used again must not be hidden behind its last owner in its peers' ARP tables.
+            octets = str(nic.private_ip_address).split(".")
+            nic.mac_address = "02:00:" + ":".join(f"{int(octet):02x}" for octet in octets)
             if nic.public_ip:
                 # There is one address, and what it invents could be somebody's.
                 nic.public_ip, nic.public_ip_auto_assign = nic.private_ip_address, False

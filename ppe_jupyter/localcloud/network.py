@@ -7,15 +7,18 @@ as root. Knows nothing of instances beyond addresses and names.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import ipaddress
 import json
+import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -24,6 +27,9 @@ from ..errors import LocalCloudUnavailable
 
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 HOSTS = Path("/etc/hosts")
+RESOLVER_SECONDS = 10.0
+# DNS, RFC 1035: id 1, recursion desired, one question, none of the others; "ec2.internal", type A, class IN.
+QUERY = bytes.fromhex("0001 0100 0001 0000 0000 0000") + b"\x03ec2\x08internal\x00\x00\x01\x00\x01"
 CANDIDATES = [
     *(IPv4Network(f"10.{n}.0.0/16") for n in range(213, 255)),
     *(IPv4Network(f"172.{n}.0.0/16") for n in range(31, 15, -1)),
@@ -85,6 +91,7 @@ def down(cloud_id: str, *, local_root: Path) -> None:
     """Remove everything that up() made; safe to repeat, and after a crash."""
     bridge = bridge_name(cloud_id)
     publish_on_host(cloud_id, {})
+    _end_resolver(bridge)
     with _locked(local_root):
         if Path(f"/sys/class/net/{bridge}").exists():
             run("ip", "link", "delete", bridge)
@@ -120,7 +127,7 @@ def hosts_lines(names: Mapping[str, Sequence[str]]) -> str:
 class Resolver:
     """dnsmasq on the bridge: the nodes' names, and everything else from the host's own resolvers.
 
-    It ends with the thread that started it, by the parent-death signal.
+    It changes its credentials, which clears a parent-death signal: down() finds a dead daemon's.
     """
 
     def __init__(self, network: Network, hosts_file: Path) -> None:
@@ -132,8 +139,9 @@ class Resolver:
             f"--addn-hosts={hosts_file}", f"--interface={network.bridge}", "--except-interface=lo",
             "--bind-interfaces", "--local=/ec2.internal/", "--domain-needed",
         ]  # fmt: skip
-        command = ["setpriv", "--pdeathsig", "KILL", "dnsmasq", *arguments]
+        command = ["dnsmasq", *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._wait_until_it_answers(network.gateway)
 
     def publish(self, names: Mapping[str, Sequence[str]]) -> None:
         """Let these names resolve, and no other."""
@@ -144,6 +152,30 @@ class Resolver:
         """End it."""
         self._process.kill()
         self._process.wait()
+
+    def _wait_until_it_answers(self, address: str) -> None:
+        """Before it does, SIGHUP would end it, or be lost."""
+        deadline = time.monotonic() + RESOLVER_SECONDS
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.settimeout(0.05)
+            probe.connect((address, 53))
+            while time.monotonic() < deadline and self._process.poll() is None:
+                with contextlib.suppress(OSError):
+                    probe.send(QUERY)
+                    probe.recv(512)
+                    return
+                time.sleep(0.01)
+        self.stop()
+        raise LocalCloudUnavailable(f"the local cloud's resolver does not answer at {address}, port 53")
+
+
+def _end_resolver(bridge: str) -> None:
+    """End a dnsmasq of ours on that bridge: it would keep the address's port 53 from the next one."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            arguments = path.read_bytes().split(b"\0")
+            if arguments[0] == b"dnsmasq" and f"--interface={bridge}".encode() in arguments:
+                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def run(*command: str, stdin: str = "") -> str:
@@ -199,7 +231,7 @@ def _exceptions(bridge: str) -> Iterator[tuple[str, list[str]]]:
             yield "filter", line.split()[1:]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(local_root: Path) -> Iterator[None]:
     """One daemon at a time chooses a subnet or touches ip_forward."""
     with (local_root / ".network-lock").open("w") as lock:

@@ -74,9 +74,10 @@ class _Node:
 class Reconciler:
     """Owns the containers of one local cloud, in ``folder``."""
 
-    def __init__(self, folder: Path, network: Network, cloud_id: str) -> None:
+    def __init__(self, folder: Path, network: Network, resolver: Resolver, *, cloud_id: str) -> None:
         self._folder = folder
         self._network = network
+        self._resolver = resolver
         self._cloud_id = cloud_id
         self._wishes: queue.SimpleQueue[tuple[Action, Machine | None]] = queue.SimpleQueue()
         self._nodes: dict[str, _Node] = {}
@@ -92,7 +93,6 @@ class Reconciler:
 
     def run(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Work until QUIT is submitted, then end and remove every container."""
-        self._resolver = Resolver(self._network, self._folder.parent / "hosts")
         try:
             while (wish := self._next_wish()) is None or wish[0] is not Action.QUIT:
                 if wish is not None:
@@ -101,7 +101,6 @@ class Reconciler:
                     self._safely(self._watch, node, clock())
         finally:
             self._remove_all(clock)
-            self._resolver.stop()
 
     def _next_wish(self) -> tuple[Action, Machine | None] | None:
         try:
