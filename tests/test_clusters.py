@@ -308,7 +308,7 @@ def test_the_users_own_key_pair_is_used_and_stays_here(cloud: Cloud, tmp_path: P
         assert clusters.key_file(record) == key_file
         assert not (tmp_path / "keys").exists()
         with clusters.connect(record) as connection:
-            secret = pair.private.splitlines()[1]
+            secret = pair.private.splitlines()[3]
             found = connection.run(f"sudo grep -rlF '{secret}' /home /root /etc /var/lib/cloud", check=False)
             assert found.stdout == b""
     finally:
