@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -96,6 +97,37 @@ def test_the_bridges_network_hides_nothing_the_host_reaches() -> None:
     assert not network.choose([office]).overlaps(office)
     with pytest.raises(localcloud.LocalCloudUnavailable, match="every private network"):
         network.choose([network.IPv4Network("0.0.0.0/1"), network.IPv4Network("128.0.0.0/1")])
+
+
+def test_a_firewall_that_would_cut_the_nodes_off_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*command: str, stdin: str = "") -> str:
+        assert command[:2] == ("nft", "--json")
+        return json.dumps({"nftables": [{"metainfo": {}}, {"chain": dropping}]})
+
+    dropping = {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}
+    monkeypatch.setattr(network, "run", run)
+    monkeypatch.setattr(network.shutil, "which", lambda tool: None)
+    with pytest.raises(
+        localcloud.LocalCloudUnavailable, match=r"nftables ip filter FORWARD.*install iptables"
+    ):
+        network._except_from_firewall("ppe00000000")
+
+
+def test_a_firewall_with_iptables_gets_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = ["-P INPUT ACCEPT", "-P FORWARD DROP", "-A FORWARD -j DOCKER-USER"]
+
+    def run(*command: str, stdin: str = "") -> str:
+        if command[1] == "-I":
+            rules.append(" ".join(["-A", *command[2:]]))
+        chain = command[2] if len(command) > 2 else ""
+        return "\n".join(rule for rule in rules if chain in rule)
+
+    monkeypatch.setattr(network, "run", run)
+    monkeypatch.setattr(network.shutil, "which", lambda tool: f"/usr/sbin/{tool}")
+    network._except_from_firewall("ppe00000000")
+    assert [" ".join(rule) for rule in network._exceptions("ppe00000000")] == [
+        f"FORWARD -{way} ppe00000000 -m comment --comment ppe00000000 -j ACCEPT" for way in "io"
+    ]
 
 
 def test_rules_of_a_security_group() -> None:

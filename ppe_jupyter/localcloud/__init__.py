@@ -24,7 +24,7 @@ from typing import Any
 
 from ..errors import LocalCloudUnavailable
 from ..settings import Settings
-from . import privilege, sigv4
+from . import network, privilege, sigv4
 
 REGION = "us-east-1"
 STOP_SECONDS = 30.0
@@ -93,8 +93,9 @@ def down(settings: Settings) -> None:
             deadline = time.monotonic() + STOP_SECONDS
             while Path(f"/proc/{answer['pid']}").exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
-        if (settings.local_root / "clouds").exists():
-            arguments = ("--id", _cloud_id(settings), "--root", str(settings.local_root), "--remove")
+        cloud_id = _cloud_id(settings)
+        if (settings.local_root / "clouds" / cloud_id).exists() or network.exists(cloud_id):
+            arguments = ("--id", cloud_id, "--root", str(settings.local_root), "--remove")
             privilege.run_module("ppe_jupyter.localcloud.daemon", *arguments, report=_ignore)
 
 

@@ -6,17 +6,20 @@ Knows nothing of containers.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
+from .privilege import PROXY_VARIABLES
+
 MIRROR = "http://deb.debian.org/debian"
 SECURITY_MIRROR = "http://deb.debian.org/debian-security"
 APT_OPTIONS = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::ForceIPv4", "Acquire::Check-")
-PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy")
 
 
+@functools.cache
 def mirrors() -> tuple[str, str]:
     """The host's own mirrors of Debian and of its security updates, or the public ones."""
     found = {"Debian": MIRROR, "Debian-Security": SECURITY_MIRROR}

@@ -56,6 +56,11 @@ def bridge_name(cloud_id: str) -> str:
     return f"ppe{cloud_id}"
 
 
+def exists(cloud_id: str) -> bool:
+    """Whether the bridge is there, which down() removes last but one."""
+    return Path("/sys/class/net", bridge_name(cloud_id)).exists()
+
+
 def choose(routed: Iterable[IPv4Network]) -> IPv4Network:
     """The first candidate that overlaps no network the host routes to."""
     taken = list(routed)
@@ -93,11 +98,11 @@ def down(cloud_id: str, *, local_root: Path) -> None:
     publish_on_host(cloud_id, {})
     _end_resolver(bridge)
     with _locked(local_root):
-        if Path(f"/sys/class/net/{bridge}").exists():
-            run("ip", "link", "delete", bridge)
+        for rule in _exceptions(bridge):
+            run("iptables", "-D", *rule)
         run("nft", "-f", "-", stdin=f"add table ip {bridge}\ndelete table ip {bridge}\n")
-        for table, rule in _exceptions(bridge):
-            run("iptables", "-t", table, "-D", *rule)
+        if exists(cloud_id):
+            run("ip", "link", "delete", bridge)
         was_off = local_root / "ip_forward_was_off"
         if was_off.exists() and not any(Path("/sys/class/net").glob("ppe" + "[0-9a-f]" * 8)):
             IP_FORWARD.write_text("0")
@@ -212,6 +217,11 @@ def _except_from_firewall(bridge: str) -> None:
     With bridge-nf-call-iptables = 1, Docker's FORWARD policy would even cut the nodes from each other.
     """
     if not shutil.which("iptables"):
+        if chain := _dropping_chain():
+            raise LocalCloudUnavailable(
+                f"this machine's firewall drops what the local cloud's nodes send ({chain}):"
+                " install iptables, with which an exception can be made, or let that chain accept"
+            )
         return
     comment = ["-m", "comment", "--comment", bridge]
     for chain, matches in {
@@ -223,12 +233,21 @@ def _except_from_firewall(bridge: str) -> None:
                 run("iptables", "-I", chain, *match, *comment, "-j", "ACCEPT")
 
 
-def _exceptions(bridge: str) -> Iterator[tuple[str, list[str]]]:
+def _exceptions(bridge: str) -> list[list[str]]:
     if not shutil.which("iptables"):
-        return
-    for line in run("iptables", "-S").splitlines():
-        if f"--comment {bridge} " in line:
-            yield "filter", line.split()[1:]
+        return []
+    rules = run("iptables", "-S").splitlines()
+    return [line.split()[1:] for line in rules if f"--comment {bridge} " in line]
+
+
+def _dropping_chain() -> str | None:
+    """A chain that drops packets to or through this host by default."""
+    for item in json.loads(run("nft", "--json", "list", "chains"))["nftables"]:
+        chain = item.get("chain", {})
+        drops = chain.get("policy") == "drop" and chain.get("hook") in ("forward", "input")
+        if drops and chain["family"] in ("ip", "inet"):
+            return f"nftables {chain['family']} {chain['table']} {chain['name']}"
+    return None
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from ..errors import LocalCloudUnavailable
 
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy")  # sudo drops them, apt needs them
 NEEDS_ROOT = (
     "the local cloud starts containers and needs root, and sudo wants a password here:"
     " run `ppe local up` in a terminal once, then come back"
@@ -23,7 +24,9 @@ def as_root(*command: str) -> list[str]:
     """The command, with sudo in front if this process is not root."""
     if os.geteuid() == 0:
         return list(command)
-    return ["sudo", *([] if sys.stdin is not None and sys.stdin.isatty() else ["-n"]), "--", *command]
+    proxies = [f"{name}={os.environ[name]}" for name in PROXY_VARIABLES if os.environ.get(name)]
+    asks = sys.stdin is not None and sys.stdin.isatty()
+    return ["sudo", *([] if asks else ["-n"]), "--", "env", *proxies, *command]
 
 
 def module(name: str, *arguments: str) -> list[str]:
