@@ -177,21 +177,26 @@ def _run_recipe(work: Path, log: Path, report: Report) -> None:
 def main() -> int:
     """Build the image ahead of time, printing progress; for the Makefile and for sudo."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--root", type=Path, help="the local cloud's root directory")
-    root: Path = parser.parse_args().root or settings_module.load().local_root
+    parser.add_argument("--root", type=Path, help="the local cloud's root directory; then no times are shown")
+    chosen: Path | None = parser.parse_args().root
     started = time.monotonic()
 
     def report(line: str) -> None:
-        sys.stdout.write(f"[{time.monotonic() - started:4.0f} s] {line}\n")
+        elapsed = "" if chosen else f"[{time.monotonic() - started:4.0f} s] "
+        sys.stdout.write(f"{elapsed}{line}\n")
         sys.stdout.flush()
 
     try:
+        root = chosen or settings_module.load().local_root
         if problem := check.problem():
             raise LocalCloudUnavailable(problem)
         image = ensure(root, report=report)
     except PpeError as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing was kept\n")
+        return 130
     report(f"{image.name} is ready")
     return 0
 
