@@ -12,9 +12,8 @@ BUILD       := $(CURDIR)/build
 SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # debootstrap to dnsmasq: the local cloud. r-base-core to zlib1g-dev: rpy2, which compiles against R.
-APT := debootstrap lxc nftables iproute2 dnsmasq-base e2fsprogs openssh-client ca-certificates \
-       python3-venv python3-dev gcc g++ make r-base-core r-recommended libblas-dev libtirpc-dev libpcre2-dev liblzma-dev libbz2-dev libicu-dev zlib1g-dev \
-       libopenmpi-dev openmpi-bin
+APT := debootstrap lxc nftables iproute2 dnsmasq-base openssh-client debian-archive-keyring ca-certificates \
+       python3-venv python3-dev gcc g++ make r-base-core r-recommended libblas-dev libtirpc-dev libpcre2-dev liblzma-dev libbz2-dev libicu-dev zlib1g-dev
 
 CLEAN_ENV := env $(foreach v,$(filter AWS_% PPE_%,$(.VARIABLES)),-u $(v)) \
   PPE_CLOUD=local PPE_CONFIG=$(BUILD)/ppe-config AWS_EC2_METADATA_DISABLED=true \
@@ -51,7 +50,8 @@ types: $(VENV)/.installed
 lab: setup  ## JupyterLab with the extension, on your own local cloud
 	$(BIN)/jupyter lab notebooks/quickstart.ipynb
 
-setup: apt $(VENV)/.installed image
+setup: apt
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed image
 
 apt:
 	@missing=$$(for p in $(APT); do dpkg-query -Wf '$${Status}' $$p 2>/dev/null | grep -q ' installed' || echo $$p; done); \
@@ -64,15 +64,20 @@ apt:
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends $$missing >/dev/null; \
 	fi
 
-$(VENV)/.installed: pyproject.toml .constraints.txt $(LABEXTENSION) | apt
-	@echo "Installing Python packages into $(VENV)"
+# What the image's builder imports; so the image is built while the rest is installed.
+$(VENV)/.started: | apt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q -c .constraints.txt -e '.[local,r,mpi,dev]'
+	@$(BIN)/pip install -q -c .constraints.txt platformdirs tomlkit tomli
 	@touch $@
 
-image: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml .constraints.txt $(LABEXTENSION) | $(VENV)/.started
+	@echo "Installing Python packages into $(VENV)"
+	@$(BIN)/pip install -q -c .constraints.txt -e '.[local,r,dev]'
+	@touch $@
+
+image: | $(VENV)/.started
 	@$(BIN)/python -m ppe_jupyter.localcloud.check
-	@$(BIN)/python -m ppe_jupyter.localcloud.image
+	@$(CLEAN_ENV) $(BIN)/python -m ppe_jupyter.localcloud.image
 
 clean:
 	rm -rf $(BUILD)

@@ -65,7 +65,7 @@ def ensure(settings: Settings, *, report: Callable[[str], None] = _ignore) -> En
 
     if ready := _ready(settings):
         return ready
-    if problem := check.problem():
+    if problem := check.missing_moto() or check.problem():
         raise LocalCloudUnavailable(problem)
     image.ensure(settings.local_root, report=report)
     with _locked(settings):

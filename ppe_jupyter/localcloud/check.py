@@ -27,11 +27,9 @@ NEEDED_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN
 
 
 def problem() -> str | None:
-    """What is missing and what to do about it, in one sentence; None if nothing is."""
+    """What the machine lacks and what to do about it, in one sentence; None if nothing is missing."""
     if not sys.platform.startswith("linux"):
         return "the local cloud runs on Linux only: use cloud = aws, or a Linux machine"
-    if importlib.util.find_spec("moto") is None:
-        return "the local cloud needs moto: pip install 'ppe-jupyter[local]'"
     path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     missing = sorted({package for tool, package in TOOLS.items() if not shutil.which(tool, path=path)})
     if not Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists():
@@ -41,6 +39,13 @@ def problem() -> str | None:
     if os.geteuid() == 0:
         return _missing_rights()
     return None if privilege.available() else privilege.NEEDS_ROOT
+
+
+def missing_moto() -> str | None:
+    """What to install for the daemon; the image is built without it."""
+    if importlib.util.find_spec("moto") and importlib.util.find_spec("flask"):
+        return None
+    return "the local cloud needs moto's server: pip install 'ppe-jupyter[local]'"
 
 
 def _missing_rights() -> str | None:
