@@ -38,6 +38,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Between SIGTERM and SIGKILL mpirun sleeps for a second on each node, one after the other: 2 s instead of 0.05 s.
 SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
 GRACE_SECONDS = 3.0
+POLL_SECONDS = 0.01
 BLOCK_BYTES = 65536
 # A line of JSON has at most a block of text, each byte of it perhaps as \uXXXX.
 LINE_BYTES = 8 * BLOCK_BYTES
@@ -63,6 +64,13 @@ def hosts() -> list[tuple[str, int]]:
     return found
 
 
+async def end_of(process: Process) -> int:
+    """Its status when it ends; Process.wait would go on waiting for children of its that hold its output."""
+    while process.returncode is None:
+        await asyncio.sleep(POLL_SECONDS)
+    return process.returncode
+
+
 @asynccontextmanager
 async def started(*command: str, stdin: int = PIPE) -> AsyncIterator[Process]:
     """A process in a group of its own, which has ended when the context is left, asked politely first."""
@@ -83,7 +91,7 @@ async def started(*command: str, stdin: int = PIPE) -> AsyncIterator[Process]:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, number)
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(process.wait()), patience)
+                    await asyncio.wait_for(end_of(process), patience)
 
 
 async def run_python(code: str, ranks: int | None) -> None:
@@ -130,7 +138,7 @@ async def _pass_frames_on(process: Process, *, single: bool) -> str | None:
                     (rank, kind), codecs.getincrementaldecoder("utf-8")("replace").decode
                 )
                 about(stream=kind.name.lower(), text=decode(data))
-    if await process.wait() == 0:
+    if await end_of(process) == 0:
         return None
     words = [line for line in reader.close().decode(errors="replace").splitlines() if line.strip("- ")]
     return " ".join(words) or f"the cell's process ended with status {process.returncode}"
@@ -152,7 +160,7 @@ async def run_shell(code: str) -> None:
             asyncio.ensure_future(pass_on(process.stdout, "stdout")),
             asyncio.ensure_future(pass_on(process.stderr, "stderr")),
         ]
-        status = await process.wait()
+        status = await end_of(process)
         # A background process may hold the output open: what is there when the shell ends is enough.
         await asyncio.wait(reading, timeout=0.1)
         for each in reading:
@@ -187,12 +195,12 @@ async def _run_there(name: str, request: bytes, *, here: bool) -> None:
             if not ended:
                 words = (await process.stderr.read()).decode(errors="replace").strip()
                 error = words or "the connection to it was lost"
-                emit(source=name, host=name, status=await process.wait(), error=error)
+                emit(source=name, host=name, status=await end_of(process), error=error)
         finally:
             # Its end of the line tells the far side to end what it runs, and that closes this one.
             process.stdin.close()
             with suppress(asyncio.TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(process.wait(), 2 * GRACE_SECONDS)
+                await asyncio.wait_for(end_of(process), 2 * GRACE_SECONDS)
 
 
 async def main() -> None:
