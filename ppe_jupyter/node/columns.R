@@ -169,6 +169,7 @@ decode <- function(con, size, count) {
   }
   node <- function() {
     type <- head(); n <- head(); kept <- head()
+    if (is.na(kept) || (type == 7 && n > count)) stop("a damaged value")
     out <- switch(type + 1, NULL, get("logical", n), get("integer", n), get("double", n), get("complex", n),
                   strings(n, head(), head()), get("raw", n), vector("list", n), opaque(head(), head()))
     attributes <- list()

@@ -116,7 +116,7 @@ evaluate <- function(size, heads, whole) {
 # With `print`, visible values print; else the last one is the value. `outputs` are names of variables to send along.
 perform <- function(request, state) {
   length(request) <- 5L
-  if (length(request[[5L]])) page <<- request[[5L]]
+  page <<- if (is.null(request[[5L]])) page_default else request[[5L]]
   inputs <- request[[3L]]
   for (name in names(inputs)) assign(name, inputs[[name]], envir = .GlobalEnv)
   print <- isTRUE(request[[2L]])
@@ -269,7 +269,8 @@ error_text <- function(message, call) {
 
 # --- Plots and tables
 
-page <- list(width = 640, height = 480, units = "px", res = 72, pointsize = 12, bg = "white", scale = 2)
+page_default <- list(width = 640, height = 480, units = "px", res = 72, pointsize = 12, bg = "white", scale = 2)
+page <- page_default
 pages <- new.env(parent = emptyenv())
 pages$devices <- list()
 

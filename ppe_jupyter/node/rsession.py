@@ -30,6 +30,7 @@ PRINT_PAUSE = 0.003
 QUESTION_PAUSE = 0.2
 RANKS_PAUSE = 2.0
 COMMIT, ABORT = struct.pack("<i", 1), struct.pack("<i", 0)
+CRASH_MENU, EXIT_WITHOUT_SAVING = b"\n4: exit R saving workspace\nSelection: ", "3"
 PADDING = bytes(2**20)
 
 
@@ -89,6 +90,7 @@ class RSession:
         self._result_waits = False
         self._asked = False
         self._printed_at = 0.0
+        self._tail = b""
         self._r = r = RProcess(run=self._run, hostfile=self._hostfile if self._hostfile.exists() else None)
         self._terminal = TerminalReader(r.word)
         self._results = FrameReader()
@@ -121,7 +123,13 @@ class RSession:
             self._replaced = r
             self._spawn(self._start_failed(r))
             return
-        how = "R has quit" if r.quits else "R was ended by a signal or by MPI_Abort"
+        how = (
+            "R crashed"
+            if r.crashed
+            else "R has quit"
+            if r.quits
+            else "R was ended by a signal or by MPI_Abort"
+        )
         self._replace("died", f"{how}. A fresh R session was started; the variables are gone")
 
     async def _start_failed(self, r: RProcess) -> None:
@@ -350,6 +358,7 @@ class RSession:
             self._startup = (self._startup + printed.data)[-4096:]
             return
         self._printed_at = time.monotonic()
+        self._tail = (self._tail + printed.data)[-256:]
         self._emit(Kind.STDERR if printed.stderr else Kind.STDOUT, printed.data)
 
     def _emit(self, kind: Kind, body: bytes) -> None:
@@ -468,12 +477,21 @@ class RSession:
             self._watching = False
             return
         if self.state is State.BUSY and not self._ended:
-            if not self._asked and self._current and self._current.client and self._r.waits_for_input():
-                self._asked = True
-                self._current.client.tell(json_frame(Kind.QUESTION, {}, id=self._current.id))
+            self._look_for_question()
             if ticks % round(RANKS_PAUSE / QUESTION_PAUSE) == 0 and self._workers.exists():
                 self._spawn(self._check_ranks(self._number))
         asyncio.get_running_loop().call_later(QUESTION_PAUSE, self._watch, ticks + 1)
+
+    def _look_for_question(self) -> None:
+        if self._asked or not self._r.waits_for_input():
+            return
+        if self._tail.endswith(CRASH_MENU):
+            # R's own handler of a segfault asks what to do. There is one good answer: end.
+            self._r.crashed = True
+            self._r.answer(EXIT_WITHOUT_SAVING)
+        elif self._current and self._current.client:
+            self._asked = True
+            self._current.client.tell(json_frame(Kind.QUESTION, {}, id=self._current.id))
 
     async def _check_ranks(self, number: int) -> None:
         """A worker that is gone while R hangs in MPI: save the workspace, restart R, say which."""

@@ -146,6 +146,7 @@ class Call:
         self._on_frame = on_frame
         self._failure: BaseException | None = None
         self._stops = 0
+        self._asking = False
         self.open = True
         self.late = False
 
@@ -190,6 +191,14 @@ class Call:
                 self._failure = exc
                 self._interrupt()
 
+    def ask(self, question: Callable[[], str]) -> str:
+        """What the user types; the stop button ends the typing."""
+        self._asking = True
+        try:
+            return question()
+        finally:
+            self._asking = False
+
     def _interrupt(self) -> None:
         self._link.send(frame(Kind.INTERRUPT, id=self._id))
 
@@ -208,6 +217,8 @@ class Call:
             signal.signal(signal.SIGINT, before)
 
     def _pressed(self, *signal_and_frame: object) -> None:
+        if self._asking:
+            raise KeyboardInterrupt
         self._stops += 1
         # The main thread may hold the sending lock: not here.
         threading.Thread(target=self._stop, daemon=True).start()

@@ -186,7 +186,7 @@ class RemoteR:
 
             def on_frame(head: Header, body: bytearray) -> None:
                 if head.kind is Kind.QUESTION:
-                    link.send(frame(Kind.ANSWER, (question() if question else "").encode()))
+                    link.send(frame(Kind.ANSWER, (call.ask(question) if question else "").encode()))
                 for output in outputs_of(head.kind, body):
                     on_output(output)
 
@@ -197,6 +197,8 @@ class RemoteR:
                 if call.open:
                     self.close()  # out of step: the next request attaches anew
                 raise
+        if kind is Kind.FAILURE:
+            raise _r_error(body, request.code or "")
         return _checked(kind, body, timeout if call.late else None)
 
 
@@ -229,14 +231,19 @@ def _checked(kind: Kind, body: bytearray, late: float | None) -> list[Any]:
         why = f"no end within {late:g} s, so R was interrupted" if late is not None else "interrupted"
         raise RemoteInterrupted(f"{why}; the R session and its variables are still there")
     answer: list[Any] = values.decode(body)
-    if kind is Kind.RESULT:
-        return answer
-    message, call, trace, line, text = answer
-    raise RemoteRError(message, call=call, traceback=_strings(trace), line=line, text=text)
+    return answer
 
 
-def _strings(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _r_error(body: bytearray, code: str) -> RemoteRError:
+    """R's error as its console words it, with the way to it."""
+    message, call, trace, line, text = values.decode(body)
+    frames = [trace] if isinstance(trace, str) else list(trace)
+    names = [frame.partition("(")[0] for frame in frames if not frame.startswith("stop(")]
+    way = [f"line {line} of the cell"] if "\n" in code.strip() and "of the cell" not in text else []
+    way += [f"calls: {' -> '.join(names)}"] if len(names) > 1 else []
+    if way:
+        text = f"{text}\n({'; '.join(way)})"
+    return RemoteRError(message, call=call, traceback=frames, line=line, text=text)
 
 
 def _failure(told: dict[str, Any]) -> RemoteError:
