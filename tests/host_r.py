@@ -42,8 +42,11 @@ class HostChannel:
     def send_all(self, data: bytes | memoryview) -> None:
         assert self._process.stdin
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._process.stdin.fileno(), view) :]
+        try:
+            while view:
+                view = view[os.write(self._process.stdin.fileno(), view) :]
+        except (OSError, ValueError) as exc:
+            raise ConnectionLost("lost") from exc
 
     def recv(self, size: int = 2**20) -> bytes:
         assert self._process.stdout

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ppe_jupyter import node
 from ppe_jupyter.errors import RemoteError, RemoteInterrupted, RemoteRError, RSessionDied
 from ppe_jupyter.node.protocol import VERSION, Kind, frame, header, json_frame
 from ppe_jupyter.remote.session import AGENT, Display, Output, PlotOptions, RemoteR, Text
@@ -119,7 +121,8 @@ class TestOutput:
         r.eval("""
         old <- setwd(tempdir())
         writeLines(c("#include <stdio.h>", "#include <R.h>",
-                     "void talk(void) { printf(\\"printf \\"); Rprintf(\\"Rprintf \\"); printf(\\"end\\"); }"), "talk.c")
+                     "void talk(void) { printf(\\"printf \\"); Rprintf(\\"Rprintf \\"); printf(\\"end\\"); }"),
+                   "talk.c")
         system("R CMD SHLIB talk.c >/dev/null 2>&1")
         dyn.load("talk.so")
         setwd(old)""")
@@ -234,8 +237,13 @@ class TestConditions:
 
     @pytest.mark.parametrize(
         ("code", "line", "place"),
-        [("1 +\n  foo bar", 2, "2:   foo bar\n         ^"), ("x <- c(1,", 2, ""), ("foo bar", 1, "1: foo bar\n        ^"), ("a)", 1, "1: a)\n     ^")],
-    )  # fmt: skip
+        [
+            ("1 +\n  foo bar", 2, "2:   foo bar\n         ^"),
+            ("x <- c(1,", 2, ""),
+            ("foo bar", 1, "1: foo bar\n        ^"),
+            ("a)", 1, "1: a)\n     ^"),
+        ],
+    )
     def test_a_syntax_error_says_where(self, r: RemoteR, code: str, line: int, place: str) -> None:
         r.eval("ran <- FALSE")
         with pytest.raises(RemoteRError, match=f"unexpected .* line {line}, column") as failed:
@@ -340,7 +348,8 @@ class TestValues:
 
 
 ENDLESS = ["repeat {}", "Sys.sleep(600)", "system('sleep 8'); Sys.sleep(8)", "while (TRUE) cat('x\\n')",
-           "x <- 0; for (i in 1:1e9) x <- x + 1", "lapply(1:1e7, function(i) Sys.sleep(1))", "readline('? ')"]  # fmt: skip
+           "x <- 0; for (i in 1:1e9) x <- x + 1", "lapply(1:1e7, function(i) Sys.sleep(1))", 
+           "readline('? ')"]  # fmt: skip
 
 
 class TestInterrupt:
@@ -366,18 +375,15 @@ class TestInterrupt:
                     r.eval("Sys.sleep(60)")
 
     def test_a_timeout(self, r: RemoteR) -> None:
-        with pytest.raises(RemoteInterrupted, match="no end within 0.2 s"):
+        with pytest.raises(RemoteInterrupted, match=r"no end within 0.2 s"):
             r.eval("Sys.sleep(60)", timeout=0.2)
         assert r.eval("1", timeout=5) == 1
 
     def test_a_late_interrupt_hits_nothing_else(self, r: RemoteR) -> None:
         with another(r) as other:
             for i in range(60):
-                with soon(i / 30_000, other.interrupt):
-                    try:
-                        assert r.eval(f"Sys.sleep(0.001); {i}") == i
-                    except RemoteInterrupted:
-                        pass
+                with soon(i / 30_000, other.interrupt), suppress(RemoteInterrupted):
+                    assert r.eval(f"Sys.sleep(0.001); {i}") == i
                 assert r.eval("2 + 2") == 4
 
     def test_the_code_may_handle_it(self, r: RemoteR) -> None:
@@ -425,7 +431,7 @@ class TestDeath:
         [
             ("quit()", "R has quit"),
             ("tools::pskill(Sys.getpid(), 9)", "ended by a signal"),
-            ("tools::pskill(Sys.getpid(), 11)", "ended by a signal"),
+            ("tools::pskill(Sys.getpid(), 11)", "R crashed"),
             ("library(Rmpi); mpi.abort(0)", "MPI_Abort"),
         ],
     )
@@ -462,7 +468,12 @@ class TestClients:
 
     def test_the_session_survives_its_clients(self, r: RemoteR) -> None:
         other = another(r)
-        thread = threading.Thread(target=lambda: pytest.raises(RemoteError, other.eval, LONG))
+
+        def lose() -> None:
+            with pytest.raises(RemoteError):
+                other.eval(LONG, on_output=Seen().append)
+
+        thread = threading.Thread(target=lose)
         thread.start()
         until(lambda: any("working 1" in str(output) for output in r.replay()))
         other.close()
@@ -610,5 +621,5 @@ def timed(action: Callable[[], None]) -> float:
 
 
 def test_the_node_folder_needs_no_more_than_the_standard_library() -> None:
-    folder = os.path.dirname(__import__("ppe_jupyter.node", fromlist=["x"]).__file__)
-    subprocess.run(["python3", "-I", "-S", f"{folder}/agent.py", "--help"], check=True, capture_output=True)
+    agent = Path(node.__file__).with_name("agent.py")
+    subprocess.run(["python3", "-I", "-S", str(agent), "--help"], check=True, capture_output=True)

@@ -30,7 +30,10 @@ SELECT_CALLS = {"23", "270", "72"}
 
 
 class RProcess:
-    """R, started by the constructor; ``entered`` once it was told to load the evaluator."""
+    """R, started by the constructor.
+
+    ``entered``: it was told to load the evaluator. ``quits``: it said that it ends; ``crashed``: after a segfault.
+    """
 
     def __init__(self, *, run: Path, hostfile: Path | None) -> None:
         run.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -38,6 +41,7 @@ class RProcess:
         self.pid: int | None = None
         self.entered = False
         self.quits = False
+        self.crashed = False
         self.requests = _pipe(run / "requests")
         self.results = _pipe(run / "results")
         (run / "saving").unlink(missing_ok=True)
