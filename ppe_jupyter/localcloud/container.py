@@ -2,9 +2,8 @@
 
 A container is a directory and, while it runs, the foreground ``lxc-start`` that holds it. That process dies
 with the daemon's thread that started it, and the container's PID 1 dies with that process: a killed daemon
-leaves no running container. Capabilities and devices keep root inside from the host's clock, modules and
-disks by accident; without a user namespace that is no prison for somebody who wants out. Knows nothing of
-EC2's records.
+leaves no running container. Root inside is the host's root with few capabilities and devices: it cannot
+mount, nor reach the host's clock, modules, memory, disks and kernel settings. Knows nothing of EC2's records.
 """
 
 from __future__ import annotations
@@ -24,10 +23,18 @@ from .network import Network
 
 INIT = "/usr/sbin/ppe-init"
 CONSOLE_BYTES = 64 * 1024  # what GetConsoleOutput returns at most
-DROPPED_CAPABILITIES = (
-    "sys_time sys_module sys_rawio mac_admin mac_override syslog wake_alarm block_suspend"
-    " audit_control audit_read dac_read_search linux_immutable"
+# What sshd, sudo, apt, MPI and ppe-init need. Above all no sys_admin: who may mount can mount a writable /proc,
+# and through it reach the host. Nor sys_time, sys_module, sys_rawio, bpf, perfmon, syslog.
+KEPT_CAPABILITIES = (
+    "chown dac_override fowner fsetid kill setgid setuid setpcap setfcap sys_chroot mknod audit_write"
+    " net_bind_service net_broadcast net_raw net_admin ipc_lock ipc_owner lease sys_ptrace sys_nice sys_resource"
+    " sys_boot"
 )
+# sys_boot, which a restart needs, would let root load another kernel; the others are closed twice.
+REFUSED_CALLS = (
+    "kexec_load", "kexec_file_load", "open_by_handle_at", "init_module", "finit_module", "delete_module"
+)  # fmt: skip
+SECCOMP = "2\ndenylist\n[all]\n" + "".join(f"{call} errno 1\n" for call in REFUSED_CALLS)
 ALLOWED_DEVICES = (
     "1:3",
     "1:5",
@@ -88,6 +95,7 @@ class Container:
         self.write_rules(rules)
         self._write_hook()
         self._write_files(spec)
+        (self.folder / "seccomp").write_text(SECCOMP, encoding="ascii")
         (self.folder / "config").write_text(self._config(spec), encoding="utf-8")
         command = ["setpriv", "--pdeathsig", "KILL", "lxc-start", "--foreground"]
         command += ["--name", self.name, "--lxcpath", str(self.folder.parent)]
@@ -175,14 +183,12 @@ class Container:
             "lxc.console.path = none",
             "lxc.tty.max = 0",
             "lxc.pty.max = 1024",
-            f"lxc.cap.drop = {DROPPED_CAPABILITIES}",
+            f"lxc.seccomp.profile = {self.folder / 'seccomp'}",
+            f"lxc.cap.keep = {KEPT_CAPABILITIES}",
             f"lxc.{version}.devices.deny = a",
             *(f"lxc.{version}.devices.allow = c {device} rwm" for device in ALLOWED_DEVICES),
             f"lxc.{version}.pids.max = {MAX_PROCESSES}",
         ]
-        seccomp = Path("/usr/share/lxc/config/common.seccomp")
-        if seccomp.exists():
-            lines.append(f"lxc.seccomp.profile = {seccomp}")
         return "\n".join(lines) + "\n"
 
 
