@@ -144,14 +144,20 @@ class Resolver:
             f"--addn-hosts={hosts_file}", f"--interface={network.bridge}", "--except-interface=lo",
             "--bind-interfaces", "--local=/ec2.internal/", "--domain-needed",
         ]  # fmt: skip
-        command = ["dnsmasq", *arguments]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-        self._wait_until_it_answers(network.gateway)
+        self._command, self._gateway = ["dnsmasq", *arguments], network.gateway
+        self._start()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._wait_until_it_answers(self._gateway)
 
     def publish(self, names: Mapping[str, Sequence[str]]) -> None:
         """Let these names resolve, and no other."""
         self._hosts_file.write_text(hosts_lines(names), encoding="utf-8")
-        self._process.send_signal(signal.SIGHUP)
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGHUP)
+        else:
+            self._start()
 
     def stop(self) -> None:
         """End it."""

@@ -194,13 +194,17 @@ class Reconciler:
     def _refresh(self) -> None:
         """Bring every firewall up to date with its groups and their members."""
         for node in self._nodes.values():
-            rules = firewall.ruleset(node.machine.permissions())
-            if rules == node.rules or not node.container.folder.exists():
-                continue
-            node.rules = rules
-            node.container.write_rules(rules)
-            if (pid := node.container.pid) and not node.container.ended:
-                firewall.apply(rules, pid=pid)
+            if node.container.folder.exists():
+                self._safely(self._protect, node)
+
+    def _protect(self, node: _Node) -> None:
+        rules = firewall.ruleset(node.machine.permissions())
+        if rules == node.rules:
+            return
+        node.container.write_rules(rules)
+        if (pid := node.container.pid) and not node.container.ended:
+            firewall.apply(rules, pid=pid)
+        node.rules = rules
 
     def _remove_all(self, clock: Callable[[], float]) -> None:
         deadline = clock() + STOP_SECONDS
