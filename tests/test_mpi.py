@@ -40,8 +40,8 @@ def worker_list_exists(cluster: Cluster) -> bool:
 
 
 def worker_processes(cluster: Cluster) -> int:
-    """R processes without a session, on all nodes."""
-    count = "pgrep -fc 'R --no-init-file|R --no-echo' || true"
+    """Rmpi's and snow's worker processes on all nodes."""
+    count = "pgrep -fc 'slavedaemon[.]R|RMPInode[.]R' || true"
     found = (
         cluster.ssh()
         .run("; ".join(f"ssh {name} {shlex.quote(count)}" for name in node_names(cluster)))
@@ -120,7 +120,7 @@ def test_streams_of_tasks_give_the_same_numbers_anywhere(mpi: RemoteR) -> None:
 def test_a_lost_worker_is_named_and_the_workspace_stays(cluster: Cluster, mpi: RemoteR) -> None:
     mpi.eval("kept <- 42; mpi.spawn.Rslaves(quiet = TRUE)")
     worker = mpi.eval('jsonlite::fromJSON("~/.ppe/slaves.json")[4, ]')
-    rank, host, pid = (worker[name][0] for name in ("rank", "host", "pid"))
+    rank, host, pid = (worker[name].iloc[0] for name in ("rank", "host", "pid"))
     raised: list[BaseException] = []
 
     def evaluate() -> Any:
