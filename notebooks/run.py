@@ -14,12 +14,16 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
+from traitlets.config import Config
+
+# Sockets in the file system rather than TCP ports, which anybody on the machine could read.
+PRIVATE = Config({"KernelManager": {"transport": "ipc"}})
 
 
 class Narrator(NotebookClient):
     """A notebook client that prints what a reader of the page would see."""
 
-    _in_place = False
+    _executed = 0
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         """Print each output as it arrives."""
@@ -42,24 +46,25 @@ class Narrator(NotebookClient):
         else:
             self._write(str(data.get("text/plain", "")).rstrip("\n") + "\n")
 
+    def show_source(self, cell: Any, cell_index: int) -> None:
+        """Print a code cell's source before it runs."""
+        if cell.cell_type == "code":
+            self._executed += 1
+            self._write(
+                f"\n\033[1mIn [{self._executed}]\033[0m " + cell.source.replace("\n", "\n    ") + "\n"
+            )
+
     def _write(self, text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
 
-def show_source(cell: Any, cell_index: int) -> None:
-    """Print a code cell's source before it runs."""
-    if cell.cell_type == "code":
-        print(f"\n\033[1mIn [{cell_index}]\033[0m " + cell.source.replace("\n", "\n    "), flush=True)
-
-
 def main(source: Path, target: Path) -> int:
     """Run ``source``; write ``target`` whatever happens; 0 if every cell succeeded."""
     notebook = nbformat.read(source, as_version=4)
-    client = Narrator(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(source.parent)}}
-    )
-    client.on_cell_start = show_source
+    folder = {"metadata": {"path": str(source.parent)}}
+    client = Narrator(notebook, timeout=300, kernel_name="python3", resources=folder, config=PRIVATE)
+    client.on_cell_start = client.show_source
     status = 0
     try:
         client.execute()

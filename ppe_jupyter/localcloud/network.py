@@ -112,16 +112,16 @@ def down(cloud_id: str, *, local_root: Path) -> None:
 def publish_on_host(cloud_id: str, names: Mapping[str, Sequence[str]]) -> None:
     """Put the nodes' names into /etc/hosts, in a marked block that is replaced whole or removed."""
     begin, end = f"# BEGIN ppe_jupyter {cloud_id}\n", f"# END ppe_jupyter {cloud_id}\n"
-    with HOSTS.open("r+", encoding="utf-8") as file:  # in place: it is a bind mount in a container
+    with HOSTS.open("a+", encoding="utf-8") as file:  # in place: it is a bind mount in a container
         fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
         old = file.read()
         text = re.sub(f"{begin}.*?{end}", "", old, flags=re.DOTALL)
         if names:
             text += ("" if text.endswith("\n") else "\n") + begin + hosts_lines(names) + end
         if text != old:
-            file.seek(0)
+            file.truncate(0)
             file.write(text)
-            file.truncate()
 
 
 def hosts_lines(names: Mapping[str, Sequence[str]]) -> str:
