@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import textwrap
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -133,6 +134,19 @@ def test_ranks_fill_all_slots_and_report_in_order(cluster: Cluster) -> None:
     assert shown.text == "".join(f"── rank {i} on {names[i // 2]} ──\n6\n{i}\n" for i in range(6))
 
 
+def test_what_a_cell_defines_can_be_sent_between_ranks(cluster: Cluster) -> None:
+    shown = Shown()
+    code = """
+        from mpi4py import MPI
+        class Point: x = 3
+        def double(point): return 2 * point.x
+        function, point = MPI.COMM_WORLD.bcast((double, Point()) if MPI.COMM_WORLD.rank == 0 else None)
+        print(function(point))
+    """
+    cluster.run_python(textwrap.dedent(code), ranks=2, on_output=shown)
+    assert [line for line in shown.text.splitlines() if "rank" not in line] == ["6", "6"]
+
+
 def test_output_of_any_size_and_of_children_keeps_its_rank(cluster: Cluster) -> None:
     shown = Shown()
     code = """
@@ -144,7 +158,7 @@ def test_output_of_any_size_and_of_children_keeps_its_rank(cluster: Cluster) -> 
         sys.stdout.flush()
         os.system(f"echo child of {rank}")
     """
-    cluster.run_python("\n".join(line[8:] for line in code.splitlines()), ranks=6, on_output=shown)
+    cluster.run_python(textwrap.dedent(code), ranks=6, on_output=shown)
     parts = shown.text.split("── rank ")[1:]
     for rank, part in enumerate(parts):
         expected = [f"{rank} {line}" for line in range(2000)] + [f"child of {rank}", "0"]

@@ -21,6 +21,7 @@ import struct
 import sys
 import time
 import traceback
+import types
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -89,7 +90,10 @@ def frames(rank: int, kind: Kind, data: bytes) -> Iterator[bytes]:
 def execute(code: str) -> str | None:
     """Run a cell as ``__main__``, show its last expression as a notebook would; why it failed, or None."""
     linecache.cache[CELL] = (len(code), None, code.splitlines(keepends=True), CELL)
-    names: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
+    # A real module, so that functions and classes of the cell's can be pickled and sent between ranks.
+    sys.modules["__main__"] = module = types.ModuleType("__main__")
+    names: dict[str, Any] = module.__dict__
+    sys.path[0] = ""  # this folder's modules are not the cell's
     try:
         tree = ast.parse(code, CELL)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
