@@ -138,7 +138,7 @@ def test_progress_without_a_terminal_is_plain_lines(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.splitlines() == [
         "launching lab: 1/3 nodes, 2 s, booting",
         "launching lab: 1/3 nodes, 4 s, configuring · names",
-        "launching lab: stopped after 4 s while configuring",
+        "launching lab: stopped after 4 s",
     ]
 
 

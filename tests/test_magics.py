@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
@@ -299,11 +300,27 @@ def test_ssh(kernel: Kernel, cluster: Cluster) -> None:
     assert cluster.nodes[1].private_ip in kernel.cell("%ppe_ssh --node 1 hostname -I").stdout
 
 
-def test_nobody_to_ask_is_an_error_with_the_price(bare_kernel: Kernel, cluster: Cluster) -> None:
+def test_nobody_to_ask_is_an_error_with_the_price(bare_kernel: Kernel) -> None:
+    """nbclient, like papermill, cannot answer; the stand-in for AWS is test_cli's."""
+    bare_kernel.cell(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_cli import Paid; from ppe_jupyter.frontends.desk import Desk\n"
+        "paid, manager = Paid(), Desk.manager\n"
+        "Desk.manager = lambda *_: paid"
+    )
+    refused = bare_kernel.cell("%ppe_launch lab")
+    assert refused.data("text/plain")[0].startswith("pays     AWS account 123456789012")
+    assert "$1.23 an hour" in one_message(refused) and "--yes" in one_message(refused)
+    assert bare_kernel.cell("%ppe launch lab --yes --no-wait\npaid.done").result == "['launch']"
+    bare_kernel.cell("Desk.manager = manager")
+
+
+def test_a_dry_run_stops_after_the_review(bare_kernel: Kernel, cluster: Cluster) -> None:
     bare_kernel.cell("%ppe_disconnect")
     shown = bare_kernel.cell("%ppe_launch --dry-run --nodes 3 --type c7a.2xlarge")
-    assert shown.error is None and "local cloud: free" in shown.data("text/plain")[0]
+    assert shown.error is None and shown.data("text/plain")[0].startswith("pays     local cloud: free")
     assert "$" in shown.data("text/html")[0]
+    assert [each.name for each in cluster._manager.clusters()] == [cluster.name]
 
 
 def test_launch_and_terminate_leave_a_readable_notebook(bare_kernel: Kernel, local_cloud: object) -> None:

@@ -149,7 +149,7 @@ def local(desk: Desk, arguments: Arguments) -> str:
     manager = desk.manager(Arguments(cloud="local"))
     if arguments.action == "down":
         manager.local_down()
-    return str(manager.local_up() if arguments.action == "up" else manager.local_status())
+    return tables.local_cloud(manager.local_up() if arguments.action == "up" else manager.local_status())
 
 
 def _agree(desk: Desk, manager: Manager, arguments: Arguments, question: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from .. import __version__
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> None:
     from . import actions
 
-    desk = Desk(say=print, show=_show, ask=_ask, display=progress.terminal, sign="ppe ")
+    desk = Desk(say=partial(print, flush=True), show=_show, ask=_ask, display=progress.terminal, sign="ppe ")
     if words[:1] == ["--version"]:
         print(f"ppe {__version__}")
     elif words[:1] == ["--help"]:

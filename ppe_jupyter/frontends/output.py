@@ -34,7 +34,8 @@ class Console:
             from IPython.display import display
 
             self._flush()
-            display(dict(output.data), raw=True, metadata=dict(output.metadata))
+            data = {"text/plain": "[plot]", **output.data}
+            display(data, raw=True, metadata=dict(output.metadata))
 
     def _flush(self) -> None:
         self._flushed = self._clock()

@@ -56,7 +56,7 @@ def shown(title: str, show: Callable[[str], Display]) -> Iterator[Callable[[Prog
 
 def _summary(phases: list[tuple[str, float]], last: Progress, *, failed: bool) -> str:
     if failed:
-        return f"stopped after {last.elapsed:.0f} s while {last.phase}"
+        return f"stopped after {last.elapsed:.0f} s"
     ends = [*(start for _, start in phases[1:]), last.elapsed]
     spans = [(phase, end - start) for (phase, start), end in zip(phases, ends, strict=True)]
     each = [f"{phase} {seconds:.0f} s" for phase, seconds in spans if seconds >= 0.5]
@@ -78,13 +78,14 @@ class TerminalProgress:
             total=0,
             leave=False,
             dynamic_ncols=True,
-            bar_format="{desc} {bar:24} {n_fmt}/{total_fmt} nodes  {elapsed}  {postfix}",
+            bar_format="{desc} {bar:24} {n_fmt}/{total_fmt} nodes  {elapsed}  {unit}",
         )
 
     def update(self, progress: Progress) -> None:
         """Redraw."""
         self._bar.total, self._bar.n = progress.total, progress.ready
-        self._bar.set_postfix_str(_line(progress))
+        self._bar.unit = _line(progress)
+        self._bar.refresh()
 
     def close(self, summary: str, *, failed: bool) -> None:
         """Replace the bar by its summary."""

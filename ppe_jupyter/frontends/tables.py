@@ -15,11 +15,13 @@ from ..settings import Settings
 
 if TYPE_CHECKING:
     from ..cloud.plan import Plan
+    from ..localcloud import Status
     from ..manager import Cluster
 
 DECIMALS = {"EC2 $/h": 3, "$ so far": 2}
 # Else Jupyter takes what is between two dollar signs for TeX.
 TABLE = '<table class="mathjax_ignore tex2jax_ignore">'
+NOWRAP = "white-space:nowrap;"
 COLOURS = {"error": "#c0392b", "warning": "#b9770e"}
 
 
@@ -38,7 +40,7 @@ class Table(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         columns = [
-            [f'text-align:{"right" if numeric else "left"}">{html.escape(cell)}' for cell in cells]
+            [f'{NOWRAP}text-align:{"right" if numeric else "left"}">{html.escape(cell)}' for cell in cells]
             for cells, numeric in self._shown()
         ]
         header, *rows = zip(*columns, strict=True)
@@ -73,8 +75,8 @@ def clusters(found: Sequence[Cluster], *, connected: Cluster | None) -> Table:
             "age": _age(cluster.record.launched),
             "EC2 $/h": cluster.record.usd_per_hour,
             "$ so far": cluster.cost_so_far,
-            "owner": cluster.record.owner,
             "connected": "✓" if connected is not None and cluster.name == connected.name else "",
+            "owner": cluster.record.owner.partition(" ")[0],
         }
         for cluster in found
     ]
@@ -127,6 +129,14 @@ def settings(chosen: Settings, only: str | None = None) -> Table:
         if only in (None, each.name)
     ]
     return _table(rows)
+
+
+def local_cloud(status: Status) -> str:
+    """Whether it runs, where, and with what."""
+    if not status.running:
+        return "the local cloud is down"
+    images = ", ".join(status.images) or "none yet"
+    return f"the local cloud is up: {status.instances} instances, {status.url}, process {status.pid}, image {images}"
 
 
 @dataclass(frozen=True)
