@@ -122,7 +122,10 @@ class Launch:
         except BaseException as exc:
             if connection is not None:
                 connection.close()
-            raise self._ended(exc) from exc
+            error = self._ended(exc)
+            if error is exc:
+                raise
+            raise error from exc
 
     # -- steps ------------------------------------------------------------------------------------------
 

@@ -112,7 +112,7 @@ class Undertaking(Generic[T]):
                 if progress is None:
                     break
                 report(progress)
-                if until(progress):
+                if interruption is None and until(progress):
                     return False
             except BaseException as exc:  # a second Ctrl-C included
                 interruption = interruption or exc
