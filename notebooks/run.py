@@ -14,10 +14,6 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
-from traitlets.config import Config
-
-# Sockets in the file system rather than TCP ports, which anybody on the machine could read.
-PRIVATE = Config({"KernelManager": {"transport": "ipc"}})
 
 
 class Narrator(NotebookClient):
@@ -63,7 +59,13 @@ def main(source: Path, target: Path) -> int:
     """Run ``source``; write ``target`` whatever happens; 0 if every cell succeeded."""
     notebook = nbformat.read(source, as_version=4)
     folder = {"metadata": {"path": str(source.parent)}}
-    client = Narrator(notebook, timeout=300, kernel_name="python3", resources=folder, config=PRIVATE)
+    client = Narrator(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(source.parent)}},
+    )
     client.on_cell_start = client.show_source
     status = 0
     try:
