@@ -348,7 +348,7 @@ class TestValues:
 
 
 ENDLESS = ["repeat {}", "Sys.sleep(600)", "system('sleep 8'); Sys.sleep(8)", "while (TRUE) cat('x\\n')",
-           "x <- 0; for (i in 1:1e9) x <- x + 1", "lapply(1:1e7, function(i) Sys.sleep(1))", 
+           "x <- 0; for (i in 1:1e9) x <- x + 1", "lapply(1:1e7, function(i) Sys.sleep(1))",
            "readline('? ')"]  # fmt: skip
 
 
@@ -384,6 +384,7 @@ class TestInterrupt:
             for i in range(60):
                 with soon(i / 30_000, other.interrupt), suppress(RemoteInterrupted):
                     assert r.eval(f"Sys.sleep(0.001); {i}") == i
+                other.eval("0")  # behind the interrupt on the same line
                 assert r.eval("2 + 2") == 4
 
     def test_the_code_may_handle_it(self, r: RemoteR) -> None:
@@ -475,10 +476,11 @@ class TestClients:
 
         thread = threading.Thread(target=lose)
         thread.start()
-        until(lambda: any("working 1" in str(output) for output in r.replay()))
+        until(lambda: "begun" in Seen(r.replay()).text)
         other.close()
         thread.join()
-        r.eval("1")  # waits until the other's evaluation has ended
+        r._connection.run("touch ~/go")
+        r.eval("unlink('~/go')", on_output=Seen().append)  # waits until the other's evaluation has ended
         assert r.eval("finished") is True
         missed = Seen(r.replay())
         assert "working 1\nworking 2\nworking 3\n" in missed.text
@@ -584,7 +586,8 @@ class TestClients:
 
 
 LONG = """
-for (i in 1:3) { cat('working', i, '\\b\\n'); Sys.sleep(0.3) }
+cat('begun\\n')
+while (!file.exists('~/go')) Sys.sleep(0.02)
 cat('working 1\\nworking 2\\nworking 3\\n')
 plot(1)
 finished <- TRUE

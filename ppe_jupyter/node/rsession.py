@@ -223,8 +223,10 @@ class RSession:
                 return
         mine = self._current is not None and self._current.client is client and self._current.id == id
         if self.state is State.BUSY and not self._ended and (mine or not id):
+            ignored = self._r.ignores_interrupt()
             self._r.interrupt()
-            if self._r.ignores_interrupt():
+            # The child's end may be seen before this second look.
+            if ignored or self._r.ignores_interrupt():
                 asyncio.get_running_loop().call_later(0.02, self._interrupt_again, self._number)
 
     def _interrupt_again(self, number: int) -> None:
