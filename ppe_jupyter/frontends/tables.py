@@ -109,7 +109,7 @@ def summary(cluster: Cluster) -> str:
     parts = [
         str(cluster.state),
         f"{len(cluster.nodes)} node{'s' * (len(cluster.nodes) != 1)}",
-        f"{record.slots} slots",
+        f"{record.slots} slot{'s' * (record.slots != 1)}",
         f"{_age(record.launched)} old",
     ]
     if cluster.cost_so_far:
