@@ -20,6 +20,7 @@ class Narrator(NotebookClient):
     """A notebook client that prints what a reader of the page would see."""
 
     _executed = 0
+    _in_line = False  # a progress line that is still written over
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         """Print each output as it arrives."""
@@ -30,6 +31,7 @@ class Narrator(NotebookClient):
             self._show(content["data"])
         elif kind == "update_display_data":
             self._write("\r" + content["data"].get("text/plain", ""))
+            self._in_line = True
         return super().process_message(msg, cell, cell_index)
 
     def _show(self, data: dict[str, Any]) -> None:
@@ -51,14 +53,14 @@ class Narrator(NotebookClient):
             )
 
     def _write(self, text: str) -> None:
-        sys.stdout.write(text)
+        sys.stdout.write("\n" + text if self._in_line and not text.startswith("\r") else text)
+        self._in_line = False
         sys.stdout.flush()
 
 
 def main(source: Path, target: Path) -> int:
     """Run ``source``; write ``target`` whatever happens; 0 if every cell succeeded."""
     notebook = nbformat.read(source, as_version=4)
-    folder = {"metadata": {"path": str(source.parent)}}
     client = Narrator(
         notebook,
         timeout=300,
