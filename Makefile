@@ -85,6 +85,6 @@ clean:
 # $(1): a name for the state directory; $(2): the command. Whatever happens, the local cloud is taken down.
 define with_local_cloud
 mkdir -p $(BUILD); export PPE_STATE_DIR=$(BUILD)/$(1)-state; \
-down() { $(CLEAN_ENV) PPE_STATE_DIR=$$PPE_STATE_DIR $(BIN)/ppe local down >/dev/null; }; trap down EXIT; \
+down() { $(CLEAN_ENV) PPE_STATE_DIR=$$PPE_STATE_DIR $(BIN)/ppe local down --yes >/dev/null; }; trap down EXIT; \
 $(CLEAN_ENV) PPE_STATE_DIR=$$PPE_STATE_DIR $(2)
 endef

@@ -1,7 +1,7 @@
 """The shipped catalog: EC2's instance types and what they cost, for when EC2 itself is not asked.
 
 Prices are on-demand Linux in us-east-1 in USD per hour, of the date that ``prices_as_of()`` gives; the table
-beside it is built by tools/build_catalog.py. Pure but for reading that table once. Must not know boto3.
+beside it is built by ppe_jupyter/data/build_catalog.py. Pure but for reading that table once. Must not know boto3.
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ class Manager:
         return f"AWS account {identity.account}, region {identity.region}, profile {profile}"
 
     def plan(self, spec: ClusterSpec) -> Plan:
-        """What launching ``spec`` would create, its price and its problems; nothing is created."""
+        """What launching ``spec`` would create, its price and its problems; nothing is created in the cloud."""
+        if self.settings.cloud == "local":
+            localcloud.prepare(self.settings, report=self._report)
         return self._clusters.plan(spec)
 
     def launch(
@@ -93,9 +95,9 @@ class Manager:
             else "there is no cluster; launch one with: %ppe_launch"
         )
 
-    def terminate(self, name: str, *, report: Report = lambda progress: None) -> None:
-        """End the cluster and remove all that was made for it. Safe to repeat."""
-        self._clusters.terminate(name, report=report)
+    def terminate(self, name: str, *, report: Report = lambda progress: None) -> bool:
+        """End the cluster and remove all that was made for it; whether there was anything. Safe to repeat."""
+        return self._clusters.terminate(name, report=report)
 
     def types(self) -> pd.DataFrame:
         """The instance types of the shipped catalog: a row each, prices in USD per hour, memory in GB."""
@@ -105,6 +107,7 @@ class Manager:
 
     def local_up(self) -> localcloud.Status:
         """Start the local cloud, building its image if there is none."""
+        localcloud.prepare(self.settings, report=self._report)
         localcloud.ensure(self.settings, report=self._report)
         return self.local_status()
 
@@ -207,10 +210,13 @@ class Cluster:
         return self.record.master
 
     @property
+    def is_free(self) -> bool:
+        """Whether it is the local cloud's: then the costs are what EC2 would charge."""
+        return self._manager.settings.cloud == "local"
+
+    @property
     def cost_so_far(self) -> float | None:
-        """USD since launch at on-demand prices; None if a price is unknown, 0 in the local cloud."""
-        if self._manager.settings.cloud == "local":
-            return 0.0
+        """USD since launch at on-demand prices; None if a price is unknown."""
         return self.record.cost_so_far(datetime.now(timezone.utc))
 
     def refresh(self) -> Cluster:

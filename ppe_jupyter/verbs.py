@@ -158,7 +158,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         name="local",
         help="the local cloud: start it, see it, take it down",
-        options=(Option(name="action", nargs="1", choices=("up", "status", "down"), help="what to do"),),
+        options=(Option(name="action", nargs="1", choices=("up", "status", "down"), help="what to do"), YES),
         faces=("cli",),
     ),
     Verb(

@@ -50,6 +50,7 @@ def local_cloud(settings: Settings) -> Iterator[Endpoint]:
     """The endpoint of the session's own local cloud; taken down at the end."""
     from ppe_jupyter import localcloud
 
+    localcloud.prepare(settings)
     yield localcloud.ensure(settings)
     localcloud.down(settings)
 

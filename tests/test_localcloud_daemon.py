@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ ENSURE = "from ppe_jupyter import localcloud, settings; print(localcloud.ensure(
 @pytest.fixture
 def own(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
     """Settings of a local cloud that the test may break."""
+    localcloud.prepare(settings)
     own = replace(settings, state_dir=tmp_path)
     yield own
     localcloud.down(own)
@@ -53,9 +53,7 @@ def test_processes_that_start_it_at_once_share_one(own: Settings) -> None:
     ]
     answers = {client.communicate(timeout=60)[0] for client in clients}
     assert len(answers) == 1
-    started = time.perf_counter()
     assert {localcloud.ensure(own).url + "\n"} == answers
-    assert time.perf_counter() - started < 0.05
     pid = localcloud.status(own).pid
     assert pid is not None
     assert os.getsid(pid) == pid, "Ctrl-C in a terminal must not reach it"

@@ -140,14 +140,23 @@ def terminate(desk: Desk, arguments: Arguments) -> None:
     for name in names:
         desk.forget(name, arguments)
         with desk.progress(f"terminating {name}") as report:
-            manager.terminate(name, report=report)
-        desk.say(f"{name} is terminated; nothing of it is left")
+            found = manager.terminate(name, report=report)
+        desk.say(
+            f"{name} is terminated; nothing of it is left" if found else f"there was nothing of {name!r}"
+        )
 
 
 def local(desk: Desk, arguments: Arguments) -> str:
     """The local cloud's own verbs."""
     manager = desk.manager(Arguments(cloud="local"))
     if arguments.action == "down":
+        instances = manager.local_status().instances
+        if (
+            instances
+            and not arguments.yes
+            and not desk.ask(f"End {instances} instances with all that is on them?")
+        ):
+            raise NothingToDo("nothing was done")
         manager.local_down()
     return tables.local_cloud(manager.local_up() if arguments.action == "up" else manager.local_status())
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..localcloud import Status
     from ..manager import Cluster
 
-DECIMALS = {"EC2 $/h": 3, "$ so far": 2}
+DECIMALS = {"EC2 $/h": 3, "EC2 $ so far": 2}
 # Else Jupyter takes what is between two dollar signs for TeX.
 TABLE = '<table class="mathjax_ignore tex2jax_ignore">'
 NOWRAP = "white-space:nowrap;"
@@ -74,7 +74,7 @@ def clusters(found: Sequence[Cluster], *, connected: Cluster | None) -> Table:
             "zone": ", ".join(sorted({node.zone for node in cluster.nodes})),
             "age": _age(cluster.record.launched),
             "EC2 $/h": cluster.record.usd_per_hour,
-            "$ so far": cluster.cost_so_far,
+            "EC2 $ so far": cluster.cost_so_far,
             "connected": "✓" if connected is not None and cluster.name == connected.name else "",
             "owner": cluster.record.owner.partition(" ")[0],
         }
@@ -112,8 +112,12 @@ def summary(cluster: Cluster) -> str:
         f"{record.slots} slot{'s' * (record.slots != 1)}",
         f"{_age(record.launched)} old",
     ]
-    if cluster.cost_so_far:
-        parts.append(f"${cluster.cost_so_far:.2f} so far")
+    if cluster.is_free:
+        parts.append("free here")
+    if cluster.cost_so_far is not None:
+        parts.append(
+            f"{'on EC2 ' * cluster.is_free}${record.usd_per_hour:.3f} an hour, ${cluster.cost_so_far:.2f} so far"
+        )
     return f"{cluster.name}: {' · '.join(parts)}"
 
 

@@ -57,22 +57,33 @@ def _ignore(_: str) -> None:
 
 
 def ensure(settings: Settings, *, report: Callable[[str], None] = _ignore) -> Endpoint:
-    """The owner's endpoint, its image built and its daemon started if need be; safe to call from anywhere.
+    """The owner's endpoint, its daemon started if need be; safe to call at once from anywhere.
 
     Raises LocalCloudUnavailable with one sentence that says what is missing and what to do.
     """
-    from . import check, image  # here, so that `python -m` can run them
+    from . import check
 
     if ready := _ready(settings):
         return ready
     if problem := check.missing_moto() or check.problem():
         raise LocalCloudUnavailable(problem)
-    image.ensure(settings.local_root, report=report)
     with _locked(settings):
         if ready := _ready(settings):
             return ready
         report("starting the local cloud")
         return _start(settings)
+
+
+def prepare(settings: Settings, *, report: Callable[[str], None] = _ignore) -> None:
+    """Build the image that new instances start from, if there is none for this version of the package.
+
+    Only a launch needs it: clusters of an older image are seen and used without it.
+    """
+    from . import check, image  # here, so that `python -m` can run them
+
+    if image.find(settings.local_root) is None and (problem := check.problem()):
+        raise LocalCloudUnavailable(problem)
+    image.ensure(settings.local_root, report=report)
 
 
 def status(settings: Settings) -> Status:
@@ -106,15 +117,9 @@ def set_capacity(endpoint: Endpoint, *, zone: str | None, available: bool) -> No
 
 
 def _ready(settings: Settings) -> Endpoint | None:
-    """The endpoint, if its daemon answers and knows the current image."""
-    from . import image
-
+    """The endpoint, if its daemon answers."""
     endpoint = _stored(settings)
-    wanted = image.find(settings.local_root)
-    if endpoint is None or wanted is None:
-        return None
-    answer = _ask(endpoint, "status")
-    return endpoint if answer and wanted.name in answer["images"] else None
+    return endpoint if endpoint and _ask(endpoint, "status") else None
 
 
 def _start(settings: Settings) -> Endpoint:

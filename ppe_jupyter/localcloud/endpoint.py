@@ -96,6 +96,9 @@ class Endpoint:
                 start, environ, 400, "InvalidAction", f"The local cloud does not have the service {service}"
             )
         environ["wsgi.input"] = io.BytesIO(body)
+        if b"Action=DescribeImages" in body:
+            with self._lock:
+                self._register_images()  # one may have been built since
         return self._ask_moto(environ, start)
 
     def _ask_moto(self, environ: Environ, start: Start) -> Iterable[bytes]:

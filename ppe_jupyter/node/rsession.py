@@ -81,6 +81,7 @@ class RSession:
     def start(self) -> None:
         """Start R; evaluations wait until it is ready."""
         self._go(State.STARTING)
+        self._workers.unlink(missing_ok=True)  # they ended with the R that had them
         self._startup = b""
         self._items: deque[Printed | Marker] = deque()
         self._displays: deque[bytes] = deque()

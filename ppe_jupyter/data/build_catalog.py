@@ -1,6 +1,6 @@
 """Build ppe_jupyter/data/instance_types.csv, the catalog that is used when EC2 cannot be asked.
 
-    python tools/build_catalog.py PRICES.csv 2026-07-20 > ppe_jupyter/data/instance_types.csv
+    python ppe_jupyter/data/build_catalog.py PRICES.csv 2026-07-20 > ppe_jupyter/data/instance_types.csv
 
 PRICES.csv has the columns region, instance_type, usd_per_hour, network_mbps; the date is its own. What the
 types are (cores, memory, architecture) comes from the public EC2 answers that moto carries.
@@ -33,7 +33,7 @@ COLUMNS = [
 HEADER = """\
 # On-demand Linux prices in us-east-1, USD per hour, and network Mbit/s as of {date}
 # (generated tables of aws/karpenter-provider-aws, Apache-2.0); other facts: EC2's answers to
-# DescribeInstanceTypes as shipped with moto {moto} (Apache-2.0). tools/build_catalog.py
+# DescribeInstanceTypes as shipped with moto {moto} (Apache-2.0). ppe_jupyter/data/build_catalog.py
 """
 
 
