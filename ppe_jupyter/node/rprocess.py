@@ -23,6 +23,7 @@ from pathlib import Path
 
 from .terminal import Mark, marker_text
 
+EVALUATOR = ("columns.R", "displays.R", "evaluation.R", "evaluator.R")
 PIPE_BYTES = 2**20
 F_SETPIPE_SZ = 1031
 # read() of the console waits in select(1, …) without a time-out: x86_64 and arm64, old and new call.
@@ -82,7 +83,7 @@ class RProcess:
         """Tell R, which is at its prompt, to load the evaluator."""
         self.entered = True
         folder = str(Path(__file__).resolve().parent)
-        files = ", ".join(json.dumps(f"{folder}/{name}") for name in ("columns.R", "evaluator.R"))
+        files = ", ".join(json.dumps(f"{folder}/{name}") for name in EVALUATOR)
         self._type(
             f"(function(e) {{ for (f in c({files})) sys.source(f, e); e$serve() }})(new.env(parent = baseenv()))"
         )

@@ -24,6 +24,8 @@ from .terminal import Mark, Marker, Printed, TerminalReader
 
 LOG_BYTES = 256 * 2**20
 TERMINAL_BYTES = 2**18
+# A pty gives at most 4 kB at once; after less there is nothing more, or the loop comes back for it.
+TERMINAL_PIECE = 2**11
 # While R prints line after line, look this often (seconds), not at every line.
 PRINT_PAUSE = 0.003
 # Seconds between looks at whether R waits for input, and looks at the workers of an MPI evaluation.
@@ -339,6 +341,8 @@ class RSession:
         while size < TERMINAL_BYTES and (piece := self._terminal_in.read()):
             pieces.append(piece)
             size += len(piece)
+            if len(piece) < TERMINAL_PIECE:
+                break
         if pieces:
             self._items.extend(self._terminal.feed(b"".join(pieces)))
 

@@ -153,11 +153,15 @@ class Call:
     def answer(self, buffers: Sequence[Buffer], timeout: float | None) -> tuple[Kind, bytearray]:
         """The frame that ends the evaluation."""
         size = sum(map(len, buffers))
-        with self._stop_button():
+        before = self._take_stop_button()
+        try:
             head = header(Kind.EVALUATE, size, id=self._id)
             if not self._link.send(head, *buffers, stop=lambda: self._stops > 0):
                 raise RemoteInterrupted("the transfer was interrupted; nothing was assigned in R")
             kind, body = self._wait(timeout)
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
         self.open = False
         if isinstance(self._failure, KeyboardInterrupt) or self._stops:
             raise RemoteInterrupted("interrupted; the R session and its variables are still there")
@@ -202,19 +206,15 @@ class Call:
     def _interrupt(self) -> None:
         self._link.send(frame(Kind.INTERRUPT, id=self._id))
 
-    @contextlib.contextmanager
-    def _stop_button(self) -> Iterator[None]:
-        """While R evaluates, SIGINT goes to R. Only the main thread gets signals, and only it may say so."""
-        if threading.current_thread() is not threading.main_thread() or not callable(
-            signal.getsignal(signal.SIGINT)
-        ):
-            yield
-            return
+    def _take_stop_button(self) -> Any:
+        """Have SIGINT go to R; the handler before. Only the main thread gets signals, and only it may say so."""
+        if threading.current_thread() is not threading.main_thread():
+            return None
         before = signal.signal(signal.SIGINT, self._pressed)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+        if not callable(before):  # ignored, or not Python's
+            signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+            return None
+        return before
 
     def _pressed(self, *signal_and_frame: object) -> None:
         if self._asking:

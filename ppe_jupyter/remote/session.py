@@ -43,6 +43,8 @@ class Request:
 
     def encode(self) -> list[wire.Buffer]:
         """The buffers of a frame's body. Raises ValueRefused."""
+        if not (self.code is None or self.print or self.inputs or self.outputs or self.plots):
+            return wire.dump_code(self.code)
         names = list(self.inputs)
         items = [
             to_r(self.code, "the code"),

@@ -40,6 +40,8 @@ class Type(enum.IntEnum):
     OPAQUE = 8
 
 
+# Type(number) takes ten times as long.
+TYPES = list(Type)
 DTYPES: dict[Type, np.dtype[Any]] = {
     Type.LOGICAL: np.dtype("<i4"),
     Type.INTEGER: np.dtype("<i4"),
@@ -47,6 +49,7 @@ DTYPES: dict[Type, np.dtype[Any]] = {
     Type.COMPLEX: np.dtype("<c16"),
     Type.RAW: np.dtype("u1"),
 }
+CODE = struct.Struct("<9d")
 NO_INDEXES = np.empty(0, "<i4")
 
 
@@ -97,6 +100,12 @@ def listing(children: list[Node], names: list[str] | None = None) -> Node:
     """A list, named if ``names`` are given."""
     attributes = {} if names is None else {"names": characters(names)}
     return Node(Type.LIST, children=children, attributes=attributes)
+
+
+def dump_code(code: str) -> list[Buffer]:
+    """What ``dump`` makes of a list of one string: the request for an evaluation, in a tenth of the time."""
+    data = _joined([code])
+    return [CODE.pack(8, Type.LIST, 1, 0, Type.CHARACTER, 1, 0, len(data), 0), data, bytes(-len(data) % 8)]
 
 
 def dump(root: Node) -> list[Buffer]:
@@ -171,7 +180,7 @@ class _Loader:
     def node(self) -> Node:
         """The next node, with what belongs to it."""
         heads = self._heads
-        type, length, kept = Type(next(heads)), next(heads), next(heads)
+        type, length, kept = TYPES[next(heads)], next(heads), next(heads)
         node = Node(type)
         if type is Type.CHARACTER:
             self._strings(node, length, next(heads), next(heads))
