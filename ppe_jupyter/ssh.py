@@ -124,7 +124,8 @@ class Channel:
     def send_all(self, data: bytes | memoryview) -> None:
         """Send all of ``data``, waiting for the window."""
         try:
-            self._channel.sendall(data)  # type: ignore[arg-type]  # takes any buffer
+            # paramiko cuts off what it has sent, 32 kB at a time: of bytes, that copies all the rest each time.
+            self._channel.sendall(memoryview(data))  # type: ignore[arg-type]  # takes any buffer
         except OSError as exc:
             raise self._connection.lost() from exc
 
