@@ -16,6 +16,8 @@ SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
 # Share of kernel time in an MPI call that waits: Open MPI yields the processor all the time (measured: 0.5 to 0.7;
 # R that computes: below 0.1).
 YIELDING = 0.25
+# sched_yield() and the kinds of nanosleep(), of x86_64 and arm64. R's own Sys.sleep() waits in select().
+YIELDS = {"24", "35", "230", "124", "101", "115"}
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,27 @@ async def _missing(host: str, pids: set[int]) -> set[int]:
     return pids if process.returncode == 255 else {int(word) for word in out.split()}
 
 
-async def spins(pid: int, seconds: float = 0.5) -> bool:
-    """Whether the process burns a core as a waiting MPI call does."""
+async def waits(pid: int, seconds: float = 1.0, looks: int = 20) -> bool:
+    """Whether the process is in an MPI call that waits: it polls without a break, or naps in between (patience.c)."""
     before = _times(pid)
-    await asyncio.sleep(seconds)
+    yields = 0
+    for _ in range(looks):
+        await asyncio.sleep(seconds / looks)
+        yields += _call(pid) in YIELDS
     after = _times(pid)
     if not before or not after:
         return False
     user, system = (after[i] - before[i] for i in range(2))
-    busy = (user + system) / os.sysconf("SC_CLK_TCK") / seconds
-    return busy > 0.3 and system / (user + system) > YIELDING
+    # On a machine with more to do than processors it gets a few ticks only.
+    return yields > looks / 3 or (user + system >= 3 and system / (user + system) > YIELDING)
+
+
+def _call(pid: int) -> str:
+    """The number of the system call that the process is in; "running" in none."""
+    try:
+        return Path(f"/proc/{pid}/syscall").read_text().split()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def _times(pid: int) -> list[int]:

@@ -503,7 +503,7 @@ class RSession:
     async def _check_ranks(self, number: int) -> None:
         """A worker that is gone while R hangs in MPI: save the workspace, restart R, say which."""
         lost = await ranks.lost(self._workers)
-        if not lost or self._r.pid is None or not await ranks.spins(self._r.pid):
+        if not lost or self._r.pid is None or not await ranks.waits(self._r.pid):
             return
         # It may have been closing: what R itself ended is off the list by now.
         lost = await ranks.lost(self._workers)
