@@ -24,6 +24,7 @@ from pathlib import Path
 from .terminal import Mark, marker_text
 
 EVALUATOR = ("columns.R", "displays.R", "evaluation.R", "evaluator.R")
+PATIENCE = Path("/usr/local/lib/ppe-patience.so")  # patience.c: lets R wait for its workers without a core
 PIPE_BYTES = 2**20
 F_SETPIPE_SZ = 1031
 # read() of the console waits in select(1, …) without a time-out: x86_64 and arm64, old and new call.
@@ -66,7 +67,8 @@ class RProcess:
         }
         environment.setdefault("LANG", "C.UTF-8")
         where = shlex.quote(terminal)
-        r = f"exec R --no-readline --interactive --quiet --no-save --no-restore <{where} >{where} 2>&1"
+        preload = f"LD_PRELOAD={PATIENCE} " if hostfile and PATIENCE.exists() else ""
+        r = f"{preload}exec R --no-readline --interactive --quiet --no-save --no-restore <{where} >{where} 2>&1"
         command = [*_mpirun(hostfile), "sh", "-c", r]
         with self.log.open("wb") as log:
             return subprocess.Popen(

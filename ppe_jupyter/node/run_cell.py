@@ -35,6 +35,7 @@ FOLDER = Path(__file__).parent
 HOSTFILE = Path.home() / "ompi-hostfile"
 HERE = "cd ~/.ppe && exec python3 -m node.run_cell"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+PRELOAD = Path("/etc/ppe/preload")  # what ranks are loaded with, if anything: this_node.py
 # Between SIGTERM and SIGKILL mpirun sleeps for a second on each node, one after the other: 2 s instead of 0.05 s.
 SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
 GRACE_SECONDS = 3.0
@@ -104,9 +105,11 @@ async def run_python(code: str, ranks: int | None) -> None:
         if not 1 <= ranks <= slots:
             emit(done=True, error=f"the cluster has {slots} slots; ask for 1 to {slots} ranks, not {ranks}")
             return
-        threads = [part for name in ONE_THREAD for part in ("-x", f"{name}=1")]
+        environment = [part for name in ONE_THREAD for part in ("-x", f"{name}=1")]
+        if PRELOAD.exists():
+            environment += ["-x", f"LD_PRELOAD={PRELOAD.read_text(encoding='ascii').strip()}"]
         mpirun = ["mpirun", "--hostfile", str(HOSTFILE), "-np", str(ranks), "--bind-to", "none"]
-        command = [*mpirun, *SOON_ENDED, *threads, *command]
+        command = [*mpirun, *SOON_ENDED, *environment, *command]
         sources = list(range(ranks))
     emit(sources=sources)
     async with started(*command) as process:

@@ -107,7 +107,13 @@ def set_up(task: Mapping[str, Any]) -> None:
         }
         for node in nodes
     ]
-    common = {"login_user": task["login_user"], "subnet_cidr": task["subnet_cidr"], "nodes": known}
+    shared = len({answer["machine"] for answer in answers.values()}) < len(nodes)
+    common = {
+        "login_user": task["login_user"],
+        "subnet_cidr": task["subnet_cidr"],
+        "nodes": known,
+        "shared": shared,
+    }
     _everywhere(nodes, "configuring", lambda node: _configure(node, {**common, "slots": node.slots}))
     _expect_host_keys(nodes, None, keys)
     _write_hostfiles(nodes)

@@ -26,6 +26,10 @@ from typing import Any
 HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key")
 FRESH_KEY = Path("/etc/ssh/ppe_fresh_ed25519_key")
 SLOTS = Path("/etc/ppe/slots")
+PRODUCT_UUID = Path("/sys/class/dmi/id/product_uuid")  # on EC2 one for each instance
+# What the R session is loaded with, and where it is written that all ranks are (Rprofile.site, run_cell.py).
+PATIENCE = Path("/usr/local/lib/ppe-patience.so")
+PRELOAD = Path("/etc/ppe/preload")
 CLOUD_INIT = Path("/var/lib/cloud")
 CLOUD_INIT_LOG = Path("/var/log/cloud-init-output.log")
 # Names of Open MPI 4, then of PRRTE and PMIx, which Open MPI 5 brings. A docker bridge on a node would hang
@@ -52,20 +56,24 @@ class Unfit(Exception):
 
 
 def prepare(task: dict[str, Any]) -> Answer:
-    """Wait for the end of the boot and make sure of an own host key: {"host_key": "ssh-ed25519 AAAA"}."""
+    """Wait for the end of the boot and make sure of an own host key: {"host_key": "ssh-ed25519 AAAA", "machine"}.
+
+    Nodes of the same ``machine`` share it.
+    """
     _wait_for_boot(float(task["timeout"]))
+    machine = _machine()
     current = _public(HOST_KEY)
     if current and current != _words(task["launch_host_key"]):
-        return {"host_key": current}
+        return {"host_key": current, "machine": machine}
     if not _public(FRESH_KEY):
         FRESH_KEY.unlink(missing_ok=True)
         name = socket.gethostname()
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"root@{name}", "-f", str(FRESH_KEY))
-    return {"host_key": _public(FRESH_KEY)}
+    return {"host_key": _public(FRESH_KEY), "machine": machine}
 
 
 def configure(task: dict[str, Any]) -> Answer:
-    """Make this node one of the cluster's. ``task``: login_user, subnet_cidr, slots, nodes."""
+    """Make this node one of the cluster's. ``task``: login_user, subnet_cidr, slots, shared, nodes."""
     user = pwd.getpwnam(task["login_user"])
     _know_names(task["nodes"])
     _know_host_keys(task["nodes"])
@@ -77,6 +85,7 @@ def configure(task: dict[str, Any]) -> Answer:
             os.chown(each, user.pw_uid, user.pw_gid)
     SLOTS.parent.mkdir(exist_ok=True)
     SLOTS.write_text(f"{task['slots']}\n")
+    _be_patient(everyone=task["shared"])
     profile = Path(__file__).with_name("Rprofile.site")
     _write_block(Path("/etc/R/Rprofile.site"), profile.read_text(encoding="utf-8").splitlines())
     _use_fresh_key()
@@ -94,6 +103,14 @@ def _wait_for_boot(timeout: float) -> None:
     if missing:
         lacks = ", ".join(missing)
         raise Unfit(f"its software is incomplete (no {lacks}); cloud-init printed last: {_log_end()}")
+
+
+def _machine() -> str:
+    """What tells apart the real machines: containers have boot ids of their own, but one kernel's boot time."""
+    booted = next(
+        line for line in Path("/proc/stat").read_text(encoding="ascii").splitlines() if "btime" in line
+    )
+    return booted + (PRODUCT_UUID.read_text(encoding="ascii") if PRODUCT_UUID.exists() else "")
 
 
 def _log_end() -> str:
@@ -120,6 +137,18 @@ def _know_names(nodes: Iterable[dict[str, Any]]) -> None:
 def _know_host_keys(nodes: Iterable[dict[str, Any]]) -> None:
     lines = [f"{','.join([*node['names'], node['private_ip']])} {node['host_key']}" for node in nodes]
     _write_block(Path("/etc/ssh/ssh_known_hosts"), lines)
+
+
+def _be_patient(*, everyone: bool) -> None:
+    """Have the session wait without polling, and all ranks where nodes share a machine; no compiler, no change."""
+    source = Path(__file__).with_name("patience.c")
+    new = PATIENCE.with_name(PATIENCE.name + ".new")
+    PRELOAD.unlink(missing_ok=True)
+    if shutil.which("gcc"):
+        _run("gcc", "-O2", "-shared", "-fPIC", "-o", str(new), str(source))
+        new.replace(PATIENCE)
+        if everyone:
+            PRELOAD.write_text(f"{PATIENCE}\n", encoding="ascii")
 
 
 def _use_fresh_key() -> None:
