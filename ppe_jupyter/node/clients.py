@@ -42,8 +42,8 @@ class Session(Protocol):
     def submit(self, request: Request) -> None:
         """Queue an evaluation."""
 
-    def feed(self, data: memoryview, left: int) -> bool:
-        """More of the running request's large body; False: wait for ``resume``."""
+    def feed(self, request: Request, data: memoryview, left: int) -> bool:
+        """More of a large request's body; False: wait for ``resume``."""
 
     def interrupt(self, client: Client, id: int) -> None:
         """Interrupt or unqueue an evaluation; 0: whichever runs."""
@@ -186,7 +186,7 @@ class Client:
             return
         if not piece.left:
             self._request = None
-        if not self._session.feed(piece.data, piece.left):
+        if not self._session.feed(request, piece.data, piece.left):
             self._pause()
 
     def _act(self, header: Header, body: bytes) -> None:

@@ -17,17 +17,13 @@ from pathlib import Path
 from . import ranks
 from .clients import WHOLE_REQUEST, Client, Request
 from .eventlog import EventLog
-from .pipes import ENOUGH_WAITING, Inlet, Outlet
-from .protocol import ENDS, VERSION, FrameReader, Header, Kind, header, json_frame, parse_json
+from .pipes import ENOUGH_WAITING, Outlet
+from .protocol import VERSION, Header, Kind, header, json_frame, parse_json
 from .rprocess import RProcess
-from .terminal import Mark, Marker, Printed, TerminalReader
+from .rstream import RStream
+from .terminal import Printed
 
-LOG_BYTES = 256 * 2**20
-TERMINAL_BYTES = 2**18
-# A pty gives at most 4 kB at once; after less there is nothing more, or the loop comes back for it.
-TERMINAL_PIECE = 2**11
-# While R prints line after line, look this often (seconds), not at every line.
-PRINT_PAUSE = 0.003
+LOG_BYTES = 64 * 2**20
 # Seconds between looks at whether R waits for input, and looks at the workers of an MPI evaluation.
 QUESTION_PAUSE = 0.2
 RANKS_PAUSE = 2.0
@@ -85,21 +81,11 @@ class RSession:
         self._go(State.STARTING)
         self._workers.unlink(missing_ok=True)  # they ended with the R that had them
         self._startup = b""
-        self._items: deque[Printed | Marker] = deque()
-        self._displays: deque[bytes] = deque()
-        self._frame: Header | None = None
-        self._body = bytearray()
-        self._ended = False
-        self._result_waits = False
-        self._asked = False
-        self._printed_at = 0.0
         self._tail = b""
+        self._asked = False
         self._r = r = RProcess(run=self._run, hostfile=self._hostfile if self._hostfile.exists() else None)
-        self._terminal = TerminalReader(r.word)
-        self._results = FrameReader()
+        self._stream = RStream(r, self)
         self._requests = Outlet(r.requests, on_drain=self._requests_drained, on_broken=lambda: None)
-        self._terminal_in = Inlet(r.terminal, self._terminal_readable)
-        self._results_in = Inlet(r.results, self._results_readable)
         r.watch(lambda: self._died(r))
 
     async def stop(self) -> None:
@@ -112,16 +98,14 @@ class RSession:
         self.state = state
 
     def _detach(self) -> None:
-        self._terminal_in.pause()
-        self._results_in.pause()
+        self._stream.close()
         self._requests.close()
 
     def _died(self, r: RProcess) -> None:
         """R is gone, or what should have started it is."""
         if r is not self._r or r is self._replaced or self.state in (State.DOWN, State.RESCUED):
             return
-        self._read_terminal()
-        self._pump_items(final=True)
+        self._stream.drain()
         if self.state is State.STARTING and r.pid is None:
             self._replaced = r
             self._spawn(self._start_failed(r))
@@ -141,18 +125,16 @@ class RSession:
         await r.end()
         said = (self._startup + r.log.read_bytes()).decode(errors="replace").strip()
         self.trouble = f"R does not start: {said[-2000:] or 'it printed nothing'}"
+        self._fail_current("died", self.trouble)
         while self._queue:
             self._fail(self._queue.popleft(), "died", self.trouble)
-        self._current = None
 
     def _replace(self, reason: str, message: str, **more: object) -> None:
         """End what is left of R, tell whoever waits for it, and start a fresh one."""
         self._detach()
         # Both R and its mpirun are watched, and each end is told: one of them starts a fresh R.
         old = self._replaced = self._r
-        request, self._current = self._current, None
-        if request is not None:
-            self._fail(request, reason, message, **more)
+        self._fail_current(reason, message, **more)
         if self.state is not State.STARTING:
             self._go(State.STARTING)
 
@@ -161,22 +143,6 @@ class RSession:
             self.start()
 
         self._spawn(renew())
-
-    def _ready(self, body: bytes) -> None:
-        told = parse_json(body)
-        again = self._r.pid is not None
-        self._r.pid, self._version = told["pid"], told["version"]
-        if not again:
-            r = self._r
-            r.watch(lambda: self._died(r))
-        for client, id in self._restarters:
-            client.tell(json_frame(Kind.DONE, {}, id=id, seq=self._log.last))
-        self._restarters.clear()
-        if self._current is not None:
-            request, self._current = self._current, None
-            self._fail(request, "aborted", "the evaluation jumped to R's top level; the session lives")
-        self._go(State.IDLE)
-        self._next()
 
     # --- What clients ask for
 
@@ -206,9 +172,9 @@ class RSession:
             request.client.tell(json_frame(Kind.QUEUED, self._busy(), id=request.id))
         self._next()
 
-    def feed(self, data: memoryview, left: int) -> bool:
-        """More of the running request's large body for R; False: wait to be resumed."""
-        if self.state is not State.TAKING:
+    def feed(self, request: Request, data: memoryview, left: int) -> bool:
+        """More of a large request's body for R; False: wait to be resumed."""
+        if self._current is not request:
             return True  # R died meanwhile
         self._requests.write(data)
         if not left:
@@ -225,7 +191,7 @@ class RSession:
                 client.fail(id, "interrupted", "the evaluation was taken back before it began")
                 return
         mine = self._current is not None and self._current.client is client and self._current.id == id
-        if self.state is State.BUSY and not self._ended and (mine or not id):
+        if self.state is State.BUSY and not self._stream.ended and (mine or not id):
             ignored = self._r.ignores_interrupt()
             self._r.interrupt()
             # The child's end may be seen before this second look.
@@ -234,7 +200,7 @@ class RSession:
 
     def _interrupt_again(self, number: int) -> None:
         """system() ignores the signal that ended its child: once it is over, R needs one of its own."""
-        if self.state is not State.BUSY or self._ended or number != self._number:
+        if self.state is not State.BUSY or self._stream.ended or number != self._number:
             return
         if self._r.ignores_interrupt():
             asyncio.get_running_loop().call_later(0.02, self._interrupt_again, number)
@@ -270,12 +236,13 @@ class RSession:
             self._current.client = None
             if self.state is State.TAKING:
                 self._requests_drained()
-            self._resume_results()
+            if self.state is State.BUSY:
+                self._stream.resume()
 
     def drained(self, client: Client) -> None:
         """The client can take more of its result."""
-        if self._current is not None and self._current.client is client:
-            self._resume_results()
+        if self._current is not None and self._current.client is client and self.state is State.BUSY:
+            self._stream.resume()
 
     # --- To R
 
@@ -286,7 +253,7 @@ class RSession:
         self._listener = request.client
         self._since = time.time()
         self._number += 1
-        self._ended = False
+        self._stream.begin(self._number)
         self._asked = False
         self._go(State.TAKING)
         head = header(Kind.EVALUATE, request.size, id=self._number, seq=request.whole)
@@ -317,56 +284,33 @@ class RSession:
             self._requests.write(ABORT)
             self._current = None
 
-    # --- From R
+    # --- From R (the listener of its stream)
 
-    def _terminal_readable(self) -> None:
-        now = time.monotonic()
-        if self.state is State.BUSY and now - self._printed_at < PRINT_PAUSE:
-            self._terminal_in.pause()
-            asyncio.get_running_loop().call_later(PRINT_PAUSE, self._terminal_again, self._r)
-            return
-        self._read_terminal()
-        self._pump_items()
+    def on_ready(self, body: bytes) -> None:
+        """The evaluator runs: at R's start, or again after a jump to R's top level."""
+        told = parse_json(body)
+        if self._r.pid is None:
+            r = self._r
+            r.pid, self._version = told["pid"], told["version"]
+            r.watch(lambda: self._died(r))
+        for client, id in self._restarters:
+            client.tell(json_frame(Kind.DONE, {}, id=id, seq=self._log.last))
+        self._restarters.clear()
+        self._fail_current("aborted", "the evaluation jumped to R's top level; the session lives")
+        self._go(State.IDLE)
+        self._next()
 
-    def _terminal_again(self, r: RProcess) -> None:
-        if r is not self._r or self.state is State.RESCUED:
-            return
-        self._read_terminal()
-        self._pump_items()
-        self._terminal_in.resume()
-
-    def _read_terminal(self) -> None:
-        pieces = []
-        size = 0
-        while size < TERMINAL_BYTES and (piece := self._terminal_in.read()):
-            pieces.append(piece)
-            size += len(piece)
-            if len(piece) < TERMINAL_PIECE:
-                break
-        if pieces:
-            self._items.extend(self._terminal.feed(b"".join(pieces)))
-
-    def _pump_items(self, *, final: bool = False) -> None:
-        """Act on text and markers in their order; a display waits until the pipe has brought it."""
-        if final:
-            self._items.extend(self._terminal.flush())
-        while self._items:
-            item = self._items[0]
-            if isinstance(item, Marker) and item.mark is Mark.DISPLAY and not self._displays and not final:
-                return
-            self._items.popleft()
-            if isinstance(item, Printed):
-                self._text(item)
-            else:
-                self._marker(item)
-
-    def _text(self, printed: Printed) -> None:
+    def on_text(self, printed: Printed) -> None:
+        """Something was printed."""
         if self.state is State.STARTING and self._current is None:
             self._startup = (self._startup + printed.data)[-4096:]
             return
-        self._printed_at = time.monotonic()
         self._tail = (self._tail + printed.data)[-256:]
         self._emit(Kind.STDERR if printed.stderr else Kind.STDOUT, printed.data)
+
+    def on_display(self, body: bytes) -> None:
+        """A plot or table."""
+        self._emit(Kind.DISPLAY, body)
 
     def _emit(self, kind: Kind, body: bytes) -> None:
         seq = self._log.append(kind, body)
@@ -376,106 +320,53 @@ class RSession:
         if client is not None:
             client.tell(header(kind, len(body), id=id, seq=seq) + body)
 
-    def _marker(self, marker: Marker) -> None:
-        if marker.mark is Mark.DISPLAY:
-            if self._displays:
-                self._emit(Kind.DISPLAY, self._displays.popleft())
-        elif marker.mark is Mark.END:
-            if marker.number == self._number:
-                self._end()
-        elif marker.mark is Mark.QUIT:
-            self._r.quits = True
-        elif marker.mark is Mark.PROMPT:
-            self._prompt()
-
-    def _end(self) -> None:
-        """The evaluation's text has come; its result may go out."""
+    def on_end(self) -> None:
+        """The evaluation's text has come."""
         if self._current is None:  # a request that its client did not finish has no result
             self._go(State.IDLE)
             self._next()
-            return
-        self._ended = True
-        if self._result_waits:
-            self._result_waits = False
-            assert self._frame is not None
-            self._begin_result(self._frame)
-            self._resume_results()
-        else:
-            # It follows the marker at once: often it is there now, which saves a turn of the loop.
-            self._results_readable()
 
-    def _prompt(self) -> None:
-        """R is at its own top level: at its start, or because the evaluation jumped there."""
-        if self._r.entered and self.state is State.STARTING:
-            self._died(self._r)
-            return
-        if self.state is not State.STARTING:
-            self._go(State.STARTING)
-        self._r.enter()
-
-    def _results_readable(self) -> None:
-        data = self._results_in.read()
-        if data:
-            self._results.feed(data)
-            self._pump_results()
-
-    def _resume_results(self) -> None:
-        if self.state is State.BUSY:
-            self._pump_results()
-            client = self._current.client if self._current else None
-            if not self._result_waits and (client is None or client.waiting < ENOUGH_WAITING):
-                self._results_in.resume()
-
-    def _pump_results(self) -> None:
-        while not self._result_waits and (event := self._results.next()) is not None:
-            if isinstance(event, Header):
-                self._frame = event
-                self._body = bytearray()
-                if event.kind in ENDS:
-                    if not self._ended:
-                        # Its text was printed before it: it is in the terminal by now.
-                        self._read_terminal()
-                        self._pump_items()
-                    if self._ended:
-                        self._begin_result(event)
-                    else:
-                        self._result_waits = True
-                        self._results_in.pause()
-                continue
-            assert self._frame is not None
-            if self._frame.kind in ENDS:
-                self._result_piece(event.data, event.left)
-                continue
-            self._body += event.data
-            if not event.left:
-                if self._frame.kind is Kind.READY:
-                    self._ready(bytes(self._body))
-                else:
-                    self._displays.append(bytes(self._body))
-                    self._pump_items()
-
-    def _begin_result(self, frame: Header) -> None:
+    def on_result(self, head: Header) -> None:
+        """The head of its result."""
         request = self._current
+        self._unsent = bytearray()
+        self._result_kind = head.kind
         if request is not None and request.client is not None:
-            request.client.send(header(frame.kind, frame.size, id=request.id, seq=self._log.last))
+            request.client.send(header(head.kind, head.size, id=request.id, seq=self._log.last))
 
-    def _result_piece(self, data: memoryview, left: int) -> None:
-        request = self._current
-        client = request.client if request else None
-        assert self._frame is not None
+    def on_result_piece(self, data: memoryview, left: int) -> None:
+        """A piece of it, for the client, or small enough for the log if there is none."""
+        client = self._current.client if self._current else None
         if client is not None:
             client.send(data)
             if client.waiting > ENOUGH_WAITING:
-                self._results_in.pause()
-        elif self._frame.size <= WHOLE_REQUEST:
-            self._body += data
+                self._stream.pause()
+        elif len(self._unsent) + len(data) + left <= WHOLE_REQUEST:
+            self._unsent += data
             if not left:
-                self._log.append(self._frame.kind, bytes(self._body))
+                self._log.append(self._result_kind, bytes(self._unsent))
         if not left:
             self._current = None
-            self._results_in.resume()
+            self._stream.resume()
             self._go(State.IDLE)
             self._next()
+
+    def on_prompt(self) -> None:
+        """R is at its own top level: at its start, or because the evaluation jumped there."""
+        if self._r.entered and self.state is State.STARTING:
+            self._died(self._r)
+        elif self.state is not State.RESCUED:
+            if self.state is not State.STARTING:
+                self._go(State.STARTING)
+            self._r.enter()
+
+    def on_garbage(self) -> None:
+        """The pipe has something else than the evaluator's frames."""
+        self._replace("died", "R wrote into the pipe to its agent. A fresh R session was started")
+
+    def on_quit(self) -> None:
+        """R ends by itself."""
+        self._r.quits = True
 
     # --- While R evaluates for long
 
@@ -483,7 +374,7 @@ class RSession:
         if self.state not in (State.TAKING, State.BUSY):
             self._watching = False
             return
-        if self.state is State.BUSY and not self._ended:
+        if self.state is State.BUSY and not self._stream.ended:
             self._look_for_question()
             if ticks % round(RANKS_PAUSE / QUESTION_PAUSE) == 0 and self._workers.exists():
                 self._spawn(self._check_ranks(self._number))
@@ -507,13 +398,12 @@ class RSession:
             return
         # It may have been closing: what R itself ended is off the list by now.
         lost = await ranks.lost(self._workers)
-        if not lost or number != self._number or self.state is not State.BUSY or self._ended:
+        if not lost or number != self._number or self.state is not State.BUSY or self._stream.ended:
             return
         self._go(State.RESCUED)
-        saved = await self._rescue()
         kept = (
             "the variables were saved and loaded again; start workers anew"
-            if saved
+            if await self._r.save_and_quit()
             else "the variables are gone, because R could not save them"
         )
         self._replace(
@@ -523,24 +413,18 @@ class RSession:
             node=lost[0].host,
         )
 
-    async def _rescue(self) -> bool:
-        """Have the hanging R save its workspace and end; True if it did."""
-        workspace = self._run / "workspace.RData"
-        started = self._run / "workspace.RDataTmp"
-        self._r.save_and_quit()
-        deadline = time.monotonic() + 10
-        while not workspace.exists() and time.monotonic() < deadline:
-            if started.exists():
-                deadline = time.monotonic() + 10
-            await asyncio.sleep(0.05)
-        return workspace.exists()
-
     # --- Small things
+
+    def _fail_current(self, reason: str, message: str, **more: object) -> None:
+        request, self._current = self._current, None
+        if request is not None:
+            self._fail(request, reason, message, **more)
 
     def _fail(self, request: Request, reason: str, message: str, **more: object) -> None:
         self._log.append(Kind.STDERR, f"{message}\n".encode())
         if request.client is not None:
             request.client.fail(request.id, reason, message, **more)
+            request.client.resume()  # the rest of a large request is read, and dropped
 
     def _spawn(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]

@@ -71,6 +71,13 @@ class Link:
 
     def _frame(self, timeout: float | None) -> tuple[Header, bytearray]:
         self._channel.settimeout(timeout)
+        try:
+            return self._whole_frame()
+        finally:
+            if timeout is not None:
+                self._channel.settimeout(None)  # it would hold for sending too
+
+    def _whole_frame(self) -> tuple[Header, bytearray]:
         head = self._begun if self._begun is not None else self._event()
         assert isinstance(head, Header)
         if self._begun is None:
