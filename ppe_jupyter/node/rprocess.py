@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from .terminal import Mark, marker_text
 EVALUATOR = ("columns.R", "displays.R", "evaluation.R", "evaluator.R")
 PATIENCE = Path("/usr/local/lib/ppe-patience.so")  # patience.c: lets R wait for its workers without a core
 PIPE_BYTES = 2**20
+RESCUE_SECONDS = 10.0
 F_SETPIPE_SZ = 1031
 # read() of the console waits in select(1, …) without a time-out: x86_64 and arm64, old and new call.
 SELECT_CALLS = {"23", "270", "72"}
@@ -111,12 +113,19 @@ class RProcess:
         call = self._proc("syscall").split()
         return len(call) > 5 and call[0] in SELECT_CALLS and call[1] == "0x1" and call[5] == "0x0"
 
-    def save_and_quit(self) -> None:
-        """Have R write its workspace and quit, wherever it hangs (the evaluator's rescue)."""
-        if self.pid is not None:
-            (self._run / "saving").touch()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGUSR1)
+    async def save_and_quit(self) -> bool:
+        """Have R write its workspace and quit, wherever it hangs (evaluator.R's rescue); True if it did."""
+        assert self.pid is not None
+        (self._run / "saving").touch()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR1)
+        workspace, begun = self._run / "workspace.RData", self._run / "workspace.RDataTmp"
+        deadline = time.monotonic() + RESCUE_SECONDS
+        while not workspace.exists() and time.monotonic() < deadline:
+            if begun.exists():
+                deadline = time.monotonic() + RESCUE_SECONDS
+            await asyncio.sleep(0.05)
+        return workspace.exists()
 
     def watch(self, on_exit: Callable[[], None]) -> None:
         """Call back when R ends (before it told its pid: when what started it ends)."""

@@ -328,23 +328,24 @@ class RSession:
 
     def on_result(self, head: Header) -> None:
         """The head of its result."""
-        request = self._current
-        self._unsent = bytearray()
         self._result_kind = head.kind
-        if request is not None and request.client is not None:
-            request.client.send(header(head.kind, head.size, id=request.id, seq=self._log.last))
+        self._unlogged = bytearray()
+        # Goes out with the first piece: two packets would cost the client twice the time of one.
+        id = self._current.id if self._current else 0
+        self._result_head = header(head.kind, head.size, id=id, seq=self._log.last)
 
     def on_result_piece(self, data: memoryview, left: int) -> None:
         """A piece of it, for the client, or small enough for the log if there is none."""
         client = self._current.client if self._current else None
         if client is not None:
-            client.send(data)
+            client.send(self._result_head + data if self._result_head else data)
+            self._result_head = b""
             if client.waiting > ENOUGH_WAITING:
                 self._stream.pause()
-        elif len(self._unsent) + len(data) + left <= WHOLE_REQUEST:
-            self._unsent += data
+        elif len(self._unlogged) + len(data) + left <= WHOLE_REQUEST:
+            self._unlogged += data
             if not left:
-                self._log.append(self._result_kind, bytes(self._unsent))
+                self._log.append(self._result_kind, bytes(self._unlogged))
         if not left:
             self._current = None
             self._stream.resume()
