@@ -159,7 +159,8 @@ class Channel:
     def close(self) -> None:
         """Close the stream; sshd hangs the command up. Safe to repeat."""
         if self._released.acquire(blocking=False):
-            self._channel.close()
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # the line may be cut already
+                self._channel.close()
             self._connection._free.release()
 
     def __enter__(self) -> Channel:
