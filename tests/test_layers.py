@@ -16,7 +16,7 @@ APART = {
 SOLE_IMPORTER = {
     "boto3": "cloud/ec2.py",
     "paramiko": "ssh.py",
-    "rpy2": "remote/values.py",
+    "rpy2": "remote/local_r.py",
     "moto": "localcloud",
 }
 

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from .objects import RArray, RList, RObject
+from .times import nanoseconds, whole_units
 from .wire import NA_INTEGER, Node, Type
 
 # pandas 3 has a string type of its own, without an NA that differs from NaN.
 TEXT = "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"
 UNITS = {"secs": 1.0, "mins": 60.0, "hours": 3600.0, "days": 86400.0, "weeks": 604800.0}
-MAX_NANOSECONDS_IN_SECONDS = 9.2e9
 
 Array = npt.NDArray[Any]
 
@@ -68,12 +68,12 @@ def _column(node: Node, *, in_frame: bool = False) -> Any:
     if "factor" in classes:
         return _factor(node, node.array)
     if "Date" in classes:
-        days = _whole(np.floor(_doubles(node)), "D")
+        days = whole_units(np.floor(_doubles(node)), "D")
         return days.astype("datetime64[s]") if in_frame else days
     if "POSIXct" in classes:
         return _times(node)
     if "difftime" in classes:
-        return _nanoseconds(_doubles(node) * UNITS[node.attributes["units"].strings[0]], "timedelta64")
+        return nanoseconds(_doubles(node) * UNITS[node.attributes["units"].strings[0]], "timedelta64")
     if node.type in (Type.LOGICAL, Type.INTEGER):
         missing = node.array == NA_INTEGER
         if node.type is Type.LOGICAL:
@@ -111,31 +111,8 @@ def _doubles(node: Node) -> Array:
     return np.where(node.array == NA_INTEGER, np.nan, node.array.astype(float))
 
 
-def _whole(numbers: Array, unit: str, kind: str = "datetime64") -> Array:
-    """Whole numbers of a unit; what is not finite is NaT."""
-    finite = np.isfinite(numbers)
-    out = np.where(finite, numbers, 0).astype("i8").astype(f"{kind}[{unit}]")
-    out[~finite] = np.array("NaT", dtype=out.dtype)
-    return out
-
-
-def _nanoseconds(seconds: Array, kind: str) -> Array:
-    """Seconds to nanoseconds without the product's loss; microseconds where those do not reach."""
-    finite = np.isfinite(seconds)
-    if np.abs(seconds[finite]).max(initial=0) > MAX_NANOSECONDS_IN_SECONDS:
-        return _whole(np.rint(seconds * 1e6), "us", kind)
-    seconds = np.where(finite, seconds, 0)
-    whole = np.floor(seconds)
-    # Microseconds, if they are what the double was made from: its own last digits mean nothing.
-    parts = np.rint((seconds - whole) * 1e6) * 1e3
-    parts = np.where(whole + parts / 1e9 == seconds, parts, np.rint((seconds - whole) * 1e9))
-    out = (whole.astype("i8") * 10**9 + parts.astype("i8")).astype(f"{kind}[ns]")
-    out[~finite] = np.array("NaT", dtype=out.dtype)
-    return cast(Array, out)
-
-
 def _times(node: Node) -> Any:
-    times = _nanoseconds(_doubles(node), "datetime64")
+    times = nanoseconds(_doubles(node), "datetime64")
     zone = node.attributes["tzone"].strings[0] if "tzone" in node.attributes else ""
     if not zone:
         return times

@@ -16,7 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import ValueRefused
+from .local_r import from_rpy2
 from .objects import RArray, RList, RObject
+from .times import r_dates, r_spans, r_times
 from .wire import NA_INTEGER, NA_REAL, NO_INDEXES, Node, Type, characters, listing, null, vector
 
 MAX_EXACT = 2**53
@@ -61,8 +63,6 @@ def _scalar(value: Any, where: str) -> Node:
     # What pandas cannot tell apart in an array of one.
     if isinstance(value, (bool, int, float, complex, datetime.date, datetime.timedelta)) or value is pd.NA:
         return _untyped(_objects([value]), where)
-    from .values import from_rpy2
-
     serialized = from_rpy2(value)
     if serialized is None:
         raise ValueRefused(f"{where}: R has no counterpart of {_kind(value)}")
@@ -152,9 +152,9 @@ def _typed(array: Array, where: str, missing: Array | None = None) -> Node:
             array.astype(object), np.zeros(len(array), bool) if missing is None else missing, where
         )
     if kind == "M":
-        return _dates(array) if np.datetime_data(array.dtype)[0] in "YMWD" else _times(array)
+        return r_dates(array) if np.datetime_data(array.dtype)[0] in "YMWD" else r_times(array)
     if kind == "m":
-        return _spans(array)
+        return r_spans(array)
     if kind == "O":
         return _untyped(array, where)
     raise ValueRefused(f"{where}: R has no counterpart of numpy's {array.dtype}")
@@ -213,7 +213,7 @@ def _untyped(array: Array, where: str) -> Node:
     if kind == "complex":
         return _masked(Type.COMPLEX, np.where(missing, 0, array).astype("<c16"), NA_REAL, missing)
     if kind == "date":
-        return _dates(np.where(missing, np.datetime64("NaT"), array).astype("datetime64[D]"))
+        return r_dates(np.where(missing, np.datetime64("NaT"), array).astype("datetime64[D]"))
     if kind in TIMES or kind in SPANS:
         return _column(_parsed(array, kind, where), where)
     raise ValueRefused(
@@ -243,46 +243,6 @@ def _parsed(array: Array, kind: str, where: str) -> pd.Series[Any]:
         return pd.Series(pd.to_datetime(array)) if len(array) else pd.Series(array, dtype="datetime64[us]")
     except (ValueError, TypeError, OverflowError) as exc:
         raise ValueRefused(f"{where}: {exc}") from exc
-
-
-# --- Dates and times
-
-
-def _dates(days: Array) -> Node:
-    numbers = _numbers(days.astype("datetime64[D]"), 1)
-    return vector(Type.DOUBLE, numbers, **{"class": characters(["Date"])})
-
-
-def _times(times: Array, zone: str = "") -> Node:
-    """Times as seconds; those without a zone are wall clock times, for R those of its session's zone."""
-    node = vector(Type.DOUBLE, _seconds(times), **{"class": characters(["POSIXct", "POSIXt"])})
-    if zone:
-        node.attributes["tzone"] = characters([zone])
-    return node
-
-
-def _spans(spans: Array) -> Node:
-    return vector(
-        Type.DOUBLE,
-        _seconds(spans),
-        **{"class": characters(["difftime"]), "units": characters(["secs"])},
-    )
-
-
-def _seconds(array: Array) -> Array:
-    unit, count = np.datetime_data(array.dtype)
-    if unit not in ("s", "ms", "us", "ns") or count != 1:
-        array = array.astype(f"{array.dtype.kind}8[ns]")
-        unit = "ns"
-    return _numbers(array, {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit])
-
-
-def _numbers(array: Array, per_second: int) -> Array:
-    """Integers of a unit in units of ``per_second``; NaT is NA."""
-    whole, parts = np.divmod(array.view("i8"), per_second)
-    out = whole + parts / per_second
-    out[np.isnat(array)] = NA_REAL
-    return out
 
 
 # --- pandas
@@ -319,9 +279,9 @@ def _column(series: pd.Series[Any], where: str) -> Node:
             # R's dates arrive so: pandas has no dtype of days.
             days = array.astype("datetime64[D]")
             return (
-                _dates(days)
+                r_dates(days)
                 if np.array_equal(days.astype(array.dtype), array, equal_nan=True)
-                else _times(array)
+                else r_times(array)
             )
         return _typed(array, where) if dtype.kind != "O" else _object_column(array, where)
     missing = np.asarray(series.isna())
@@ -329,7 +289,7 @@ def _column(series: pd.Series[Any], where: str) -> Node:
         return _factor(series, where)
     if isinstance(dtype, pd.DatetimeTZDtype):
         zone = str(dtype.tz)
-        return _times(
+        return r_times(
             series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(), zone if _is_zone(zone) else "UTC"
         )
     if isinstance(dtype, pd.StringDtype):

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .local_r import to_rpy2
+
 
 @dataclass(frozen=True)
 class RObject:
@@ -27,9 +29,8 @@ class RObject:
 
     def to_rpy2(self) -> Any:
         """The same object in the local R."""
-        from .values import to_rpy2
 
-        return to_rpy2(self)
+        return to_rpy2(self.serialized)
 
 
 class RList(list[Any]):

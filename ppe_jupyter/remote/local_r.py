@@ -1,0 +1,35 @@
+"""The R of this machine, through rpy2: where R objects that have no Python form can be objects all the same.
+
+The only importer of rpy2, and only when that is asked for, never before: it starts an R of its own. Knows nothing
+of the R session on the master but R's serialization.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..errors import ValueRefused
+
+
+def to_rpy2(serialized: bytes) -> Any:
+    """The object in the R of this machine. Raises ValueRefused without rpy2."""
+    try:
+        from rpy2 import rinterface
+    except ImportError as exc:
+        raise ValueRefused("rpy2 is not installed: pip install 'ppe-jupyter[r]'") from exc
+    rinterface.initr()
+    from rpy2 import robjects
+
+    return robjects.r["unserialize"](rinterface.ByteSexpVector(serialized))
+
+
+def from_rpy2(value: Any) -> bytes | None:
+    """R's serialization of an object of rpy2's; None if it is none."""
+    if "rpy2" not in sys.modules:
+        return None
+    from rpy2 import rinterface, robjects
+
+    if not isinstance(value, rinterface.Sexp):
+        return None
+    return bytes(robjects.r["serialize"](value, rinterface.NULL, xdr=False))
