@@ -260,6 +260,12 @@ class TestConditions:
         assert r.eval("ls(all.names = TRUE)") == "made"
         assert not any("ppe" in name for name in r.eval("search()"))
 
+    def test_last_value_and_traceback(self, r: RemoteR) -> None:
+        assert run(r, "6 * 7\n.Last.value + 1").text == "[1] 42\n[1] 43\n"
+        with pytest.raises(RemoteRError):
+            r.eval("f <- function() g(); g <- function() stop('x'); f()")
+        assert run(r, "traceback()").text == '3: stop("x") at <cell>#1\n2: g() at <cell>#1\n1: f()\n'
+
     def test_jumps_to_the_top_level(self, r: RemoteR) -> None:
         r.eval("kept <- 1")
         for code in ["invokeRestart('abort')", "closeAllConnections()"]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import math
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -368,7 +372,32 @@ class TestRefusals:
             r.pull("nothing")
 
 
+RPY2 = """
+import sys
+from pathlib import Path
+from host_r import host_session
+
+with host_session(Path(sys.argv[1])) as r:
+    fit = r.eval("lm(dist ~ speed, cars)")
+    assert "rpy2" not in sys.modules
+    local = fit.to_rpy2()
+    from rpy2 import robjects
+    assert round(robjects.r["coef"](local)[1], 3) == 3.932
+    r.push("add", robjects.r("function(x) x + 1"))
+    r.push("fit", local)
+    assert r.eval("add(41)") == 42
+    assert r.eval("class(fit)") == "lm"
+"""
+
+
 class TestOpaque:
+    @pytest.mark.skipif(find_spec("rpy2") is None, reason="rpy2 is not installed")
+    def test_objects_of_a_local_r(self, tmp_path: Path) -> None:
+        # A process of its own: rpy2 starts an R in this one, and changes its signals.
+        subprocess.run(
+            [sys.executable, "-c", RPY2, tmp_path], check=True, cwd=Path(__file__).parent, timeout=60
+        )
+
     def test_a_model_is_a_handle(self, r: RemoteR) -> None:
         fit = r.eval("lm(dist ~ speed, cars)")
         assert isinstance(fit, RObject)

@@ -42,6 +42,7 @@ run <- function(expressions, print) {
     .Internal(delayedAssign("value", expressions[[i]], .GlobalEnv, environment()))
     result <- .Internal(withVisible(value))
     state$value <- result$value
+    assign(".Last.value", result$value, envir = baseenv())
     if (print && result$visible) show_value(result$value)
     if (length(pages$devices)) deliver_pages()
     if (state$warned) {
@@ -127,6 +128,9 @@ failure <- function(e) {
     return(encode(list(message, "", character(), as.integer(where[3L]), paste0("Error: ", message))))
   }
   trace <- frames(state$calls, state$depth)
+  # For traceback(), which wants the last first.
+  assign(".Traceback", rev(lapply(trace, function(call) structure(deparse(call), srcref = attr(call, "srcref")))),
+         envir = baseenv())
   encode(list(message, if (is.null(call)) "" else one_line(call), vapply(trace, one_line, ""),
               line_of(trace), error_text(message, call)))
 }

@@ -30,6 +30,7 @@ serve <- function() {
   terminal <<- file(Sys.getenv("PPE_TERMINAL"), "wb", raw = TRUE)
   on.exit(for (con in list(requests, results, terminal)) try(close(con), silent = TRUE))
   options(device = open_device, help_type = "text", menu.graphics = FALSE)
+  for (name in c(".Last.value", ".Traceback")) unlockBinding(name, baseenv())
   on_rescue(rescue)
   restore()
   reg.finalizer(environment(), function(e) try(mark("q"), silent = TRUE), onexit = TRUE)

@@ -55,6 +55,8 @@ class RProcess:
         _make_plain(self._terminal_slave)
         self.log = run / "mpirun.log"
         self.process = self._start(hostfile)
+        # R makes these two at its top level only; base takes values for them, but no new names.
+        self._type("stop(); .Last.value")
         self._type(f'options(prompt = "{_escaped(marker_text(self.word, Mark.PROMPT))}\\a", continue = "+ ")')
 
     def _start(self, hostfile: Path | None) -> subprocess.Popen[bytes]:

@@ -22,11 +22,9 @@ from .protocol import VERSION, Header, Kind, header, json_frame, parse_json
 from .rprocess import RProcess
 from .rstream import RStream
 from .terminal import Printed
+from .watch import Watch
 
 LOG_BYTES = 64 * 2**20
-# Seconds between looks at whether R waits for input, and looks at the workers of an MPI evaluation.
-QUESTION_PAUSE = 0.2
-RANKS_PAUSE = 2.0
 COMMIT, ABORT = struct.pack("<i", 1), struct.pack("<i", 0)
 CRASH_MENU, EXIT_WITHOUT_SAVING = b"\n4: exit R saving workspace\nSelection: ", "3"
 PADDING = bytes(2**20)
@@ -70,7 +68,7 @@ class RSession:
         self._listener: Client | None = None  # who evaluated last sees what children print later
         self._restarters: list[tuple[Client, int]] = []
         self._version = ""
-        self._watching = False
+        self._watch = Watch(self, workers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._replaced: RProcess | None = None
 
@@ -265,9 +263,7 @@ class RSession:
             self._untaken = request.size
             assert request.client is not None
             request.client.resume()
-        if not self._watching:
-            self._watching = True
-            asyncio.get_running_loop().call_later(QUESTION_PAUSE, self._watch)
+        self._watch.begin()
 
     def _requests_drained(self) -> None:
         if self.state is not State.TAKING or self._current is None:
@@ -369,19 +365,14 @@ class RSession:
         """R ends by itself."""
         self._r.quits = True
 
-    # --- While R evaluates for long
+    # --- While R evaluates for long (what its watch does)
 
-    def _watch(self, ticks: int = 1) -> None:
-        if self.state not in (State.TAKING, State.BUSY):
-            self._watching = False
-            return
-        if self.state is State.BUSY and not self._stream.ended:
-            self._look_for_question()
-            if ticks % round(RANKS_PAUSE / QUESTION_PAUSE) == 0 and self._workers.exists():
-                self._spawn(self._check_ranks(self._number))
-        asyncio.get_running_loop().call_later(QUESTION_PAUSE, self._watch, ticks + 1)
+    def evaluating(self) -> int:
+        """The number of the evaluation that runs now, else 0."""
+        return self._number if self.state is State.BUSY and not self._stream.ended else 0
 
-    def _look_for_question(self) -> None:
+    def look_for_question(self) -> None:
+        """Ask the client, if R waits for a line of input."""
         if self._asked or not self._r.waits_for_input():
             return
         if self._tail.endswith(CRASH_MENU):
@@ -392,15 +383,12 @@ class RSession:
             self._asked = True
             self._current.client.tell(json_frame(Kind.QUESTION, {}, id=self._current.id))
 
-    async def _check_ranks(self, number: int) -> None:
-        """A worker that is gone while R hangs in MPI: save the workspace, restart R, say which."""
-        lost = await ranks.lost(self._workers)
-        if not lost or self._r.pid is None or not await ranks.waits(self._r.pid):
-            return
-        # It may have been closing: what R itself ended is off the list by now.
-        lost = await ranks.lost(self._workers)
-        if not lost or number != self._number or self.state is not State.BUSY or self._stream.ended:
-            return
+    async def waits_in_mpi(self) -> bool:
+        """Whether R is in an MPI call that waits."""
+        return self._r.pid is not None and await ranks.waits(self._r.pid)
+
+    async def rescue(self, lost: ranks.Worker) -> None:
+        """End an evaluation that can never end: save the workspace, restart R, say which worker is lost."""
         self._go(State.RESCUED)
         kept = (
             "the variables were saved and loaded again; start workers anew"
@@ -409,9 +397,9 @@ class RSession:
         )
         self._replace(
             "rank",
-            f"{lost[0]} was lost during an MPI call, which can never end. R was restarted: {kept}",
-            rank=lost[0].rank,
-            node=lost[0].host,
+            f"{lost} was lost during an MPI call, which can never end. R was restarted: {kept}",
+            rank=lost.rank,
+            node=lost.host,
         )
 
     # --- Small things

@@ -1,0 +1,68 @@
+"""Looks at an evaluation that takes long: whether R waits for input, whether a worker that it waits for is lost.
+
+Short evaluations are never looked at. Must not know of clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Protocol
+
+from . import ranks
+
+# Seconds between looks.
+QUESTION_PAUSE = 0.2
+RANKS_PAUSE = 2.0
+
+
+class Watched(Protocol):
+    """What is looked at, and told."""
+
+    def evaluating(self) -> int:
+        """The number of the evaluation that runs now, else 0."""
+
+    def look_for_question(self) -> None:
+        """Ask the client, if R waits for a line of input."""
+
+    async def waits_in_mpi(self) -> bool:
+        """Whether R is in an MPI call that waits."""
+
+    async def rescue(self, lost: ranks.Worker) -> None:
+        """End an evaluation that can never end."""
+
+
+class Watch:
+    """Looks while R evaluates; ``workers`` is the file that lists R's MPI workers."""
+
+    def __init__(self, watched: Watched, workers: Path) -> None:
+        self._watched = watched
+        self._workers = workers
+        self._ticking = False
+        self._checking: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """An evaluation begins."""
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(QUESTION_PAUSE, self._tick, 1)
+
+    def _tick(self, count: int) -> None:
+        number = self._watched.evaluating()
+        if not number:
+            self._ticking = False
+            return
+        self._watched.look_for_question()
+        idle = self._checking is None or self._checking.done()
+        if count % round(RANKS_PAUSE / QUESTION_PAUSE) == 0 and idle and self._workers.exists():
+            self._checking = asyncio.ensure_future(self._check_ranks(number))
+        asyncio.get_running_loop().call_later(QUESTION_PAUSE, self._tick, count + 1)
+
+    async def _check_ranks(self, number: int) -> None:
+        """A worker is gone while R waits in MPI: that call can never end."""
+        if not await ranks.lost(self._workers) or not await self._watched.waits_in_mpi():
+            return
+        # It may have been closing: what R itself ended is off the list by now.
+        lost = await ranks.lost(self._workers)
+        if lost and self._watched.evaluating() == number:
+            await self._watched.rescue(lost[0])
