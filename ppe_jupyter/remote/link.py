@@ -33,6 +33,8 @@ Buffer = bytes | memoryview
 # Small buffers are sent as one; large ones are not copied, and an interrupt is looked for between them.
 JOINED = 2**16
 PIECE = 2**20
+# Of what paramiko holds: to take a part moves the rest, up to the 16 MB of the window.
+ALL = 2**25
 # Seconds that R is given to end after an interrupt for being late.
 GRACE = 15.0
 
@@ -95,7 +97,7 @@ class Link:
     def _event(self) -> Any:
         try:
             while (event := self._reader.next()) is None:
-                data = self._channel.recv(PIECE)
+                data = self._channel.recv(ALL)
                 if not data:
                     raise self._ended()
                 self._reader.feed(data)
