@@ -96,6 +96,14 @@ def test_workers_have_one_thread_each_and_the_session_all(cluster: Cluster, mpi:
         assert session > max(workers)  # OpenBLAS starts its threads when it is loaded.
 
 
+def test_who_waits_leaves_the_cores_to_those_that_compute(mpi: RemoteR) -> None:
+    mpi.eval("invisible(mpi.spawn.Rslaves(quiet = TRUE))")
+    spent = "{p <- proc.time(); invisible(mpi.remote.exec(Sys.sleep(3))); proc.time() - p}"
+    user, system, elapsed = mpi.eval(f"as.numeric({spent})[1:3]")
+    assert elapsed > 2.5, "the session has waited for its workers"
+    assert user + system < 0.5 * elapsed, "waiting without patience.c takes a whole core"
+
+
 def test_mclapply_uses_the_slots_of_the_master(r: RemoteR) -> None:
     assert r.eval('getOption("mc.cores")') == 2
     pids = r.eval("unlist(parallel::mclapply(1:4, function(i) Sys.getpid()))")
