@@ -48,7 +48,7 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 lab: setup  ## JupyterLab with the extension, on your own local cloud
-	$(BIN)/jupyter lab notebooks/quickstart.ipynb
+	$(BIN)/jupyter lab $(if $(SUDO),,--allow-root) notebooks/quickstart.ipynb
 
 setup: apt
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed image
