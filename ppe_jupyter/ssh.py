@@ -13,6 +13,7 @@ import io
 import shlex
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -28,6 +29,7 @@ MAX_CHANNELS = 8
 WINDOW_BYTES = 16 * 2**20
 PACKET_BYTES = 2**15
 KEEPALIVE_SECONDS = 20
+SESSION_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class Connection:
         """Start ``command`` in the login shell and return its stream."""
         self._free.acquire()
         try:
-            channel = self._transport.open_session()
+            channel = self._open_session()
             channel.exec_command(command)
         except BaseException as exc:
             self._free.release()
@@ -202,6 +204,17 @@ class Connection:
                 raise self.lost() from exc
             raise
         return Channel(channel, self)
+
+    def _open_session(self) -> paramiko.Channel:
+        """A session; sshd may still be closing those that have just ended here, and refuse until it has."""
+        deadline = time.monotonic() + SESSION_SECONDS
+        while True:
+            try:
+                return self._transport.open_session()
+            except paramiko.ChannelException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def run(
         self, command: str, *, stdin: bytes = b"", timeout: float | None = None, check: bool = True

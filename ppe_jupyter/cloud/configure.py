@@ -28,6 +28,8 @@ UNPACK = (
 SETUP = f"python3 {FOLDER}/setup.py"
 # How long a read may keep from noticing that the launch was stopped.
 PATIENCE_SECONDS = 0.5
+# How often to look whether the instances still live.
+CHECK_SECONDS = 5.0
 STOCK_ONLY = "bootstrap.sh"
 
 
@@ -81,16 +83,18 @@ def configure(
     *,
     report: Callable[[str, int, str], None],
     pace: Pace,
+    check: Callable[[], None],
 ) -> Mapping[str, str]:
     """Run setup.py on the master; return each node's own host key by private address.
 
-    ``report`` gets phase, nodes ready and a message. Raises SetupFailed with what setup.py said.
+    ``report`` gets phase, nodes ready and a message; ``check`` is called now and then meanwhile, and may raise: a
+    worker that has ended would be waited for. Raises SetupFailed with what setup.py said.
     """
     connection.run(UNPACK, stdin=node_folder(), timeout=120)
     with connection.popen(SETUP) as channel:
         channel.send_all(setup.message())
         channel.close_write()
-        for event in _events(channel, pace):
+        for event in _events(channel, pace, check):
             if event["event"] == "progress":
                 report(event["phase"], int(event.get("ready", 0)), str(event.get("message", "")))
             elif event["event"] == "error":
@@ -103,12 +107,16 @@ def configure(
     raise SetupFailed(f"{SETUP} on the master ended with status {status}: {last}")
 
 
-def _events(channel: Channel, pace: Pace) -> Iterator[dict[str, Any]]:
+def _events(channel: Channel, pace: Pace, check: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """The events that setup.py prints, one a line; other lines are dropped."""
     channel.settimeout(PATIENCE_SECONDS)
     rest = b""
+    checked = pace.elapsed
     while True:
         pace.check()
+        if pace.elapsed - checked > CHECK_SECONDS:
+            check()
+            checked = pace.elapsed
         try:
             block = channel.recv()
         except TimeoutError:

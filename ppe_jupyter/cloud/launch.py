@@ -87,6 +87,7 @@ class Launch:
         self._host_key = ssh.generate_key_pair()
         self._cluster_key = ssh.generate_key_pair(f"ppe-{plan.name}")
         self._made = Made()
+        self._check: Callable[[], None] = lambda: None  # raises when an instance has ended
         self._tags = tags.for_everything(
             plan.spec,
             name=plan.name,
@@ -224,6 +225,7 @@ class Launch:
             boot_timeout=self._settings.boot_timeout,
         )
         ours = {"cluster": self._plan.name, "launch": self._launch}
+        self._check = lambda: boot.describe(**ours)
         boot.wait_until_running(**ours, public=self._made.subnet.public)
         self._made.instances = boot.instances
         master = self._record().master
@@ -237,7 +239,7 @@ class Launch:
             target,
             connect=self._connect,
             timeout=self._settings.connect_timeout,
-            check=lambda: boot.describe(**ours),
+            check=self._check,
         )
 
     def _configure(self, connection: ssh.Connection) -> None:
@@ -252,7 +254,7 @@ class Launch:
             cluster_private_key=self._cluster_key.private,
             nodes=record.nodes,
         )
-        keys = configure(connection, setup, report=self._report, pace=self._pace)
+        keys = configure(connection, setup, report=self._report, pace=self._pace, check=self._check)
         self._pace.check()
         running = tags.when_running([keys[node.private_ip] for node in record.nodes])
         self._ec2.tag([node.instance_id for node in record.nodes], running)
