@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 from .privilege import PROXY_VARIABLES
 
-MIRROR = "http://deb.debian.org/debian"
-SECURITY_MIRROR = "http://deb.debian.org/debian-security"
+DEBOOTSTRAP = Path("/usr/sbin/debootstrap")
 APT_OPTIONS = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::ForceIPv4", "Acquire::Check-")
 
 
 @functools.cache
 def mirrors() -> tuple[str, str]:
-    """The host's own mirrors of Debian and of its security updates, or the public ones."""
-    found = {"Debian": MIRROR, "Debian-Security": SECURITY_MIRROR}
+    """The host's own mirrors of Debian and of its security updates, or debootstrap's own choice (on Ubuntu)."""
+    default = re.search(r'^DEF_MIRROR="(\S+?)/?"', DEBOOTSTRAP.read_text(encoding="utf-8"), re.MULTILINE)
+    assert default is not None, f"{DEBOOTSTRAP} names no mirror"
+    found = {"Debian": default[1], "Debian-Security": f"{default[1]}-security"}
     lines = _output("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages")
     for line in reversed(lines):
         label, _, uri = line.partition(" ")
