@@ -26,6 +26,7 @@ from .tags import IMAGE
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.client import EC2Client
+    from mypy_boto3_ec2.type_defs import FilterTypeDef
     from mypy_boto3_ssm.client import SSMClient
     from mypy_boto3_sts.client import STSClient
 
@@ -212,9 +213,9 @@ class EC2:
 
         By filter, not by id: an instance not yet listed is then missing, not an error.
         """
-        filters = [shapes.where(f"tag:ppe:{key}", value) for key, value in tags.items()]
         pages = self._ec2.get_paginator("describe_instances").paginate(
-            Filters=filters or [shapes.where("tag-key", "ppe:cluster")], PaginationConfig={"PageSize": 1000}
+            Filters=_with(tags) or [shapes.where("tag-key", "ppe:cluster")],
+            PaginationConfig={"PageSize": 1000},
         )
         return [
             shapes.instance(each)
@@ -298,9 +299,7 @@ class EC2:
     @translated
     def security_groups(self, **tags: str) -> list[str]:
         """The ids of the security groups with those values of our tags."""
-        pages = self._ec2.get_paginator("describe_security_groups").paginate(
-            Filters=[shapes.where(f"tag:ppe:{key}", value) for key, value in tags.items()]
-        )
+        pages = self._ec2.get_paginator("describe_security_groups").paginate(Filters=_with(tags))
         return [each["GroupId"] for page in pages for each in page["SecurityGroups"]]
 
     @translated
@@ -312,9 +311,7 @@ class EC2:
     @translated
     def placement_groups(self, **tags: str) -> list[str]:
         """The names of the placement groups with those values of our tags."""
-        answer = self._ec2.describe_placement_groups(
-            Filters=[shapes.where(f"tag:ppe:{key}", value) for key, value in tags.items()]
-        )
+        answer = self._ec2.describe_placement_groups(Filters=_with(tags))
         return [each["GroupName"] for each in answer["PlacementGroups"] if each.get("State") != "deleted"]
 
     @translated
@@ -322,6 +319,11 @@ class EC2:
         """Delete the group. Raises CloudError, code InvalidPlacementGroup.InUse, while instances use it."""
         with _unless_gone("InvalidPlacementGroup.Unknown"):
             self._ec2.delete_placement_group(GroupName=name)
+
+
+def _with(tags: Mapping[str, str]) -> list[FilterTypeDef]:
+    """The filters for those values of our tags."""
+    return [shapes.where(f"tag:ppe:{key}", value) for key, value in tags.items()]
 
 
 @contextlib.contextmanager

@@ -23,9 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .terminal import Mark, marker_text
+from .this_node import PATIENCE
 
 EVALUATOR = ("columns.R", "displays.R", "evaluation.R", "evaluator.R")
-PATIENCE = Path("/usr/local/lib/ppe-patience.so")  # patience.c: lets R wait for its workers without a core
 PIPE_BYTES = 2**20
 RESCUE_SECONDS = 10.0
 F_SETPIPE_SZ = 1031

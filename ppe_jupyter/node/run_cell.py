@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import Any
 
 from .mpi_cell import FrameReader, Kind
+from .this_node import PRELOAD
 
 FOLDER = Path(__file__).parent
 HOSTFILE = Path.home() / "ompi-hostfile"
 HERE = "cd ~/.ppe && exec python3 -m node.run_cell"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-PRELOAD = Path("/etc/ppe/preload")  # what ranks are loaded with, if anything: this_node.py
 # Between SIGTERM and SIGKILL mpirun sleeps for a second on each node, one after the other: 2 s instead of 0.05 s.
 SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
 GRACE_SECONDS = 3.0

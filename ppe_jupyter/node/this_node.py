@@ -27,7 +27,7 @@ HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key")
 FRESH_KEY = Path("/etc/ssh/ppe_fresh_ed25519_key")
 SLOTS = Path("/etc/ppe/slots")
 PRODUCT_UUID = Path("/sys/class/dmi/id/product_uuid")  # on EC2 one for each instance
-# What the R session is loaded with, and where it is written that all ranks are (Rprofile.site, run_cell.py).
+# What the R session is loaded with, and where it is written that all ranks are (for Rprofile.site and run_cell).
 PATIENCE = Path("/usr/local/lib/ppe-patience.so")
 PRELOAD = Path("/etc/ppe/preload")
 CLOUD_INIT = Path("/var/lib/cloud")

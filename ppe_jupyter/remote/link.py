@@ -47,6 +47,8 @@ class Link:
         self._channel: Channel = connection.popen(f"{agent} attach")
         self._reader = FrameReader(preamble=True)
         self._sending = threading.Lock()
+        self._begun: Header | None = None  # a frame of which more is to come, in ``_body``
+        self._body = bytearray()
         self.welcome: dict[str, Any] = {}
         self.send(json_frame(Kind.HELLO, {"version": VERSION, "client": client}))
 
@@ -90,9 +92,6 @@ class Link:
             self._body += piece.data
         self._begun = None
         return head, self._body
-
-    _begun: Header | None = None
-    _body = bytearray()
 
     def _event(self) -> Any:
         try:

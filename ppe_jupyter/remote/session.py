@@ -140,7 +140,7 @@ class RemoteR:
 
     def restart(self) -> None:
         """End R and start it anew, without its variables. Evaluations that run or wait end with RSessionDied."""
-        with Link(self._connection, self._agent, self._client) as link:
+        with self._new_link() as link:
             link.send(frame(Kind.RESTART, id=1))
             while link.next_frame()[0].kind is not Kind.DONE:
                 pass
@@ -148,7 +148,7 @@ class RemoteR:
     def replay(self, since: int = 0) -> list[Output]:
         """What was printed and displayed after event ``since`` (0: all that the log still has)."""
         found: list[Output] = []
-        with Link(self._connection, self._agent, self._client) as link:
+        with self._new_link() as link:
             link.send(frame(Kind.REPLAY, id=1, seq=since))
             while True:
                 head, body = link.next_frame()
@@ -168,9 +168,12 @@ class RemoteR:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _new_link(self) -> Link:
+        return Link(self._connection, self._agent, self._client)
+
     def _attached(self) -> Link:
         if self._link is None:
-            self._link = Link(self._connection, self._agent, self._client)
+            self._link = self._new_link()
         return self._link
 
     def _evaluate(
