@@ -1,11 +1,12 @@
 #!/bin/bash
-# Makes a stock Debian 12 machine into a node: R with Rmpi and snow, Open MPI, mpi4py, what install.packages needs
-# to compile. The same script runs from an instance's user data (at most 16 KB of it, gzipped) and in the chroot
+# Makes a stock Debian 12 or 13 or Ubuntu 24.04 machine (same package names) into a node: R with Rmpi and snow, Open
+# MPI, mpi4py, what install.packages needs to compile. The same script runs from an instance's user data (at most 16 KB of it, gzipped) and in the chroot
 # where the local cloud's image is built (PPE_IN_IMAGE=1: nothing is started, caches and host keys are removed).
 # Safe to repeat. Needs root and an apt source; knows nothing of clusters: that is setup.py's part.
 set -euo pipefail
 
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+# Ubuntu's needrestart would ask, or restart sshd under setup.py.
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
 in_image=${PPE_IN_IMAGE:-}
 done_mark=/var/lib/ppe-node/bootstrapped
 
@@ -23,6 +24,8 @@ packages=(
   libopenblas0-pthread
   python3 python3-mpi4py python3-numpy python3-pandas
   openssh-server openssh-client cloud-init sudo ca-certificates locales iproute2 procps fonts-dejavu-core
+  # Volumes: file systems to make, and who uses one.
+  e2fsprogs xfsprogs psmisc
 )
 
 apt=(apt-get -q -y -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 -o APT::Install-Recommends=false
