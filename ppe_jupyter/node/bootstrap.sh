@@ -1,8 +1,9 @@
 #!/bin/bash
 # Makes a stock Debian 12 or 13 or Ubuntu 24.04 machine (same package names) into a node: R with Rmpi and snow, Open
-# MPI, mpi4py, what install.packages needs to compile. The same script runs from an instance's user data (at most 16 KB of it, gzipped) and in the chroot
-# where the local cloud's image is built (PPE_IN_IMAGE=1: nothing is started, caches and host keys are removed).
-# Safe to repeat. Needs root and an apt source; knows nothing of clusters: that is setup.py's part.
+# MPI, mpi4py, what install.packages needs to compile. The same script runs from an instance's user data (at most
+# 16 KB of it, gzipped) and in the chroot where the local cloud's image is built (PPE_IN_IMAGE=1: nothing is started,
+# caches and host keys are removed). Safe to repeat. Needs root and an apt source; knows nothing of clusters: that is
+# setup.py's part.
 set -euo pipefail
 
 # Ubuntu's needrestart would ask, or restart sshd under setup.py.
