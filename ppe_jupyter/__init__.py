@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .cloud.spec import ClusterSpec as ClusterSpec
+    from .cluster import Cluster as Cluster
     from .errors import RemoteRError as RemoteRError
-    from .manager import Cluster as Cluster
     from .manager import Manager as Manager
     from .remote.session import RemoteR as RemoteR
 
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 __all__ = ["Cluster", "ClusterSpec", "Manager", "RemoteR", "RemoteRError"]
 
 _HOMES = {
-    "Cluster": "manager",
+    "Cluster": "cluster",
     "ClusterSpec": "cloud.spec",
     "Manager": "manager",
     "RemoteR": "remote.session",

@@ -80,8 +80,13 @@ def usd_per_hour(instance_type: str, *, root_gb: int, public_address: bool = Tru
     found = instance_types().get(instance_type)
     if found is None or found.usd_per_hour is None:
         return None
-    disk = root_gb * USD_PER_GB_MONTH_GP3 / HOURS_PER_MONTH
+    disk = disk_usd_per_hour(root_gb)
     return found.usd_per_hour + disk + (USD_PER_HOUR_PUBLIC_IPV4 if public_address else 0.0)
+
+
+def disk_usd_per_hour(gb: float) -> float:
+    """What a gp3 disk of that size costs, used or not."""
+    return gb * USD_PER_GB_MONTH_GP3 / HOURS_PER_MONTH
 
 
 def table() -> pd.DataFrame:

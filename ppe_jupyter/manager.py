@@ -1,29 +1,25 @@
-"""Manager and Cluster: the composition root, and the only API that front ends use.
+"""Manager: the composition root; with Cluster the only API that front ends use.
 
-Joins ``cloud`` (where R is) with ``remote`` (how to talk to it), starts the local cloud when it is the chosen
-one, and hands its endpoint to ``cloud``. Holds no truth of its own: a record is EC2's answer at one moment.
+Starts the local cloud when it is the chosen one, and hands its endpoint to ``cloud``. Holds no truth of its own.
 Knows nothing of magics, widgets or terminals.
 """
 
 from __future__ import annotations
 
-import shlex
-import threading
 import urllib.request
 from collections.abc import Callable
-from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import localcloud, settings, ssh
 from .cloud.clusters import Clusters
+from .cloud.context import Context
 from .cloud.ec2 import EC2
-from .cloud.records import ClusterRecord, ClusterState, Node, Progress
+from .cloud.records import ClusterRecord, ClusterState, Progress
 from .cloud.spec import ClusterSpec
+from .cluster import Cluster
 from .errors import CloudError, NoSuchCluster
-from .remote import cells
-from .remote.session import Output, RemoteR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +156,11 @@ class Manager:
 
     @cached_property
     def _clusters(self) -> Clusters:
-        return Clusters(self._ec2, self.settings, caller_address=self._caller_address)
+        return Clusters(self._context)
+
+    @cached_property
+    def _context(self) -> Context:
+        return Context(ec2=self._ec2, settings=self.settings, caller_address=self._caller_address)
 
     def _caller_address(self) -> str:
         """This machine's address as the nodes see it."""
@@ -174,100 +174,3 @@ class Manager:
             raise CloudError(
                 f"cannot find out this machine's public address from {url} ({exc}); give it with --from CIDR"
             ) from exc
-
-
-class Cluster:
-    """One cluster: its record, one SSH connection to its master, and its R session."""
-
-    def __init__(self, manager: Manager, record: ClusterRecord) -> None:
-        self._manager = manager
-        self.record = record
-        self._lock = threading.Lock()
-        self._connection: ssh.Connection | None = None
-        self._session: RemoteR | None = None
-
-    def __repr__(self) -> str:
-        return f"<Cluster {self.name}: {self.state}, {len(self.nodes)} nodes, {self.record.slots} slots>"
-
-    @property
-    def name(self) -> str:
-        """Its name, unique in the account and region."""
-        return self.record.name
-
-    @property
-    def state(self) -> ClusterState:
-        """Its state when it was last asked for (``refresh``)."""
-        return self.record.state
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        """Its nodes, the master first."""
-        return self.record.nodes
-
-    @property
-    def master(self) -> Node:
-        """The node that R runs on."""
-        return self.record.master
-
-    @property
-    def is_free(self) -> bool:
-        """Whether it is the local cloud's: then the costs are what EC2 would charge."""
-        return self._manager.settings.cloud == "local"
-
-    @property
-    def cost_so_far(self) -> float | None:
-        """USD since launch at on-demand prices; None if a price is unknown."""
-        return self.record.cost_so_far(datetime.now(timezone.utc))
-
-    def refresh(self) -> Cluster:
-        """Ask EC2 for its present state."""
-        self.record = self._manager.refresh(self.name)
-        return self
-
-    def ssh(self) -> ssh.Connection:
-        """The SSH connection to the master, made anew if it was cut."""
-        with self._lock:
-            if self._connection is None or not self._connection.alive:
-                self._connection = self._manager.connect(self.record)
-            return self._connection
-
-    def r(self) -> RemoteR:
-        """The master's R session, attached; the same object while its connection stands."""
-        connection = self.ssh()
-        with self._lock:
-            if self._session is None or not self._session.alive:
-                self._session = RemoteR(connection)
-            return self._session
-
-    def run_python(
-        self, code: str, *, ranks: int | None = None, on_output: Callable[[Output], None], **options: Any
-    ) -> None:
-        """Run Python on the master, or on ``ranks`` MPI ranks over the nodes (-1: every slot)."""
-        cells.run_python(self.ssh(), code, ranks=ranks, on_output=on_output, **options)
-
-    def run_shell(
-        self, code: str, *, all_nodes: bool = False, on_output: Callable[[Output], None], **options: Any
-    ) -> None:
-        """Run shell commands on the master, or on every node."""
-        cells.run_shell(self.ssh(), code, all_nodes=all_nodes, on_output=on_output, **options)
-
-    def ssh_command(self, node: Node | None = None) -> str:
-        """The command line that opens a shell on the node (default: the master), its host key verified."""
-        target = node or self.master
-        known = f'UserKnownHostsFile="{self._manager.known_hosts(self.record)}"'
-        key = str(self._manager.key_file(self.record))
-        return shlex.join(["ssh", "-i", key, "-o", known, f"{self.record.login_user}@{target.address}"])
-
-    def close(self) -> None:
-        """Hang up; what runs on the cluster goes on."""
-        with self._lock:
-            if self._session is not None:
-                self._session.close()
-            if self._connection is not None:
-                self._connection.close()
-            self._session = self._connection = None
-
-    def terminate(self, *, report: Report = lambda progress: None) -> None:
-        """End the cluster and remove all that was made for it. Safe to repeat."""
-        self.close()
-        self._manager.terminate(self.name, report=report)

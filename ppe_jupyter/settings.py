@@ -51,6 +51,17 @@ class Settings:
     )
     connect_timeout: float = _described("seconds to wait for a connection", default=15.0)
     boot_timeout: float = _described("seconds to wait for a node to boot", default=600.0)
+    retries: int = _described("how often a call to the cloud is tried", default=5)
+    proxy_jump: str | None = _described(
+        "[user@]host[:port] of a jump host on the way to the master", default=None
+    )
+    proxy_command: str | None = _described(
+        "command whose standard input and output lead to %h, port %p; such as AWS Session Manager's",
+        default=None,
+    )
+    idle_hours: float = _described(
+        "a cluster without work for so many hours is parked; 0: never", default=2.0
+    )
     max_usd_per_hour: float | None = _described("refuse launches that cost more", default=None)
     max_nodes: int | None = _described("refuse launches of more nodes", default=None)
     state_dir: Path = _described(

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.localcloud import Endpoint
-    from ppe_jupyter.manager import Cluster, Manager
+    from ppe_jupyter.manager import Manager
     from ppe_jupyter.remote.session import RemoteR
     from ppe_jupyter.settings import Settings
 

@@ -19,7 +19,7 @@ from ppe_jupyter.remote.cells import Event, Grouped
 from ppe_jupyter.remote.session import Output, Text
 
 if TYPE_CHECKING:
-    from ppe_jupyter.manager import Cluster
+    from ppe_jupyter.cluster import Cluster
 
 
 class Shown:

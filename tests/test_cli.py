@@ -18,7 +18,7 @@ from ppe_jupyter.frontends import cli, desk, progress
 from ppe_jupyter.settings import Settings
 
 if TYPE_CHECKING:
-    from ppe_jupyter.manager import Cluster
+    from ppe_jupyter.cluster import Cluster
 
 
 class Paid:

@@ -34,8 +34,8 @@ from ppe_jupyter.errors import (
 from ppe_jupyter.settings import Settings
 
 if TYPE_CHECKING:
+    from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.localcloud import Endpoint
-    from ppe_jupyter.manager import Cluster
 
 Snapshot = tuple[set[str], set[str], set[str]]
 SPEC = ClusterSpec(nodes=2, instance_type="m5.xlarge")

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ppe_jupyter"
-LAYERS = ["errors", "settings", "catalog", "node", "ssh", "cloud", "localcloud", "remote", "manager", "verbs"]
-LAYERS += ["frontends"]
+LAYERS = ["errors", "settings", "catalog", "node", "ssh", "cloud", "localcloud", "remote"]
+LAYERS += ["cluster", "manager", "verbs", "frontends"]
 APART = {
     "cloud": {"localcloud"},
-    "localcloud": {"cloud", "ssh", "catalog"},
+    "localcloud": {"cloud", "ssh"},
     "remote": {"cloud", "localcloud"},
 }
 SOLE_IMPORTER = {
-    "boto3": "cloud/ec2.py",
+    "boto3": "cloud/ec2/session.py",
     "paramiko": "ssh.py",
     "rpy2": "remote/local_r.py",
     "moto": "localcloud",

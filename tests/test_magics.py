@@ -21,7 +21,7 @@ from nbclient.util import run_sync
 from ppe_jupyter.remote.session import RemoteR
 
 if TYPE_CHECKING:
-    from ppe_jupyter.manager import Cluster
+    from ppe_jupyter.cluster import Cluster
 
 SLOW_IMPORTS = ("boto3", "botocore", "paramiko", "pandas", "numpy", "rpy2", "ipywidgets", "tqdm")
 

@@ -13,7 +13,7 @@ import pytest
 from ppe_jupyter import errors
 
 if TYPE_CHECKING:
-    from ppe_jupyter.manager import Cluster
+    from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.remote.session import RemoteR
 
 CYCLES = 3

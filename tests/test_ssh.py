@@ -12,7 +12,7 @@ import pytest
 from ppe_jupyter import errors, ssh
 
 if TYPE_CHECKING:
-    from ppe_jupyter.manager import Cluster
+    from ppe_jupyter.cluster import Cluster
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 from .. import ssh
 from ..errors import AuthenticationRefused, CloudError, Unreachable
+from .context import Connect
 from .ec2 import EC2
 from .facts import Instance
 from .pace import Pace
 from .records import InstanceState
 
-Connect = Callable[..., ssh.Connection]
 PhaseReport = Callable[[str, int, str], None]
 
 # sshd may answer before cloud-init has written the authorized keys.

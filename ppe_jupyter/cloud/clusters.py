@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import random
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 from .. import ssh
 from ..errors import CloudError, LaunchFailed, NoSuchCluster, PpeError, SshError
-from ..settings import Settings
 from . import tags
-from .boot import Connect
-from .ec2 import EC2
+from .context import Context
 from .facts import Caps, Facts, Image, UserKey
-from .keys import KeyStore, host, os_user
-from .launch import Launch, utc_now
+from .keys import host, os_user
+from .launch import Launch
 from .pace import Pace, Report, Undertaking
-from .plan import Plan, plan
+from .plan import Plan
+from .plan_launch import plan_launch
 from .records import ClusterRecord, ClusterState, Progress
 from .removal import remove
 from .spec import ClusterSpec, generate_name
@@ -31,30 +27,18 @@ NO_REPORT: Report = lambda progress: None  # noqa: E731
 
 
 class Clusters:
-    """The clusters of one account and region.
+    """The clusters of one account and region."""
 
-    ``caller_address`` finds out this machine's address as the nodes see it, and may raise CloudError.
-    """
-
-    def __init__(
-        self,
-        ec2: EC2,
-        settings: Settings,
-        *,
-        caller_address: Callable[[], str],
-        connect: Connect = ssh.connect,
-        now: Callable[[], datetime] = utc_now,
-        pace: Callable[[], Pace] = Pace,
-        rng: random.Random | None = None,
-    ) -> None:
-        self._ec2 = ec2
-        self._settings = settings
-        self._keys = KeyStore(settings)
-        self._caller_address = caller_address
-        self._connect = connect
-        self._now = now
-        self._pace = pace
-        self._rng = rng or random.Random()  # noqa: S311  # names, not secrets
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ec2 = context.ec2
+        self._settings = context.settings
+        self._keys = context.keys
+        self._caller_address = context.caller_address
+        self._connect = context.connect
+        self._now = context.now
+        self._pace = context.pace
+        self._rng = context.rng
         self._kept: dict[str, tuple[str, ssh.Connection]] = {}
         self._failures: dict[str, str] = {}
 
@@ -64,7 +48,9 @@ class Clusters:
         name = spec.name or generate_name({record.name for record in records}, rng=self._rng)
         found = (each for each in records if each.name == name and each.state is not ClusterState.TERMINATED)
         existing = next(found, None)
-        return plan(spec, self._facts(spec, name) if existing is None else self._short_facts(name, existing))
+        return plan_launch(
+            spec, self._facts(spec, name) if existing is None else self._short_facts(name, existing)
+        )
 
     def launch(self, plan: Plan, *, report: Report = NO_REPORT, wait: bool = True) -> ClusterRecord:
         """Launch the plan's cluster, or return the one that runs already.

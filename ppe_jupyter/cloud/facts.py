@@ -52,7 +52,7 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """One answer of DescribeInstances. ``reason`` says why it ended, if it did."""
+    """One answer of DescribeInstances. ``reason`` says why it ended or stopped, ``stopped`` when it stopped."""
 
     instance_id: str
     launch_index: int
@@ -68,6 +68,12 @@ class Instance:
     key_name: str
     launched: datetime
     tags: Mapping[str, str]
+    spot: bool = False
+    stopped: datetime | None = None
+    image_id: str = ""
+    group_ids: tuple[str, ...] = ()
+    placement_group: str = ""
+    instance_profile: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,21 +9,22 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from .. import ssh
+from .. import catalog, ssh
 from ..errors import CapacityError, CloudError, LaunchFailed, PpeError
 from ..settings import Settings
 from . import tags
-from .boot import Boot, Connect
+from .boot import Boot
 from .configure import Setup, bootstrap_script, configure
+from .context import Connect, utc_now
 from .ec2 import EC2
 from .facts import Instance, Subnet
 from .pace import Pace, Report, Stopped
 from .plan import Plan
-from .records import ClusterRecord, Progress
+from .records import ClusterRecord, Cost, Progress
 from .removal import Removed, remove
 from .shapes import InstanceRequest
 from .steps import Configure, CreatePlacementGroup, CreateSecurityGroup, ImportKeyPair, RunInstances
@@ -41,11 +42,6 @@ NOT_YET_CODES = (
 )
 NOT_YET_SECONDS = 20.0
 SERVER_FAULTS = ("InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable")
-
-
-def utc_now() -> datetime:
-    """Now, in UTC."""
-    return datetime.now(timezone.utc)
 
 
 @dataclass
@@ -93,7 +89,7 @@ class Launch:
             name=plan.name,
             owner=plan.owner,
             launch=self._launch,
-            launching_until=tags.launching_until(now(), boot_timeout=settings.boot_timeout),
+            busy_until=tags.busy_until(now(), boot_timeout=settings.boot_timeout),
         )
 
     def run(self) -> tuple[ClusterRecord, ssh.Connection]:
@@ -206,10 +202,11 @@ class Launch:
             client_token=f"{self._launch}-{subnet.subnet_id[-16:]}",
             instance_tags=tags.for_instances(
                 self._tags,
-                spec=self._plan.spec,
                 slots=self._plan.slots,
                 login_user=step.image.login_user,
                 launch_host_key=self._host_key.public,
+                cost=Cost(spent_usd=0.0, usd_per_hour=self._plan.usd_per_hour, since=self._now()),
+                price=catalog.usd_per_hour(step.instance_type, root_gb=0, public_address=False),
             ),
             volume_tags=self._tags,
         )
@@ -256,7 +253,7 @@ class Launch:
         )
         keys = configure(connection, setup, report=self._report, pace=self._pace, check=self._check)
         self._pace.check()
-        running = tags.when_running([keys[node.private_ip] for node in record.nodes])
+        running = tags.when_running({node.index: keys[node.private_ip] for node in record.nodes})
         self._ec2.tag([node.instance_id for node in record.nodes], running)
         self._made.instances = [replace(each, tags={**each.tags, **running}) for each in self._made.instances]
 

@@ -1,6 +1,6 @@
 """What is: clusters and nodes as another client would find them, their states, and progress.
 
-Frozen values only, made from EC2's answers and tags by ``clusters``. Pure; knows neither boto3 nor SSH.
+Frozen values only, made from EC2's answers and tags by ``tags``. Pure; knows neither boto3 nor SSH.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from .. import catalog
 from ..errors import CloudError
 from .spec import ClusterSpec
 
@@ -20,7 +21,10 @@ class ClusterState(str, Enum):
     PENDING = "pending"
     CONFIGURING = "configuring"
     RUNNING = "running"
+    REBOOTING = "rebooting"
     DEGRADED = "degraded"
+    PARKING = "parking"
+    PARKED = "parked"
     SHUTTING_DOWN = "shutting-down"
     TERMINATED = "terminated"
 
@@ -32,8 +36,11 @@ _S = ClusterState
 TRANSITIONS: dict[ClusterState, frozenset[ClusterState]] = {
     _S.PENDING: frozenset({_S.CONFIGURING, _S.DEGRADED, _S.SHUTTING_DOWN}),
     _S.CONFIGURING: frozenset({_S.RUNNING, _S.DEGRADED, _S.SHUTTING_DOWN}),
-    _S.RUNNING: frozenset({_S.DEGRADED, _S.SHUTTING_DOWN}),
-    _S.DEGRADED: frozenset({_S.RUNNING, _S.SHUTTING_DOWN}),
+    _S.RUNNING: frozenset({_S.CONFIGURING, _S.REBOOTING, _S.PARKING, _S.DEGRADED, _S.SHUTTING_DOWN}),
+    _S.REBOOTING: frozenset({_S.RUNNING, _S.DEGRADED, _S.SHUTTING_DOWN}),
+    _S.DEGRADED: frozenset({_S.CONFIGURING, _S.RUNNING, _S.REBOOTING, _S.PARKING, _S.SHUTTING_DOWN}),
+    _S.PARKING: frozenset({_S.PARKED, _S.DEGRADED, _S.SHUTTING_DOWN}),
+    _S.PARKED: frozenset({_S.PENDING, _S.SHUTTING_DOWN}),
     _S.SHUTTING_DOWN: frozenset({_S.TERMINATED}),
     _S.TERMINATED: frozenset(),
 }
@@ -57,10 +64,19 @@ class InstanceState(str, Enum):
         """Whether the instance still exists or is coming to exist."""
         return self not in (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
 
+    @property
+    def computes(self) -> bool:
+        """Whether the instance itself, not only its disk, is paid for."""
+        return self in (InstanceState.PENDING, InstanceState.RUNNING)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One instance of a cluster. Addresses are "" while unknown; ``host_key`` is "ssh-ed25519 AAAA…"."""
+    """One instance of a cluster. Addresses are "" while unknown; ``host_key`` is "ssh-ed25519 AAAA…".
+
+    ``reason`` says why it ended or stopped, ``configured`` whether setting it up has ended well. ``price`` is what
+    the instance alone costs, USD per hour, as it was known at its launch (None: unknown).
+    """
 
     instance_id: str
     index: int
@@ -72,22 +88,51 @@ class Node:
     public_dns: str
     instance_type: str
     zone: str
+    subnet_id: str
     slots: int
     launched: datetime
     host_key: str
+    launch_host_key: str = ""
+    spot: bool = False
+    price: float | None = None
+    configured: bool = False
+    reason: str = ""
+    stopped: datetime | None = None
 
     @property
     def address(self) -> str:
         """Where a client outside reaches it."""
         return self.public_ip or self.private_ip
 
+    @property
+    def up(self) -> bool:
+        """Whether it runs and was configured."""
+        return self.state is InstanceState.RUNNING and self.configured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a cluster had cost at one moment, USD, and what it cost an hour from then on (None: unknown)."""
+
+    spent_usd: float
+    usd_per_hour: float | None
+    since: datetime
+
+    def at(self, now: datetime) -> float | None:
+        """USD until ``now`` at that rate."""
+        if self.usd_per_hour is None:
+            return None
+        return self.spent_usd + self.usd_per_hour * max(0.0, (now - self.since).total_seconds()) / 3600
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterRecord:
-    """A cluster as its tags tell it; nodes in order of index, the master first.
+    """A cluster as its tags tell it; nodes in order of index.
 
-    ``usd_per_hour`` is what all its nodes, disks and addresses cost on EC2 (None: the price is unknown).
-    ``spec`` is None when the tag was damaged. ``launching_until``: cleanup keeps its hands off till then.
+    A node that has ended is among them only while nothing has taken its place. ``usd_per_hour`` is what nodes,
+    disks and addresses cost on EC2 now (None: a price is unknown). ``spec`` is None when its tag was damaged.
+    ``busy_until``: a client may be at work on it till then, and cleanup keeps its hands off. ``troubles`` has a
+    line for each node that is not as it should be.
     """
 
     name: str
@@ -100,7 +145,10 @@ class ClusterRecord:
     login_user: str
     key_name: str
     spec: ClusterSpec | None
-    launching_until: datetime | None
+    busy_until: datetime | None
+    launch: str = ""
+    cost: Cost | None = None
+    troubles: tuple[str, ...] = ()
 
     @property
     def master(self) -> Node:
@@ -109,19 +157,38 @@ class ClusterRecord:
             if node.role == "master" and node.state.alive:
                 return node
         raise CloudError(
-            f"cluster {self.name!r} has lost its master; remove the rest with: %ppe_terminate {self.name}"
+            f"cluster {self.name!r} has lost its master; let another node take its place with: "
+            f"%ppe_retry {self.name}; or remove the rest with: %ppe_terminate {self.name}"
         )
 
+    @property
+    def workers(self) -> tuple[Node, ...]:
+        """The other nodes."""
+        return tuple(node for node in self.nodes if node.role != "master")
+
+    @property
+    def wanted(self) -> int:
+        """How many nodes it is to have."""
+        return self.spec.nodes if self.spec else len(self.nodes)
+
     def cost_so_far(self, now: datetime) -> float | None:
-        """USD since launch at EC2's prices, or None if the price is unknown."""
-        if self.usd_per_hour is None:
+        """USD since launch at EC2's prices, parked times included, or None if a price is unknown.
+
+        A cluster that parked itself told nobody: from its master's stop on only the disk is paid for.
+        """
+        if self.cost is None:
             return None
-        return self.usd_per_hour * max(0.0, (now - self.launched).total_seconds()) / 3600
+        stopped = next((node.stopped for node in self.nodes if node.role == "master"), None)
+        if stopped is None or stopped <= self.cost.since or self.usd_per_hour is None:
+            return self.cost.at(now)
+        until = self.cost.at(stopped)
+        later = Cost(spent_usd=until or 0.0, usd_per_hour=self.usd_per_hour, since=stopped)
+        return None if until is None else later.at(now)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a launch or termination is: ``ready`` of ``total`` nodes in ``phase``, ``elapsed`` seconds."""
+    """How far a launch or another change is: ``ready`` of ``total`` nodes in ``phase``, ``elapsed`` seconds."""
 
     phase: str
     ready: int
@@ -130,22 +197,55 @@ class Progress:
     message: str = ""
 
 
-def cluster_state(
-    *, instances: Iterable[InstanceState], tagged: Iterable[str], expected: int, launching: bool
-) -> ClusterState:
-    """The state of a cluster from its instances' states and their ``ppe:state`` tags.
+def cluster_state(nodes: Iterable[Node], *, tagged: Iterable[str], expected: int, busy: bool) -> ClusterState:
+    """The state of a cluster from its nodes and their ``ppe:state`` tags.
 
-    ``expected`` is the number of nodes asked for; ``launching`` whether a client may still be at work on it.
+    ``expected`` is the number of nodes asked for; ``busy`` whether a client may be at work on it.
     """
-    states = list(instances)
-    alive = [state for state in states if state.alive]
+    nodes, tags = list(nodes), set(tagged)
+    alive = [node for node in nodes if node.state.alive]
     if not alive:
-        gone = not states or all(state is InstanceState.TERMINATED for state in states)
+        gone = all(node.state is InstanceState.TERMINATED for node in nodes)
         return _S.TERMINATED if gone else _S.SHUTTING_DOWN
-    tags = set(tagged)
-    all_run = len(states) >= expected and all(state is InstanceState.RUNNING for state in states)
-    if all_run and tags == {_S.RUNNING.value}:
+    master = next((node.state for node in alive if node.role == "master"), None)
+    if master is InstanceState.STOPPED and len(alive) == 1:
+        return _S.PARKED
+    if master in (InstanceState.STOPPED, InstanceState.STOPPING) or (busy and _S.PARKING.value in tags):
+        return _S.PARKING
+    if busy and _S.REBOOTING.value in tags:
+        return _S.REBOOTING
+    all_run = len(alive) >= expected and all(node.state is InstanceState.RUNNING for node in alive)
+    if all_run and all(node.configured for node in alive):
         return _S.RUNNING
-    if launching and _S.RUNNING.value not in tags:
+    if busy and not all(node.configured for node in alive):
         return _S.CONFIGURING if all_run else _S.PENDING
     return _S.DEGRADED
+
+
+def troubles(nodes: Iterable[Node], *, expected: int) -> tuple[str, ...]:
+    """A line for each node that is not as it should be."""
+    found = {node.index: node for node in nodes}
+    lines = []
+    for index in sorted({*found, *range(expected)}):
+        node = found.get(index)
+        if node is None:
+            lines.append(f"node {index} is gone, or never was")
+        elif not node.up:
+            state = str(node.state) if node.state is not InstanceState.RUNNING else "not configured"
+            lines.append(
+                f"node {index} ({node.instance_id}) is {state}{': ' * bool(node.reason)}{node.reason}"
+            )
+    return tuple(lines)
+
+
+def usd_per_hour(nodes: Iterable[Node], *, root_gb: int) -> float | None:
+    """What these nodes cost an hour now, a stopped one its disk; None if a price is unknown."""
+    total = 0.0
+    for node in nodes:
+        if node.state.alive:
+            total += catalog.disk_usd_per_hour(root_gb)
+        if node.state.computes:
+            if node.price is None:
+                return None
+            total += node.price + (catalog.USD_PER_HOUR_PUBLIC_IPV4 if node.public_ip else 0.0)
+    return total

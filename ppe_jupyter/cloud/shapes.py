@@ -5,9 +5,10 @@ Pure, and typed by boto3's own model; imports boto3 for types only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from .. import catalog
@@ -131,22 +132,38 @@ def image(image: ImageTypeDef) -> Image:
 
 def instance(instance: InstanceTypeDef) -> Instance:
     """An instance of DescribeInstances or RunInstances."""
+    state = InstanceState(instance["State"]["Name"])
+    placement = instance.get("Placement", {})
     return Instance(
         instance_id=instance["InstanceId"],
         launch_index=instance.get("AmiLaunchIndex", 0),
-        state=InstanceState(instance["State"]["Name"]),
+        state=state,
         reason=instance.get("StateReason", {}).get("Message", ""),
         private_ip=instance.get("PrivateIpAddress", ""),
         private_dns=instance.get("PrivateDnsName", ""),
         public_ip=instance.get("PublicIpAddress", ""),
         public_dns=instance.get("PublicDnsName", ""),
         instance_type=instance["InstanceType"],
-        zone=instance.get("Placement", {}).get("AvailabilityZone", ""),
+        zone=placement.get("AvailabilityZone", ""),
         subnet_id=instance.get("SubnetId", ""),
         key_name=instance.get("KeyName", ""),
         launched=instance["LaunchTime"].astimezone(timezone.utc),
         tags=tags(instance.get("Tags", ())),
+        spot=instance.get("InstanceLifecycle") == "spot",
+        stopped=_stopped(instance) if state is InstanceState.STOPPED else None,
+        image_id=instance.get("ImageId", ""),
+        group_ids=tuple(group["GroupId"] for group in instance.get("SecurityGroups", ())),
+        placement_group=placement.get("GroupName", ""),
+        instance_profile=instance.get("IamInstanceProfile", {}).get("Arn", ""),
     )
+
+
+def _stopped(instance: InstanceTypeDef) -> datetime | None:
+    """When it stopped: EC2 says so in words only, "User initiated (2026-01-02 03:04:05 GMT)"."""
+    found = re.search(
+        r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)", instance.get("StateTransitionReason", "")
+    )
+    return datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc) if found else None
 
 
 def tags(tags: Iterable[TagTypeDef]) -> dict[str, str]:

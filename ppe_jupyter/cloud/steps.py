@@ -45,26 +45,102 @@ class CreatePlacementGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInstances:
-    """All nodes in one request, in the first of ``subnets`` that has capacity.
+    """Nodes ``first_index`` and on, in one request, in the first of ``subnets`` that has capacity.
 
     ``cores`` is given when each is to run one thread: CPU options need both numbers and go at launch only
-    (user guide, instance-cpu-options-rules).
+    (user guide, instance-cpu-options-rules). ``price`` is what each instance alone costs, USD per hour.
+    ``public`` says whether each is to get a public address.
     """
 
     count: int
+    first_index: int = 0
     instance_type: str
     image: Image
     subnets: tuple[Subnet, ...]
     root_gb: int
     cores: int | None
+    public: bool = True
+    spot: bool = False
+    spot_max_usd: float | None = None
+    spot_fallback: bool = False
+    price: float | None = None
 
     def __str__(self) -> str:
         zones = " or ".join(dict.fromkeys(subnet.zone for subnet in self.subnets))
         threads = ", one thread per core" if self.cores else ""
         return (
-            f"{self.count} × {self.instance_type} in {zones} from {self.image.image_id} ({self.image.name})"
-            f"{threads}, each with an encrypted gp3 disk of {self.root_gb} GB"
+            f"{self.count} × {self.instance_type}{' spot' * self.spot} in {zones} from {self.image.image_id} "
+            f"({self.image.name}){threads}, each with an encrypted gp3 disk of {self.root_gb} GB"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartInstances:
+    """Start stopped instances again."""
+
+    instance_ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"start {', '.join(self.instance_ids)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopInstances:
+    """Stop instances; their disks stay, and are paid for."""
+
+    instance_ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"stop {', '.join(self.instance_ids)}; the disk stays"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RebootInstances:
+    """Reboot instances; their disks and addresses stay."""
+
+    instance_ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"reboot {', '.join(self.instance_ids)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TerminateInstances:
+    """End instances with their disks."""
+
+    instance_ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"terminate {', '.join(self.instance_ids)}, with their disks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promote:
+    """Make another instance the master."""
+
+    instance_id: str
+
+    def __str__(self) -> str:
+        return f"{self.instance_id} becomes the master"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveWorkspace:
+    """Have the R session save its workspace, to be loaded again at the next start."""
+
+    def __str__(self) -> str:
+        return "save the R session's workspace on the master's disk"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttachVolume:
+    """Attach an EBS volume to the master, and mount it if a place is given."""
+
+    volume_id: str
+    mount: str
+
+    def __str__(self) -> str:
+        return f"attach {self.volume_id} to the master" + (f" at {self.mount}" if self.mount else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,4 +154,17 @@ class Configure:
         return f"configure {self.nodes} nodes of {self.slots} slots, and check mpirun and R"
 
 
-Step = ImportKeyPair | CreateSecurityGroup | CreatePlacementGroup | RunInstances | Configure
+Step = (
+    ImportKeyPair
+    | CreateSecurityGroup
+    | CreatePlacementGroup
+    | RunInstances
+    | StartInstances
+    | StopInstances
+    | RebootInstances
+    | TerminateInstances
+    | Promote
+    | SaveWorkspace
+    | AttachVolume
+    | Configure
+)

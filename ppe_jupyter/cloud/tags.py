@@ -1,8 +1,9 @@
 """The tags that hold a cluster's truth, and how instances with tags become clusters again.
 
-All of a cluster's tags are written in two calls whatever its size: those of RunInstances, and one CreateTags
-when it runs. Tags are the same on every instance; an instance's index is its AmiLaunchIndex, and the master's
-is 0 (user guide, AMI-launch-index-examples). Pure.
+A launch writes them in two calls whatever its size: those of RunInstances, and one CreateTags when it runs.
+Tags are the same on every instance of a request: an instance's index is its AmiLaunchIndex (user guide,
+AMI-launch-index-examples) after the request's first one. The master is index 0 until another instance takes
+its place, which a tag then names. Pure.
 """
 
 from __future__ import annotations
@@ -10,78 +11,125 @@ from __future__ import annotations
 import base64
 import itertools
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 
 from .. import catalog
 from .facts import Instance
-from .records import ClusterRecord, ClusterState, Node, cluster_state
-from .spec import DEFAULT_ROOT_GB, ClusterSpec
+from .records import ClusterRecord, ClusterState, Cost, Node, cluster_state, troubles, usd_per_hour
+from .spec import DEFAULT_ROOT_GB, MAX_TAG_VALUE, ClusterSpec
 
 CLUSTER = "ppe:cluster"
 LAUNCH = "ppe:launch"
 OWNER = "ppe:owner"
-LAUNCHING_UNTIL = "ppe:launching-until"
-SPEC = "ppe:spec"
+# Till when a client may be at work on what carries it: on a launch, or on another change.
+BUSY_UNTIL = "ppe:launching-until"
+# The spec's JSON, cut to the length of a tag.
+SPEC = "ppe:spec-"
 STATE = "ppe:state"
 SLOTS = "ppe:slots"
 LOGIN_USER = "ppe:login-user"
 LAUNCH_HOST_KEY = "ppe:launch-host-key"
 HOST_KEYS = "ppe:host-keys-"
 IMAGE = "ppe:image"
+FIRST_INDEX = "ppe:first-index"
+MASTER = "ppe:master"
+PRICE = "ppe:price"
+COST = "ppe:cost"
 
 # A value has at most 256 characters (user guide, Using_Tags), a raw ed25519 key in base64 43.
 KEYS_PER_TAG = 5
+KEY_WIDTH = 43
+NO_KEY = KEY_WIDTH * "-"
 # 50 tags a resource less ours and the user's. Further nodes are reached through the master, which knows all.
-MAX_HOST_KEY_TAGS = 28
+MAX_HOST_KEY_TAGS = 20
+MAX_SPEC_TAGS = 6
 _ED25519 = "ssh-ed25519"
 _PREFIX = struct.pack(">I", len(_ED25519)) + _ED25519.encode() + struct.pack(">I", 32)
 
 
 def for_everything(
-    spec: ClusterSpec, *, name: str, owner: str, launch: str, launching_until: datetime
+    spec: ClusterSpec, *, name: str, owner: str, launch: str, busy_until: datetime
 ) -> dict[str, str]:
-    """The tags of every resource of one launch."""
+    """The tags of every resource of one launch; the spec among them, so that anybody can finish it."""
     return {
         **spec.tags,
         "Name": f"ppe-{name}",
         CLUSTER: name,
-        OWNER: owner[:256],
+        OWNER: owner[:MAX_TAG_VALUE],
         LAUNCH: launch,
-        LAUNCHING_UNTIL: launching_until.astimezone(timezone.utc).isoformat(timespec="seconds"),
+        **busy(busy_until),
+        **of_spec(spec),
     }
 
 
 def for_instances(
-    common: Mapping[str, str], *, spec: ClusterSpec, slots: int, login_user: str, launch_host_key: str
+    common: Mapping[str, str],
+    *,
+    slots: int,
+    login_user: str,
+    launch_host_key: str,
+    cost: Cost,
+    price: float | None,
+    first_index: int = 0,
 ) -> dict[str, str]:
-    """The tags of every instance of one launch."""
+    """The tags of every instance of one request; ``price`` is what each alone costs an hour."""
     return {
         **common,
-        SPEC: spec.to_tag(),
         STATE: ClusterState.PENDING.value,
         SLOTS: str(slots),
         LOGIN_USER: login_user,
         LAUNCH_HOST_KEY: launch_host_key,
+        FIRST_INDEX: str(first_index),
+        **({} if price is None else {PRICE: f"{price:.6f}"}),
+        **of_cost(cost),
     }
 
 
-def when_running(host_keys: Sequence[str]) -> dict[str, str]:
-    """The tags that every instance gets when the cluster runs; ``host_keys`` in order of index."""
-    raw = [_raw_key(key) for key in host_keys[: KEYS_PER_TAG * MAX_HOST_KEY_TAGS]]
+def of_spec(spec: ClusterSpec) -> dict[str, str]:
+    """The tags that hold the spec; a shorter one leaves older tags behind it, so the last ones are empty."""
+    text = spec.to_tag()
+    pieces = [text[start : start + MAX_TAG_VALUE] for start in range(0, len(text), MAX_TAG_VALUE)]
+    return {f"{SPEC}{number}": piece for number, piece in enumerate([*pieces, ""])}
+
+
+def of_cost(cost: Cost) -> dict[str, str]:
+    """The tag that says what was spent until when, and the rate from then on."""
+    rate = "?" if cost.usd_per_hour is None else f"{cost.usd_per_hour:.6f}"
+    return {COST: f"{cost.spent_usd:.6f} {rate} {_iso(cost.since)}"}
+
+
+def busy(until: datetime) -> dict[str, str]:
+    """A client is at work on it till then."""
+    return {BUSY_UNTIL: _iso(until)}
+
+
+def in_state(state: ClusterState) -> dict[str, str]:
+    """What its clients are about to make of it, or have made."""
+    return {STATE: state.value}
+
+
+def of_master(instance_id: str) -> dict[str, str]:
+    """This instance is the master from now on."""
+    return {MASTER: instance_id}
+
+
+def when_running(host_keys: Mapping[int, str]) -> dict[str, str]:
+    """The tags that every instance gets when the cluster runs; ``host_keys`` by index, complete."""
+    last = min(max(host_keys, default=-1) + 1, KEYS_PER_TAG * MAX_HOST_KEY_TAGS)
+    raw = [_raw_key(host_keys[index]) if host_keys.get(index) else NO_KEY for index in range(last)]
     tags = {
         f"{HOST_KEYS}{start // KEYS_PER_TAG}": "".join(raw[start : start + KEYS_PER_TAG])
         for start in range(0, len(raw), KEYS_PER_TAG)
     }
-    return {**tags, STATE: ClusterState.RUNNING.value}
+    return {**tags, **in_state(ClusterState.RUNNING)}
 
 
 def host_key(tags: Mapping[str, str], index: int) -> str:
     """The host key of the node of that index: its own one, else the one it was launched with, else ""."""
-    width = len(_raw_key(f"{_ED25519} {base64.b64encode(_PREFIX + bytes(32)).decode()}"))
     tag, place = divmod(index, KEYS_PER_TAG)
-    raw = tags.get(f"{HOST_KEYS}{tag}", "")[place * width : (place + 1) * width]
-    if len(raw) == width:
+    raw = tags.get(f"{HOST_KEYS}{tag}", "")[place * KEY_WIDTH : (place + 1) * KEY_WIDTH]
+    if len(raw) == KEY_WIDTH and raw != NO_KEY:
         return f"{_ED25519} {base64.b64encode(_PREFIX + base64.b64decode(raw + '=')).decode()}"
     return tags.get(LAUNCH_HOST_KEY, "")
 
@@ -94,46 +142,83 @@ def clusters(instances: Iterable[Instance], *, now: datetime) -> list[ClusterRec
     return sorted(records, key=lambda record: record.launched, reverse=True)
 
 
+def user_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Those that the user gave."""
+    return {
+        key: value for key, value in tags.items() if key != "Name" and not key.startswith(("ppe:", "aws:"))
+    }
+
+
+def spec_of(tags: Mapping[str, str]) -> ClusterSpec | None:
+    """The spec that a resource's tags hold, or None."""
+    text = "".join(
+        itertools.takewhile(bool, (tags.get(f"{SPEC}{number}", "") for number in range(MAX_SPEC_TAGS)))
+    )
+    return ClusterSpec.from_tag(text, name=tags.get(CLUSTER, ""), tags=user_tags(tags))
+
+
 def _newest_launch(instances: list[Instance]) -> list[Instance]:
     """Terminated instances stay visible for an hour; a new cluster may have taken their name meanwhile."""
     newest = max(instances, key=lambda each: (each.state.alive, each.launched))
-    same = [each for each in instances if each.tags.get(LAUNCH) == newest.tags.get(LAUNCH)]
-    return sorted(same, key=lambda each: each.launch_index)
+    return [each for each in instances if each.tags.get(LAUNCH) == newest.tags.get(LAUNCH)]
 
 
 def _record(name: str, instances: list[Instance], now: datetime) -> ClusterRecord:
-    first = instances[0]
-    user_tags = {
-        key: value for key, value in first.tags.items() if key != "Name" and not key.startswith("ppe:")
-    }
-    spec = ClusterSpec.from_tag(first.tags.get(SPEC, ""), name=name, tags=user_tags)
-    until = _time(first.tags.get(LAUNCHING_UNTIL, ""))
-    nodes = tuple(_node(each) for each in instances)
+    # What was launched last was tagged last; the oldest that lives says whose and since when.
+    latest = max(instances, key=lambda each: (each.state.alive, each.tags.get(BUSY_UNTIL, "")))
+    tags = latest.tags
+    spec = spec_of(tags)
+    expected = spec.nodes if spec else len(instances)
+    nodes = _nodes(instances, master_id=tags.get(MASTER, ""), expected=expected)
+    until = _time(tags.get(BUSY_UNTIL, ""))
     return ClusterRecord(
         name=name,
         state=cluster_state(
-            instances=[each.state for each in instances],
-            tagged=[each.tags.get(STATE, "") for each in instances],
-            expected=spec.nodes if spec else len(instances),
-            launching=until is not None and now < until,
+            nodes,
+            tagged=[each.tags.get(STATE, "") for each in instances if each.state.alive],
+            expected=expected,
+            busy=until is not None and now < until,
         ),
         nodes=nodes,
-        usd_per_hour=_usd_per_hour(nodes, root_gb=spec.root_gb if spec else DEFAULT_ROOT_GB),
+        usd_per_hour=usd_per_hour(nodes, root_gb=spec.root_gb if spec else DEFAULT_ROOT_GB),
         launched=min(each.launched for each in instances),
-        owner=first.tags.get(OWNER, ""),
-        slots=sum(node.slots for node in nodes),
-        login_user=first.tags.get(LOGIN_USER, ""),
-        key_name=first.key_name,
+        owner=tags.get(OWNER, ""),
+        slots=sum(node.slots for node in nodes if node.state.alive),
+        login_user=tags.get(LOGIN_USER, ""),
+        key_name=latest.key_name,
         spec=spec,
-        launching_until=until,
+        busy_until=until,
+        launch=tags.get(LAUNCH, ""),
+        cost=_cost(tags.get(COST, "")),
+        troubles=troubles(nodes, expected=expected),
     )
 
 
-def _node(instance: Instance) -> Node:
+def _nodes(instances: list[Instance], *, master_id: str, expected: int) -> tuple[Node, ...]:
+    """For each index the instance that lives, else the last that did, if there should be one."""
+    by_index: dict[int, Instance] = {}
+    for each in sorted(instances, key=lambda each: (each.state.alive, each.launched)):
+        by_index[_index(each)] = each
+    known = {each.instance_id for each in by_index.values() if each.state.alive}
+    master_index = 0
+    if master_id in known:
+        master_index = next(index for index, each in by_index.items() if each.instance_id == master_id)
+    return tuple(
+        _node(each, index, "master" if index == master_index else "worker")
+        for index, each in sorted(by_index.items())
+        if each.state.alive or index < expected
+    )
+
+
+def _index(instance: Instance) -> int:
+    return _whole(instance.tags.get(FIRST_INDEX, ""), 0) + instance.launch_index
+
+
+def _node(instance: Instance, index: int, role: str) -> Node:
     return Node(
         instance_id=instance.instance_id,
-        index=instance.launch_index,
-        role="master" if instance.launch_index == 0 else "worker",
+        index=index,
+        role=role,
         state=instance.state,
         private_ip=instance.private_ip,
         private_dns=instance.private_dns,
@@ -141,22 +226,35 @@ def _node(instance: Instance) -> Node:
         public_dns=instance.public_dns,
         instance_type=instance.instance_type,
         zone=instance.zone,
-        slots=_number(instance.tags.get(SLOTS, ""), 1),
+        subnet_id=instance.subnet_id,
+        slots=_whole(instance.tags.get(SLOTS, ""), 1),
         launched=instance.launched,
-        host_key=host_key(instance.tags, instance.launch_index),
+        host_key=host_key(instance.tags, index),
+        launch_host_key=instance.tags.get(LAUNCH_HOST_KEY, ""),
+        spot=instance.spot,
+        price=_price(instance),
+        configured=instance.tags.get(STATE) not in (None, "", ClusterState.PENDING.value),
+        reason=instance.reason,
+        stopped=instance.stopped,
     )
 
 
-def _usd_per_hour(nodes: Iterable[Node], *, root_gb: int) -> float | None:
-    total = 0.0
-    for node in nodes:
-        if not node.state.alive:
-            continue
-        price = catalog.usd_per_hour(node.instance_type, root_gb=root_gb, public_address=bool(node.public_ip))
-        if price is None:
-            return None
-        total += price
-    return total
+def _price(instance: Instance) -> float | None:
+    """As it was known at the launch; else, for a tag that is damaged, the catalog's."""
+    try:
+        return float(instance.tags[PRICE])
+    except (KeyError, ValueError):
+        known = catalog.instance_types().get(instance.instance_type)
+        return known.usd_per_hour if known else None
+
+
+def _cost(text: str) -> Cost | None:
+    try:
+        spent, rate, since = text.split()
+        usd_per_hour = None if rate == "?" else float(rate)
+        return Cost(spent_usd=float(spent), usd_per_hour=usd_per_hour, since=datetime.fromisoformat(since))
+    except ValueError:
+        return None
 
 
 def _raw_key(public: str) -> str:
@@ -166,7 +264,11 @@ def _raw_key(public: str) -> str:
     return base64.b64encode(blob[len(_PREFIX) :]).decode().rstrip("=")
 
 
-def _number(text: str, otherwise: int) -> int:
+def _iso(time: datetime) -> str:
+    return time.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def _whole(text: str, otherwise: int) -> int:
     return int(text) if text.isdigit() else otherwise
 
 
@@ -178,6 +280,6 @@ def _time(text: str) -> datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
-def launching_until(now: datetime, *, boot_timeout: float) -> datetime:
-    """Till when others keep their hands off a launch: booting, and as long again for setting up."""
+def busy_until(now: datetime, *, boot_timeout: float) -> datetime:
+    """Till when others keep their hands off: booting, and as long again for setting up."""
     return now + timedelta(seconds=2 * boot_timeout)

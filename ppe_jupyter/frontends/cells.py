@@ -16,7 +16,7 @@ from ..remote.session import PlotOptions
 from .output import Console
 
 if TYPE_CHECKING:
-    from ..manager import Cluster
+    from ..cluster import Cluster
     from .desk import Desk
 
 Arguments = argparse.Namespace

@@ -17,7 +17,8 @@ from . import progress
 
 if TYPE_CHECKING:
     from ..cloud.records import Progress
-    from ..manager import Cluster, Manager
+    from ..cluster import Cluster
+    from ..manager import Manager
     from ..settings import Settings
 
 

@@ -15,8 +15,8 @@ from ..settings import Settings
 
 if TYPE_CHECKING:
     from ..cloud.plan import Plan
+    from ..cluster import Cluster
     from ..localcloud import Status
-    from ..manager import Cluster
 
 DECIMALS = {"EC2 $/h": 3, "EC2 $ so far": 2}
 # Else Jupyter takes what is between two dollar signs for TeX.
