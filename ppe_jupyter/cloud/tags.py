@@ -42,7 +42,7 @@ KEYS_PER_TAG = 5
 KEY_WIDTH = 43
 NO_KEY = KEY_WIDTH * "-"
 # 50 tags a resource less ours and the user's. Further nodes are reached through the master, which knows all.
-MAX_HOST_KEY_TAGS = 20
+MAX_HOST_KEY_TAGS = 18
 MAX_SPEC_TAGS = 6
 _ED25519 = "ssh-ed25519"
 _PREFIX = struct.pack(">I", len(_ED25519)) + _ED25519.encode() + struct.pack(">I", 32)
