@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from paramiko.ssh_exception import IncompatiblePeer
 
-from . import errors
+from . import errors, proxy
 
 MAX_CHANNELS = 8
 # A window of 2 MB, paramiko's default, holds a fast line back at 100 ms of latency; 16 MB does not.
@@ -45,13 +45,17 @@ class KeyPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where to connect, as whom, and which host keys ("ssh-ed25519 AAAA…") are right there."""
+    """Where to connect, as whom, and which host keys ("ssh-ed25519 AAAA…") are right there.
+
+    ``proxy_command`` is the way there if it is not a plain TCP connection (``proxy``).
+    """
 
     host: str
     user: str
     key: str
     host_keys: tuple[str, ...]
     port: int = 22
+    proxy_command: str | None = None
 
     def __repr__(self) -> str:
         return f"Target({self.user}@{self.host}:{self.port})"
@@ -82,9 +86,11 @@ def connect(target: Target, *, timeout: float, jump: Connection | None = None) -
     where = f"{target.host}:{target.port}"
     key = _load_key(target)
     transport: paramiko.Transport | None = None
+    way: socket.socket | paramiko.Channel | None = None
     try:
+        way = _open_socket(target, timeout, jump)
         transport = paramiko.Transport(
-            _open_socket(target, timeout, jump),
+            way,
             default_window_size=WINDOW_BYTES,
             default_max_packet_size=PACKET_BYTES,
         )
@@ -108,7 +114,11 @@ def connect(target: Target, *, timeout: float, jump: Connection | None = None) -
         raise _mismatch(target, "no key of the expected kind") from exc
     except (OSError, EOFError, paramiko.SSHException) as exc:
         _close(transport)
-        raise errors.Unreachable(f"no SSH server answers at {where}: {exc}", host=target.host) from exc
+        said = way.complaint if isinstance(way, proxy.ProxySocket) else ""
+        raise errors.Unreachable(
+            f"no SSH server answers at {where}: {exc}{f'; the proxy command said: {said}' * bool(said)}",
+            host=target.host,
+        ) from exc
     except BaseException:
         _close(transport)
         raise
@@ -291,6 +301,10 @@ def quote_path(path: str) -> str:
 def _open_socket(target: Target, timeout: float, jump: Connection | None) -> socket.socket | paramiko.Channel:
     if jump is not None:
         return jump.forward(target.host, target.port, timeout=timeout)
+    if target.proxy_command is not None:
+        return proxy.ProxySocket(
+            proxy.command_for(target.proxy_command, host=target.host, port=target.port, user=target.user)
+        )
     sock = socket.create_connection((target.host, target.port), timeout=timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock

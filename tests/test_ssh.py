@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -103,3 +104,22 @@ def test_jump_through_the_master_to_a_worker(cluster: Cluster, connection: ssh.C
     beyond = replace(connection.target, host=worker.private_ip, host_keys=(worker.host_key,))
     with ssh.connect(beyond, timeout=10, jump=connection) as jumped:
         assert jumped.run("hostname").stdout.decode().startswith(worker.private_dns.split(".")[0])
+
+
+def test_a_proxy_command_is_the_way_there(target: ssh.Target) -> None:
+    """Through a second sshd of the cluster, as through a bastion host; and AWS Session Manager is such a command."""
+    copy = (
+        "import os,socket,sys,threading;s=socket.create_connection((sys.argv[1],int(sys.argv[2])));"
+        "threading.Thread(target=lambda:[s.sendall(b) for b in iter(lambda:os.read(0,65536),b'')],"
+        "daemon=True).start();[os.write(1,b) for b in iter(lambda:s.recv(65536),b'')]"
+    )
+    command = f'{sys.executable} -c "{copy}" %h %p'
+    with ssh.connect(replace(target, proxy_command=command), timeout=10) as connection:
+        done = connection.run("head -c 3000000 /dev/zero", timeout=30)
+        assert len(done.stdout) == 3_000_000
+
+
+def test_what_a_proxy_command_complains_of_is_told(target: ssh.Target) -> None:
+    command = f"{sys.executable} -c \"import sys; sys.exit('the bastion is closed')\""
+    with pytest.raises(errors.Unreachable, match="proxy command said: the bastion is closed"):
+        ssh.connect(replace(target, proxy_command=command), timeout=10)
