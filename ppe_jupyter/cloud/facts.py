@@ -37,7 +37,8 @@ class Subnet:
 class Image:
     """A machine image; ``node`` if it is a node already, else bootstrap.sh has to make it one.
 
-    ``root_gb`` is the least size of its root disk, ``root_device`` that disk's name.
+    ``root_gb`` is the least size of its root disk, ``root_device`` that disk's name. ``snapshot_ids`` are what it
+    is stored in, ``state`` is EC2's (available, pending, failed).
     """
 
     image_id: str
@@ -48,6 +49,9 @@ class Image:
     root_device: str
     root_gb: int
     created: str = ""
+    state: str = "available"
+    snapshot_ids: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,39 @@ class Instance:
     group_ids: tuple[str, ...] = ()
     placement_group: str = ""
     instance_profile: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """An EBS volume. ``state`` is EC2's (creating, available, in-use, deleting, error), ``gb`` its size in GiB.
+
+    While it is attached: to ``instance_id`` as ``device``, ``attachment`` being attaching, attached, busy or
+    detaching, and ``ends_with_instance`` whether it is deleted when the instance is terminated.
+    """
+
+    volume_id: str
+    state: str
+    zone: str
+    gb: int
+    kind: str
+    encrypted: bool
+    created: datetime
+    tags: Mapping[str, str]
+    instance_id: str = ""
+    device: str = ""
+    attachment: str = ""
+    ends_with_instance: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A snapshot of a volume of ``gb`` GiB; it stores, and costs, what of them was written."""
+
+    snapshot_id: str
+    volume_id: str
+    gb: int
+    created: datetime
+    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,6 +127,13 @@ def image(image: ImageTypeDef) -> Image:
         root_device=device,
         root_gb=max(sizes, default=0),
         created=image.get("CreationDate", ""),
+        state=image.get("State", "available"),
+        snapshot_ids=tuple(
+            mapping["Ebs"]["SnapshotId"]
+            for mapping in image.get("BlockDeviceMappings", ())
+            if mapping.get("Ebs", {}).get("SnapshotId")
+        ),
+        tags=found,
     )
 
 
