@@ -12,6 +12,9 @@ from datetime import datetime
 from ..catalog import InstanceType
 from .records import ClusterRecord, InstanceState
 
+# Where a subnet's traffic for the internet goes; "" when its route table could not be read.
+WAYS_OUT = ("internet", "nat", "other", "none")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
@@ -135,16 +138,33 @@ class Caps:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccountPlan:
+    """The account's plan with AWS; on the free one only some instance types can be launched."""
+
+    free: bool
+    credits_usd: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """Everything that ``plan`` decides from. ``zones`` are those that offer the instance type.
 
     ``existing`` is a cluster that has the wanted name already; the other facts are then not asked for.
     ``caller_cidr`` is None when the caller's address could not be found out, ``caller_problem`` says why.
+    ``usd_per_hour`` is the type's on-demand price, ``spot_usd`` its spot price now by zone, ``prices`` says
+    where they are from. ``group``, ``placement_group`` and ``volumes`` are the existing ones that the spec names,
+    as far as they exist. ``proxied``: the master is reached through a jump host or a command.
+
+    What may be refused is None when it was not found out; ``unchecked`` then says so. ``denied`` are the IAM
+    actions that EC2's dry run refused, and what it said.
     """
 
     name: str
     owner: str
+    region: str = ""
     caps: Caps = field(default_factory=Caps)
+    idle_hours: float = 0.0
+    proxied: bool = False
     existing: ClusterRecord | None = None
     instance_type: InstanceType | None = None
     zones: frozenset[str] = frozenset()
@@ -153,3 +173,15 @@ class Facts:
     user_key: UserKey | None = None
     caller_cidr: str | None = None
     caller_problem: str = ""
+    usd_per_hour: float | None = None
+    spot_usd: Mapping[str, float] = field(default_factory=dict)
+    prices: str = ""
+    group: SecurityGroup | None = None
+    placement_group: PlacementGroup | None = None
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
+    quotas: Mapping[str, Quota] = field(default_factory=dict)
+    spot_role: bool | None = None
+    account_plan: AccountPlan | None = None
+    instance_profile: bool | None = None
+    unchecked: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
