@@ -38,7 +38,7 @@ test-all: setup lint types  ## the slow tests too
 	@$(call with_local_cloud,test,$(BIN)/python -m pytest)
 
 bench: setup  ## ratios measured in one run
-	@$(call with_local_cloud,bench,$(BIN)/python tests/bench/session.py)
+	@$(call with_local_cloud,bench,$(BIN)/python tests/bench)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check

@@ -5,19 +5,17 @@ Run by `make bench`; prints a table and writes build/bench.json.
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+from results import add
 
 import ppe_jupyter as ppe
 
 ROUNDS = 300
 MEGABYTES = 100
-RESULTS = Path(__file__).parents[2] / "build" / "bench.json"
 
 
 def median_seconds(act: Callable[[], object], *, rounds: int) -> float:
@@ -68,10 +66,7 @@ def main() -> None:
         results = {"launch_3_seconds": time.perf_counter() - started, **measure(cluster)}
     finally:
         cluster.terminate()
-    for name, value in results.items():
-        print(f"{name:<24}{value:10.3f}")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    add(results)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,98 @@
+"""How launching grows with the cluster: times at 3, 8 and 16 nodes, SSH connections, API calls; in one run.
+
+Run by `make bench`; prints a table and adds to build/bench.json. The 500 instances are records without containers:
+what counts there is the calls, polling apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from dataclasses import replace
+from typing import Any
+
+from results import add
+
+import ppe_jupyter as ppe
+from ppe_jupyter import errors, localcloud, ssh
+from ppe_jupyter.cloud.context import Connect
+from ppe_jupyter.localcloud import hooks
+from ppe_jupyter.manager import Manager
+
+TYPE = "m5.large"
+SIZES = (3, 8, 16)
+ROUNDS = 3
+# Whose number follows from the time that instances take, not from how many there are.
+POLLS = ("DescribeInstances", "DescribeInstanceStatus")
+
+
+def connecting_by(connect: Connect) -> Manager:
+    """A manager that connects so."""
+    manager = Manager()
+    manager.__dict__["_context"] = replace(manager._context, connect=connect)
+    return manager
+
+
+def launch_seconds(manager: Manager, nodes: int) -> float:
+    """The time of one launch; the cluster is terminated again."""
+    plan = manager.plan(ppe.ClusterSpec(nodes=nodes, instance_type=TYPE, idle_hours=0))
+    started = time.perf_counter()
+    cluster = manager.launch(plan)
+    seconds = time.perf_counter() - started
+    cluster.terminate()
+    return seconds
+
+
+def connections(nodes: int) -> int:
+    """SSH connections of the client for a launch and an evaluation."""
+    made = []
+
+    def connect(*args: Any, **kwargs: Any) -> ssh.Connection:
+        made.append(ssh.connect(*args, **kwargs))
+        return made[-1]
+
+    cluster = connecting_by(connect).launch(ppe.ClusterSpec(nodes=nodes, instance_type=TYPE))
+    cluster.r().eval("1 + 1")
+    cluster.terminate()
+    return len(made)
+
+
+def api_calls(endpoint: localcloud.Endpoint, nodes: int) -> tuple[int, int]:
+    """Calls of a plan and launch of so many records, without and with polling, until sshd would be asked."""
+    hooks.reset(endpoint)
+    hooks.set_containerless(endpoint, True)
+    reached = []
+
+    def connect(target: ssh.Target, **_: Any) -> ssh.Connection:
+        reached.append(hooks.calls(endpoint))
+        raise errors.HostKeyMismatch("records have no sshd", host=target.host)
+
+    with contextlib.suppress(errors.LaunchFailed):
+        connecting_by(connect).launch(ppe.ClusterSpec(nodes=nodes, instance_type=TYPE))
+    hooks.set_containerless(endpoint, False)
+    # After that come the tags of "running" and the master's shutdown behaviour.
+    return sum(call not in POLLS for call in reached[0]) + 2, len(reached[0]) + 2
+
+
+def main() -> None:
+    """Measure and print."""
+    manager = Manager()
+    endpoint = localcloud.ensure(manager.settings)
+    launch_seconds(manager, 2)  # what is only the first time slow
+    rounds = [{nodes: launch_seconds(manager, nodes) for nodes in SIZES} for _ in range(ROUNDS)]
+    median = {nodes: statistics.median(each[nodes] for each in rounds) for nodes in SIZES}
+    made, polled = api_calls(endpoint, 500)
+    found = {
+        **{f"launch_{nodes}_seconds": median[nodes] for nodes in SIZES},
+        "launch_8_vs_3": statistics.median(each[8] / each[3] for each in rounds),
+        "launch_16_vs_3": statistics.median(each[16] / each[3] for each in rounds),
+        "launch_connections_16": connections(16),
+        "launch_api_calls_500": made,
+        "launch_api_calls_500_with_polling": polled,
+    }
+    add(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Clients that are killed before or after their n-th call to EC2, for test_crash.py.
+
+One process imports everything once and forks a client for each line that it reads: JSON with ``verb`` and its
+arguments, ``when`` (before, after) and ``number`` (0: let it live). It answers with the client's exit status (-9:
+killed) and the operations that it had called.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+
+def act(task: dict[str, Any], calls: int) -> None:
+    """Be the client; ``calls`` is a descriptor for the names of the operations."""
+    import ppe_jupyter as ppe
+    from ppe_jupyter.manager import Manager
+
+    manager = Manager()
+    seen = 0
+
+    def before(**event: Any) -> None:
+        nonlocal seen
+        seen += 1
+        os.write(calls, (event["event_name"].rpartition(".")[2] + "\n").encode())
+        if task["when"] == "before" and seen == task["number"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def after(**_: Any) -> None:
+        if task["when"] == "after" and seen == task["number"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    events = manager._ec2._ec2.meta.events
+    events.register("before-send.ec2", before)
+    events.register("after-call.ec2", after)
+    if task["verb"] == "launch":
+        manager.launch(ppe.ClusterSpec(**task["spec"]))
+    else:
+        cluster = manager.cluster(task["name"])
+        getattr(cluster, task["verb"])(*task.get("arguments", ()))
+
+
+def main() -> None:
+    # What takes time to import, before any client is forked.
+    import boto3  # noqa: F401
+    import paramiko  # noqa: F401
+
+    import ppe_jupyter.manager  # noqa: F401
+
+    for line in sys.stdin:
+        task = json.loads(line)
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.close(read)
+                act(task, write)
+                status = 0
+            except Exception as exc:
+                sys.stderr.write(f"{type(exc).__name__}: {exc}\n")
+            finally:
+                os._exit(status)
+        os.close(write)
+        with os.fdopen(read) as told:
+            operations = told.read().split()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(json.dumps({"status": status, "calls": operations}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
