@@ -27,13 +27,18 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Subnet:
-    """A subnet of a VPC; ``public`` if instances in it get a public address."""
+    """A subnet of a VPC; ``public`` if instances in it get a public address unless told otherwise.
+
+    ``way_out`` is one of WAYS_OUT or "": through an internet gateway only what has a public address gets out.
+    """
 
     subnet_id: str
     vpc_id: str
     zone: str
     cidr: str
     public: bool
+    way_out: str = ""
+    free_addresses: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +46,9 @@ class Image:
     """A machine image; ``node`` if it is a node already, else bootstrap.sh has to make it one.
 
     ``root_gb`` is the least size of its root disk, ``root_device`` that disk's name. ``snapshot_ids`` are what it
-    is stored in, ``state`` is EC2's (available, pending, failed).
+    is stored in, ``state`` is EC2's (available, pending, failed). ``virtualization`` is hvm or paravirtual,
+    ``boot_mode`` legacy-bios, uefi, uefi-preferred or "" (the type's own), ``ena`` whether it has the driver of
+    enhanced networking. ``surcharge`` is USD per hour and instance.
     """
 
     image_id: str
@@ -55,6 +62,10 @@ class Image:
     state: str = "available"
     snapshot_ids: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    virtualization: str = "hvm"
+    boot_mode: str = ""
+    ena: bool = True
+    surcharge: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +125,53 @@ class Snapshot:
     gb: int
     created: datetime
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """An inbound rule of a security group; ``protocol`` is tcp, udp, icmp or "-1" (all, of every port).
+
+    ``sources`` are IPv4 ranges, groups' ids and prefix lists' ids.
+    """
+
+    protocol: str
+    first_port: int
+    last_port: int
+    sources: tuple[str, ...]
+
+    def allows(self, protocol: str, port: int) -> bool:
+        """Whether traffic to that port is let in, from its sources."""
+        return self.protocol == "-1" or (
+            self.protocol == protocol and self.first_port <= port <= self.last_port
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecurityGroup:
+    """A security group and what it lets in."""
+
+    group_id: str
+    name: str
+    vpc_id: str
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementGroup:
+    """A placement group; ``strategy`` is cluster, spread or partition, ``zones`` where it has instances."""
+
+    name: str
+    strategy: str
+    zones: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quota:
+    """A quota of vCPUs, and how many of them run now."""
+
+    name: str
+    limit: float
+    used: int
 
 
 @dataclass(frozen=True, kw_only=True)
