@@ -250,25 +250,25 @@ def test_a_launch_that_is_not_waited_for_goes_on(cloud: Cloud) -> None:
 
 @pytest.mark.usefixtures("nothing_left")
 def test_another_zone_is_taken_when_one_is_full(cloud: Cloud) -> None:
-    from ppe_jupyter import localcloud
+    from ppe_jupyter.localcloud import hooks
 
     clusters = cloud.clusters()
     plan = clusters.plan(replace(SPEC, name="elsewhere", nodes=1))
     zones = [subnet.zone for step in plan.steps if isinstance(step, RunInstances) for subnet in step.subnets]
     said: list[str] = []
-    localcloud.set_capacity(cloud.endpoint, zone=min(zones), available=False)
+    hooks.set_capacity(cloud.endpoint, zone=min(zones), available=False)
     try:
         record = clusters.launch(plan, report=lambda progress: said.append(progress.message))
         assert record.master.zone == sorted(zones)[1]
         assert [line for line in said if min(zones) in line]
         clusters.terminate(record.name)
-        localcloud.set_capacity(cloud.endpoint, zone=None, available=False)
+        hooks.set_capacity(cloud.endpoint, zone=None, available=False)
         with pytest.raises(CapacityError, match="no zone has") as caught:
             clusters.launch(clusters.plan(replace(SPEC, name="nowhere", nodes=1)))
         assert all(zone in str(caught.value) for zone in zones)
     finally:
-        localcloud.set_capacity(cloud.endpoint, zone=None, available=True)
-        localcloud.set_capacity(cloud.endpoint, zone=min(zones), available=True)
+        hooks.set_capacity(cloud.endpoint, zone=None, available=True)
+        hooks.set_capacity(cloud.endpoint, zone=min(zones), available=True)
 
 
 @pytest.mark.usefixtures("nothing_left")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from localcloud_nodes import TYPE, Nodes, client, until
 
-from ppe_jupyter import localcloud, ssh
-from ppe_jupyter.localcloud import Endpoint
+from ppe_jupyter import ssh
+from ppe_jupyter.localcloud import Endpoint, hooks
 
 CONFIG = "runcmd:\n- [sh, -c, 'touch /run/from-user-data']\n"
 
@@ -150,14 +150,14 @@ def test_placement_groups_and_cpu_options(nodes: Nodes) -> None:
 
 
 def test_capacity_can_run_out_in_a_zone(nodes: Nodes, local_cloud: Endpoint) -> None:
-    localcloud.set_capacity(local_cloud, zone="us-east-1a", available=False)
+    hooks.set_capacity(local_cloud, zone="us-east-1a", available=False)
     try:
         with pytest.raises(nodes.ec2.exceptions.ClientError, match="InsufficientInstanceCapacity"):
             nodes.launch(Placement={"AvailabilityZone": "us-east-1a"})
         with pytest.raises(nodes.ec2.exceptions.ClientError, match="DryRunOperation"):
             nodes.launch(Placement={"AvailabilityZone": "us-east-1b"}, DryRun=True)
     finally:
-        localcloud.set_capacity(local_cloud, zone="us-east-1a", available=True)
+        hooks.set_capacity(local_cloud, zone="us-east-1a", available=True)
 
 
 def test_reboot_and_stop_keep_disk_and_address(nodes: Nodes) -> None:

@@ -89,7 +89,7 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _ignore) -> N
 def status(settings: Settings) -> Status:
     """Whether the local cloud runs, and with what."""
     endpoint = _stored(settings)
-    answer = _ask(endpoint, "status") if endpoint else None
+    answer = ask(endpoint, "status") if endpoint else None
     if endpoint is None or answer is None:
         return Status(running=False)
     return Status(True, endpoint.url, answer["pid"], answer["instances"], tuple(answer["images"]))
@@ -100,7 +100,7 @@ def down(settings: Settings) -> None:
     with _locked(settings):
         endpoint = _stored(settings)
         _file(settings).unlink(missing_ok=True)
-        if endpoint and (answer := _ask(endpoint, "stop")):
+        if endpoint and (answer := ask(endpoint, "stop")):
             deadline = time.monotonic() + STOP_SECONDS
             while Path(f"/proc/{answer['pid']}").exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
@@ -110,16 +110,10 @@ def down(settings: Settings) -> None:
             privilege.run_module("ppe_jupyter.localcloud.daemon", *arguments, report=_ignore)
 
 
-def set_capacity(endpoint: Endpoint, *, zone: str | None, available: bool) -> None:
-    """Let launches in a zone (None: in every zone) fail for want of capacity, or succeed again; for tests."""
-    if _ask(endpoint, "capacity", {"zone": zone, "available": available}) is None:
-        raise LocalCloudUnavailable("the local cloud does not answer")
-
-
 def _ready(settings: Settings) -> Endpoint | None:
     """The endpoint, if its daemon answers."""
     endpoint = _stored(settings)
-    return endpoint if endpoint and _ask(endpoint, "status") else None
+    return endpoint if endpoint and ask(endpoint, "status") else None
 
 
 def _start(settings: Settings) -> Endpoint:
@@ -153,8 +147,8 @@ def _start(settings: Settings) -> Endpoint:
     return endpoint
 
 
-def _ask(endpoint: Endpoint, what: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """The daemon's answer to a signed request of ours; None if it does not answer us."""
+def ask(endpoint: Endpoint, what: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """The daemon's answer to a signed request of this package's own; None if it does not answer us."""
     host = endpoint.url.removeprefix("http://")
     body = json.dumps(parameters or {}).encode()
     request = sigv4.Request("POST", f"/ppe-local/{what}", "", {"host": host}, body)
@@ -171,7 +165,7 @@ def _ask(endpoint: Endpoint, what: str, parameters: Mapping[str, Any] | None = N
         return None
     finally:
         connection.close()
-    return answer if response.status == 200 else None
+    return answer
 
 
 def _folder(settings: Settings) -> Path:

@@ -81,7 +81,11 @@ def verify(request: Request, *, key: str, secret: str, region: str, now: datetim
     if abs(age) > CLOCK_SKEW or not match["scope"].startswith(date[:8]):
         raise Refused("RequestExpired", "the request is too old, or from the future")
     if match["region"] != region:
-        raise Refused("AuthFailure", f"the local cloud has one region, {region}, not {match['region']}")
+        message = (
+            f"Credential should be scoped to a valid region, not '{match['region']}':"
+            f" the local cloud has {region} only"
+        )
+        raise Refused("AuthFailure", message)
     return match["service"]
 
 
