@@ -8,13 +8,16 @@ standard mode. Nothing is decided and nothing is waited for here.
 from __future__ import annotations
 
 from .account import Account
+from .costs import Costs
 from .groups import Groups
 from .images import Images
 from .instances import Instances
 from .network import Network
+from .ours import Ours
+from .power import Power
 from .types import Types
 from .volumes import Volumes
 
 
-class EC2(Account, Types, Network, Images, Groups, Instances, Volumes):
+class EC2(Account, Types, Network, Images, Groups, Instances, Volumes, Costs, Power, Ours):
     """One account in one region."""
