@@ -14,7 +14,7 @@ from ppe_jupyter.localcloud import Endpoint
 TYPE = "c7a.2xlarge"  # 8 cores, 1 thread each, cluster placement groups
 
 
-def client(endpoint: Endpoint, service: str = "ec2", **changes: str) -> Any:
+def client(endpoint: Endpoint, service: str = "ec2", **changes: Any) -> Any:
     wanted = {
         "endpoint_url": endpoint.url,
         "region_name": endpoint.region,

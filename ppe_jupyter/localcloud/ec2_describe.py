@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
+from moto.core.types import Base64EncodedString
 from moto.core.utils import get_pagination_model, utcnow
 from moto.ec2.exceptions import EC2ClientError
 
@@ -71,6 +72,13 @@ class DescribeActions(Ec2Actions):
                 raise EC2ClientError("InvalidParameterValue", f"The filter '{name}' is invalid")
             statuses = [each for each in statuses if _at(each, STATUS_FILTERS[name]) in values]
         return ActionResult({"InstanceStatuses": statuses})
+
+    def get_console_output(self) -> ActionResult:
+        """What the container has printed."""
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        output = self.reconciler.console(instance.id) or instance.console
+        text = Base64EncodedString.from_raw_string(output.decode(errors="replace"))
+        return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": text})
 
     def start_instances(self) -> ActionResult:
         """Start, answering each one's state."""
