@@ -5,15 +5,17 @@ Made once by ``manager``; tests put their own clock, connection or address in it
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from .. import ssh
+from ..errors import CloudError
 from ..settings import Settings
 from .ec2 import EC2
-from .keys import KeyStore
+from .keys import KeyStore, host, os_user
 from .pace import Pace
 
 Connect = Callable[..., ssh.Connection]
@@ -36,6 +38,13 @@ class Context:
     now: Callable[[], datetime] = utc_now
     pace: Callable[[], Pace] = Pace
     rng: random.Random = field(default_factory=random.Random)  # names, not secrets
+
+    def owner(self) -> str:
+        """OS user and STS identity; that STS cannot be asked forbids nothing."""
+        arn = "unknown"
+        with contextlib.suppress(CloudError):
+            arn = self.ec2.identity().arn
+        return f"{os_user()}@{host()} {arn}"
 
     @property
     def keys(self) -> KeyStore:
