@@ -79,7 +79,18 @@ class CloudError(PpeError):
 
 
 class CapacityError(CloudError):
-    """No capacity for the instance type where it was asked for."""
+    """No capacity for the instance type where it was asked for; ``tried`` has (zone, what, why not) of each try."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        operation: str = "",
+        tried: Sequence[tuple[str, str, str]] = (),
+    ) -> None:
+        super().__init__(message, code=code, operation=operation)
+        self.tried = tuple(tried)
 
 
 class CredentialsError(CloudError):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from ..errors import CloudError
+from ..errors import CloudError, CredentialsError
 from .records import Progress
 
 T = TypeVar("T")
@@ -76,12 +76,15 @@ class Pace:
             self.sleep(min(first * 1.4**exponent, longest, max(left, 0.01)))
 
     def insist(self, call: Callable[[], T], *, codes: tuple[str, ...], seconds: float) -> T:
-        """Repeat ``call`` while it raises a CloudError with one of ``codes``, for ``seconds`` at most."""
+        """Repeat ``call`` while it raises a CloudError with one of ``codes``, for ``seconds`` at most.
+
+        Want of credentials does not pass by itself, with a code or without.
+        """
         for last in self.tries(seconds=seconds):
             try:
                 return call()
             except CloudError as exc:
-                if last or exc.code not in codes:
+                if last or exc.code not in codes or isinstance(exc, CredentialsError):
                     raise
         raise AssertionError("the last try returns or raises")
 

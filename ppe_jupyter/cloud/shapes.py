@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING
 
 from .. import catalog
 from ..catalog import InstanceType
-from .facts import Image, Instance
+from .facts import Image, Instance, Subnet
 from .records import InstanceState
 from .tags import IMAGE, LOGIN_USER
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.literals import ResourceTypeType
     from mypy_boto3_ec2.type_defs import (
+        BlockDeviceMappingTypeDef,
+        EbsBlockDeviceTypeDef,
         FilterTypeDef,
         ImageTypeDef,
+        InstanceMarketOptionsRequestTypeDef,
+        InstanceNetworkInterfaceSpecificationTypeDef,
         InstanceTypeDef,
         InstanceTypeInfoTypeDef,
         RunInstancesRequestTypeDef,
+        SpotMarketOptionsTypeDef,
         TagSpecificationTypeDef,
         TagTypeDef,
     )
@@ -35,24 +40,39 @@ LOGIN_USER_OF_OWNER = {"136693071363": "admin", "099720109477": "ubuntu"}
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceRequest:
-    """One RunInstances call. ``cores`` is given when each core is to run one thread."""
+    """What one RunInstances call asks for, wherever it is to be; ``purchase`` chooses the subnet.
+
+    ``cores`` is given when each core is to run one thread. ``public``: whether each gets a public address,
+    whatever the subnet's default is. ``spot_max_usd`` is for an hour and instance (None: the on-demand price).
+    ``placement_group`` is a group's name, ``instance_profile`` a name or an ARN.
+    """
 
     count: int
     instance_type: str
     image: Image
-    subnet_id: str
     group_id: str
-    placement_group: str | None
     key_name: str
     user_data: bytes
     root_gb: int
-    cores: int | None
-    client_token: str
     instance_tags: Mapping[str, str]
-    volume_tags: Mapping[str, str]
+    other_tags: Mapping[str, str]
+    cores: int | None = None
+    root_type: str = "gp3"
+    encrypted: bool = True
+    imdsv2: bool = True
+    public: bool = True
+    spot: bool = False
+    spot_max_usd: float | None = None
+    placement_group: str | None = None
+    instance_profile: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.count} × {self.instance_type}{' spot' * self.spot}"
 
 
-def run_arguments(request: InstanceRequest) -> RunInstancesRequestTypeDef:
+def run_arguments(
+    request: InstanceRequest, subnet: Subnet, *, client_token: str
+) -> RunInstancesRequestTypeDef:
     """RunInstances' arguments; the constraints they keep are listed in tests/test_ec2.py."""
     arguments: RunInstancesRequestTypeDef = {
         "ImageId": request.image.image_id,
@@ -60,33 +80,69 @@ def run_arguments(request: InstanceRequest) -> RunInstancesRequestTypeDef:
         "MinCount": request.count,
         "MaxCount": request.count,
         "KeyName": request.key_name,
-        "SubnetId": request.subnet_id,
-        "SecurityGroupIds": [request.group_id],
         "UserData": request.user_data,  # type: ignore[typeddict-item]  # botocore encodes bytes in base64
-        "ClientToken": request.client_token,
+        "ClientToken": client_token,
         "InstanceInitiatedShutdownBehavior": "terminate",
-        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-        "BlockDeviceMappings": [
-            {
-                "DeviceName": request.image.root_device,
-                "Ebs": {
-                    "VolumeSize": request.root_gb,
-                    "VolumeType": "gp3",
-                    "Encrypted": True,
-                    "DeleteOnTermination": True,
-                },
-            }
-        ],
+        "MetadataOptions": {
+            "HttpTokens": "required" if request.imdsv2 else "optional",
+            "HttpPutResponseHopLimit": 1,
+        },
+        "BlockDeviceMappings": [_root_disk(request)],
         "TagSpecifications": [
             tagged("instance", request.instance_tags),
-            tagged("volume", request.volume_tags),
+            tagged("volume", request.other_tags),
+            tagged("network-interface", request.other_tags),
+            *([tagged("spot-instances-request", request.other_tags)] if request.spot else ()),
         ],
     }
+    if request.public == subnet.public:
+        arguments["SubnetId"] = subnet.subnet_id
+        arguments["SecurityGroupIds"] = [request.group_id]
+    else:
+        arguments["NetworkInterfaces"] = [_interface(request, subnet)]
     if request.placement_group:
         arguments["Placement"] = {"GroupName": request.placement_group}
     if request.cores:
         arguments["CpuOptions"] = {"CoreCount": request.cores, "ThreadsPerCore": 1}
+    if request.instance_profile:
+        kind = "Arn" if request.instance_profile.startswith("arn:") else "Name"
+        arguments["IamInstanceProfile"] = {kind: request.instance_profile}  # type: ignore[misc]  # one of the two
+    if request.spot:
+        arguments["InstanceMarketOptions"] = _spot_options(request)
     return arguments
+
+
+def _root_disk(request: InstanceRequest) -> BlockDeviceMappingTypeDef:
+    """Encrypted or as the account and the image's snapshot have it: an encrypted snapshot's copy cannot be plain."""
+    disk: EbsBlockDeviceTypeDef = {
+        "VolumeSize": request.root_gb,
+        "VolumeType": request.root_type,  # type: ignore[typeddict-item]  # the spec has checked it
+        "DeleteOnTermination": True,
+    }
+    if request.encrypted:
+        disk["Encrypted"] = True
+    return {"DeviceName": request.image.root_device, "Ebs": disk}
+
+
+def _interface(request: InstanceRequest, subnet: Subnet) -> InstanceNetworkInterfaceSpecificationTypeDef:
+    """The only place where a request can overrule the subnet's default for public addresses."""
+    return {
+        "DeviceIndex": 0,
+        "SubnetId": subnet.subnet_id,
+        "Groups": [request.group_id],
+        "AssociatePublicIpAddress": request.public,
+        "DeleteOnTermination": True,
+    }
+
+
+def _spot_options(request: InstanceRequest) -> InstanceMarketOptionsRequestTypeDef:
+    options: SpotMarketOptionsTypeDef = {
+        "SpotInstanceType": "one-time",
+        "InstanceInterruptionBehavior": "terminate",
+    }
+    if request.spot_max_usd is not None:
+        options["MaxPrice"] = f"{request.spot_max_usd:.6f}"
+    return {"MarketType": "spot", "SpotOptions": options}
 
 
 def instance_type(info: InstanceTypeInfoTypeDef) -> InstanceType:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import botocore.exceptions as boto_errors
 
 from .. import shapes
 from .session import Session, error_code, tags_filter, translated, unless_gone
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import IpPermissionTypeDef, IpRangeTypeDef
+
+SSH = 22
+
+
+@dataclass(frozen=True)
+class SshRule:
+    """A range that may reach port 22, and what was noted of it."""
+
+    cidr: str
+    description: str
 
 
 class Groups(Session):
@@ -43,20 +58,38 @@ class Groups(Session):
         return answer["GroupId"]
 
     @translated
-    def open_security_group(self, group_id: str, *, ssh_from: str) -> None:
-        """Let in SSH from that range, and everything from members of the group."""
-        self._ec2.authorize_security_group_ingress(
-            GroupId=group_id,
-            IpPermissions=[
-                {
-                    "IpProtocol": "tcp",
-                    "FromPort": 22,
-                    "ToPort": 22,
-                    "IpRanges": [{"CidrIp": ssh_from, "Description": "SSH from the cluster's user"}],
-                },
-                {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group_id}]},
-            ],
-        )
+    def open_security_group(self, group_id: str, *, ssh_from: str, description: str) -> None:
+        """Let in SSH from that range, and everything from members of the group; twice is once."""
+        members: IpPermissionTypeDef = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group_id}]}
+        self._let_in(group_id, [_ssh_from([ssh_from], description), members])
+
+    @translated
+    def allow_ssh(self, group_id: str, cidr: str, *, description: str) -> None:
+        """Let in SSH from that range too; twice is once."""
+        self._let_in(group_id, [_ssh_from([cidr], description)])
+
+    @translated
+    def revoke_ssh(self, group_id: str, cidrs: Sequence[str]) -> None:
+        """Let in SSH from those ranges no longer; that it was not is no error."""
+        with unless_gone("InvalidPermission.NotFound"):
+            self._ec2.revoke_security_group_ingress(GroupId=group_id, IpPermissions=[_ssh_from(cidrs)])
+
+    def _let_in(self, group_id: str, permissions: Sequence[IpPermissionTypeDef]) -> None:
+        with unless_gone("InvalidPermission.Duplicate"):
+            self._ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=permissions)
+
+    @translated
+    def ssh_rules(self, group_ids: Sequence[str]) -> list[SshRule]:
+        """The IPv4 ranges that those groups let reach port 22."""
+        answer = self._ec2.describe_security_groups(GroupIds=group_ids)
+        return [
+            SshRule(each["CidrIp"], each.get("Description", ""))
+            for group in answer["SecurityGroups"]
+            for permission in group["IpPermissions"]
+            if permission["IpProtocol"] == "-1"
+            or (permission["IpProtocol"] == "tcp" and permission["FromPort"] <= SSH <= permission["ToPort"])
+            for each in permission["IpRanges"]
+        ]
 
     @translated
     def security_groups(self, **tags: str) -> list[str]:
@@ -88,3 +121,10 @@ class Groups(Session):
         """Delete the group. Raises CloudError, code InvalidPlacementGroup.InUse, while instances use it."""
         with unless_gone("InvalidPlacementGroup.Unknown"):
             self._ec2.delete_placement_group(GroupName=name)
+
+
+def _ssh_from(cidrs: Sequence[str], description: str = "") -> IpPermissionTypeDef:
+    ranges: list[IpRangeTypeDef] = [{"CidrIp": cidr} for cidr in cidrs]
+    if description:
+        ranges = [{**each, "Description": description} for each in ranges]
+    return {"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH, "IpRanges": ranges}

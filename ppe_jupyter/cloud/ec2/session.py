@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -111,20 +112,23 @@ class Session:
         # The local cloud's endpoint answers for every service; a configured one only for EC2.
         self._endpoint_url = endpoint_url
         self._clients: dict[str, Any] = {}
+        self._making = threading.Lock()  # boto3's sessions are not made for threads; its clients are
         self._ec2: EC2Client = session.client(
             "ec2", endpoint_url=endpoint_url or settings.endpoint_url, config=config
         )
+        self._ec2.meta.events.register_first("needs-retry.ec2", _capacity_is_no_fault)
         self.region: str = self._ec2.meta.region_name
 
     def _client(self, service: str, *, region: str | None = None) -> Any:
         """The client of another service, made when it is first wanted; ``region`` if it lives in one only."""
-        if service not in self._clients:
-            self._clients[service] = self._session.client(  # type: ignore[call-overload]
-                service,
-                endpoint_url=self._endpoint_url,
-                config=self._config,
-                region_name=None if self._endpoint_url else region,
-            )
+        with self._making:
+            if service not in self._clients:
+                self._clients[service] = self._session.client(  # type: ignore[call-overload]
+                    service,
+                    endpoint_url=self._endpoint_url,
+                    config=self._config,
+                    region_name=None if self._endpoint_url else region,
+                )
         return self._clients[service]
 
     @property
@@ -134,6 +138,12 @@ class Session:
     @property
     def _ssm(self) -> SSMClient:
         return self._client("ssm")  # type: ignore[no-any-return]
+
+
+def _capacity_is_no_fault(response: tuple[Any, Mapping[str, Any]] | None, **_: Any) -> None:
+    """EC2 says with 500 that a zone has no capacity; botocore would ask it again and again."""
+    if response is not None and response[1].get("Error", {}).get("Code") in CAPACITY_CODES:
+        response[0].status_code = 400
 
 
 def tags_filter(tags: Mapping[str, str]) -> list[FilterTypeDef]:
