@@ -2,6 +2,8 @@
 
     agent.py start    start it unless it runs, and wait until R answers
     agent.py status   what it does, as JSON
+    agent.py save     save R's workspace for the agent's next start, before the node is stopped or rebooted
+    agent.py limits   replace ~/.ppe/limits.json by the JSON on standard input; prints what the watchdog makes of it
     agent.py stop     end it, with R and all workers
     agent.py attach   connect standard input and output to it
 
@@ -23,6 +25,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +36,20 @@ if __name__ == "__main__" and not __package__:
     __package__ = _folder.name
 
 from .clients import Client
+from .limits import Limits
 from .rsession import RSession, State
+from .watchdog import Watchdog
+from .workspace import NotSaved, Workspace
 
 HOME = Path.home()
 FOLDER = HOME / ".ppe"
 SOCKET = FOLDER / "agent.sock"
-START_SECONDS = 60.0
+LIMITS = FOLDER / "limits.json"
+# R may have a large workspace to load.
+START_SECONDS = 120.0
+# Between an agent that was told to stop and its end.
+STOP_SECONDS = 20.0
+SAVE_SECONDS = 3600.0
 
 
 class Agent:
@@ -49,7 +60,12 @@ class Agent:
         self._session = RSession(
             run=FOLDER / "run", hostfile=FOLDER / "session-hostfile", workers=FOLDER / "slaves.json"
         )
+        self._session.on_started = self._r_started
+        self._workspace = Workspace(self._session, FOLDER)
+        self._watchdog = Watchdog(self._session, self._workspace, FOLDER)
+        self._saved_at: float | None = None
         self._stopped = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Serve until told to stop."""
@@ -63,10 +79,28 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
         loop.add_reader(listener, self._accept, listener)
+        self._saved_at = self._workspace.fetch()
         self._session.start()
+        self._watchdog.start()
         await self._stopped.wait()
         SOCKET.unlink(missing_ok=True)
+        self._watchdog.stop()
         await self._session.stop()
+
+    def _r_started(self, restored: object) -> None:
+        """R is ready; after a stop or reboot of the node it has loaded what was saved before."""
+        saved_at, self._saved_at = self._saved_at, None
+        if saved_at is None:
+            return
+        when = time.strftime("%F %T UTC", time.gmtime(saved_at))
+        why = self._watchdog.why_ended()
+        because = f" when the cluster was ended, because {why}" if why else ""
+        if isinstance(restored, int):
+            text = f"The workspace saved at {when}{because} is loaded again: {restored} objects"
+            self._session.notices.tell("info", f"{text}. A copy is ~/.ppe/restored.RData.")
+        else:
+            text = f"The workspace saved at {when}{because} could not be loaded: {restored}"
+            self._session.notices.tell("error", f"{text}. It is ~/.ppe/restored.RData on the master.")
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -85,12 +119,38 @@ class Agent:
             return
         for descriptor in descriptors:
             os.close(descriptor)
-        if command == b"status":
-            with contextlib.suppress(OSError):
-                control.send(json.dumps({"pid": os.getpid(), **self._session.welcome()}).encode())
-        elif command == b"stop":
+        answers = {b"status": self._status, b"save": self._save, b"limits": self._limits}
+        if command in answers:
+            task = asyncio.ensure_future(self._answer(control, answers[command]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        if command == b"stop":
             self._stopped.set()
         control.close()
+
+    async def _answer(self, control: socket.socket, ask: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(control, json.dumps(await ask()).encode())
+        control.close()
+
+    async def _status(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            **self._session.welcome(),
+            "watchdog": self._watchdog.status(),
+            "workspace": await self._workspace.summary(),
+        }
+
+    async def _save(self) -> dict[str, Any]:
+        try:
+            return {"saved": True, **await self._workspace.save()}
+        except (NotSaved, OSError) as exc:
+            return {"saved": False, "error": str(exc)}
+
+    async def _limits(self) -> dict[str, Any]:
+        self._watchdog.wake()
+        return self._watchdog.status()
 
 
 def _connect() -> socket.socket | None:
@@ -104,15 +164,44 @@ def _connect() -> socket.socket | None:
     return connection
 
 
-def status() -> dict[str, Any]:
-    """What the agent does; {} if it does not run."""
+def ask(command: str, *, wait: float = 30.0) -> dict[str, Any]:
+    """The agent's answer within ``wait`` seconds; {} if it does not run."""
     connection = _connect()
     if connection is None:
         return {}
     with connection:
-        connection.send(b"status")
-        answer = connection.recv(2**16)
+        connection.settimeout(wait)
+        connection.send(command.encode())
+        answer = b"".join(iter(lambda: connection.recv(2**16), b""))
     return dict(json.loads(answer)) if answer else {}
+
+
+def status() -> int:
+    """Say what the agent does; {} if it does not run."""
+    print(json.dumps(ask("status")))  # noqa: T201
+    return 0
+
+
+def save() -> int:
+    """Save R's workspace and say what was saved; 0 if it was."""
+    answer = ask("save", wait=SAVE_SECONDS) or {"saved": False, "error": "the agent does not run"}
+    print(json.dumps(answer))  # noqa: T201
+    return 0 if answer["saved"] else 1
+
+
+def limits() -> int:
+    """Put other limits in force; 0 if they are."""
+    try:
+        wanted = Limits.parse(json.load(sys.stdin))
+    except (ValueError, TypeError) as exc:
+        print(exc, file=sys.stderr)  # noqa: T201
+        return 1
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    new = LIMITS.with_suffix(".new")
+    new.write_text(wanted.dump(), encoding="utf-8")
+    new.replace(LIMITS)
+    print(json.dumps(ask("limits")))  # noqa: T201
+    return 0
 
 
 def start(*, wait: float) -> int:
@@ -126,7 +215,7 @@ def start(*, wait: float) -> int:
             )
     deadline = time.monotonic() + wait
     while time.monotonic() < deadline:
-        answer = status().get("r", {"state": State.STARTING.value})
+        answer = ask("status").get("r", {"state": State.STARTING.value})
         if answer["state"] == State.DOWN.value:
             print(answer["trouble"], file=sys.stderr)  # noqa: T201
             return 1
@@ -177,7 +266,7 @@ def stop() -> int:
     connection = _connect()
     if connection is not None:
         connection.send(b"stop")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + STOP_SECONDS
         with (FOLDER / "agent.lock").open("w") as lock:
             while time.monotonic() < deadline:
                 with contextlib.suppress(OSError):
@@ -191,14 +280,12 @@ def stop() -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status."""
     parser = argparse.ArgumentParser(prog="agent.py", description="the owner of the R session")
-    parser.add_argument("command", choices=["start", "status", "stop", "attach", "serve"])
-    command = parser.parse_args(arguments).command
-    if command == "status":
-        print(json.dumps(status()))  # noqa: T201
-        return 0
-    return {"start": lambda: start(wait=START_SECONDS), "stop": stop, "attach": attach, "serve": serve}[
-        command
-    ]()
+    actions: dict[str, Callable[[], int]] = {
+        "start": lambda: start(wait=START_SECONDS), "status": status, "save": save, "limits": limits,
+        "stop": stop, "attach": attach, "serve": serve,
+    }  # fmt: skip
+    parser.add_argument("command", choices=list(actions))
+    return actions[parser.parse_args(arguments).command]()
 
 
 if __name__ == "__main__":

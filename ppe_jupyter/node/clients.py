@@ -14,7 +14,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .pipes import Bytes, Inlet, Outlet
-from .protocol import VERSION, Body, FrameReader, Header, Kind, ProtocolError, json_frame, parse_json
+from .protocol import (
+    VERSION,
+    Body,
+    FrameReader,
+    Header,
+    Kind,
+    ProtocolError,
+    Question,
+    ask,
+    json_frame,
+    parse_json,
+)
 
 # Requests up to this size are read at once, whoever's turn it is, so that an interrupt behind them is seen.
 WHOLE_REQUEST = 2**20
@@ -24,17 +35,46 @@ TOO_MUCH_WAITING = 64 * 2**20
 
 @dataclass
 class Request:
-    """An evaluation that a client asked for. ``whole``: its body has come; a larger one comes when R takes it."""
+    """An evaluation that a client asked for, or a question about the workspace (``kind`` ASK).
 
-    client: Client | None
+    ``whole``: its body has come; a larger one comes when R takes it.
+    """
+
+    client: Asking | None
     id: int
     size: int
     body: bytearray = field(default_factory=bytearray)
     whole: bool = False
+    kind: Kind = Kind.EVALUATE
+
+
+class Asking(Protocol):
+    """Whoever makes requests."""
+
+    name: str
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that it has not taken."""
+
+    def tell(self, data: Bytes) -> None:
+        """Send it a frame that it may miss."""
+
+    def send(self, data: Bytes) -> None:
+        """Send it a piece of a frame."""
+
+    def fail(self, id: int, reason: str, message: str, **more: object) -> None:
+        """End its request with an error."""
+
+    def resume(self) -> None:
+        """Its large request is taken now."""
 
 
 class Session(Protocol):
     """What a client needs of the session."""
+
+    def joined(self, client: Client) -> None:
+        """The client has said hello."""
 
     def welcome(self) -> dict[str, object]:
         """What a new client is told."""
@@ -91,7 +131,7 @@ class Client:
         if not self._closed:
             self._outlet.write(data)
 
-    def tell(self, data: bytes) -> None:
+    def tell(self, data: Bytes) -> None:
         """Send a frame of output; a client that does not fetch it is dropped."""
         self.send(data)
         if self.waiting > TOO_MUCH_WAITING:
@@ -199,12 +239,15 @@ class Client:
                 )
             self.name = str(hello.get("client", self.name))
             self.tell(json_frame(Kind.WELCOME, self._session.welcome()))
+            self._session.joined(self)
         elif header.kind is Kind.INTERRUPT:
             self._session.interrupt(self, header.id)
         elif header.kind is Kind.RESTART:
             self._session.restart(self, header.id)
         elif header.kind is Kind.REPLAY:
             self._session.replay(self, header.id, header.seq)
+        elif header.kind is Kind.ASK and len(body) == len(ask(Question.OBJECTS)):
+            self._session.submit(Request(self, header.id, len(body), bytearray(body), True, Kind.ASK))
         elif header.kind is Kind.ANSWER:
             self._session.answer(body.decode(errors="replace"))
         else:

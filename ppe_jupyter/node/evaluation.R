@@ -7,7 +7,7 @@ perform <- function(request) {
   length(request) <- 5L
   page <<- if (is.null(request[[5L]])) page_default else request[[5L]]
   inputs <- request[[3L]]
-  for (name in names(inputs)) assign(name, inputs[[name]], envir = .GlobalEnv)
+  for (name in names(inputs)) assign(name, remember_exchange(name, inputs[[name]]), envir = .GlobalEnv)
   print <- isTRUE(request[[2L]])
   if (length(request[[1L]])) {
     expressions <- parsed(request[[1L]])
@@ -19,7 +19,7 @@ perform <- function(request) {
 }
 
 output <- function(name) {
-  if (exists(name, envir = .GlobalEnv)) get(name, envir = .GlobalEnv)
+  if (exists(name, envir = .GlobalEnv)) remember_exchange(name, get(name, envir = .GlobalEnv))
   else stop(simpleError(sprintf("object '%s' not found", name)))
 }
 

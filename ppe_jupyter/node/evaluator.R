@@ -12,7 +12,7 @@
 # Requests and results are unnamed lists in columns (columns.R); the other end is remote/session.py. A request has
 # code, print, inputs, outputs, plots, without what is NULL at its end; a result has the value and the outputs.
 
-kinds <- c(display = 20, result = 21, failure = 25, interrupted = 26, ready = 32)
+kinds <- c(ask = 7, display = 20, result = 21, failure = 25, interrupted = 26, ready = 32)
 magic <- readBin(as.raw(c(0x89, 0x70, 0x70, 0x65, 0x52, 0x0d, 0x0a, 0x40)), "double", endian = "little")
 folder <- Sys.getenv("PPE_RUN")
 marker <- Sys.getenv("PPE_MARKER")
@@ -32,9 +32,10 @@ serve <- function() {
   options(device = open_device, help_type = "text", menu.graphics = FALSE)
   for (name in c(".Last.value", ".Traceback")) unlockBinding(name, baseenv())
   on_rescue(rescue)
-  restore()
+  restored <- restore()
   reg.finalizer(environment(), function(e) try(mark("q"), silent = TRUE), onexit = TRUE)
-  write_frame("ready", charToRaw(sprintf("{\"pid\": %d, \"version\": \"%s\"}", Sys.getpid(), getRversion())))
+  write_frame("ready", charToRaw(sprintf("{\"pid\": %d, \"version\": \"%s\", \"restored\": %s}",
+                                         Sys.getpid(), getRversion(), restored)))
   # The handlers are set once, not for every request: that would be a fifth of a short one's time.
   suspendInterrupts(repeat tryCatch(
     withCallingHandlers(
@@ -55,6 +56,7 @@ answer <- function() {
   current <<- header[3L]
   state <<- new.env(parent = emptyenv())
   state$line <- 0L; state$value <- NULL; state$warned <- FALSE; state$depth <- Inf; state$begun <- FALSE
+  if (header[2L] == kinds[["ask"]]) return(finish("result", about_workspace(header[6L])))
   if (header[4L] == 1) request <- decode(requests, header[5L], header[6L])
   else {
     # A large request is followed by whether its client sent it all.
@@ -94,7 +96,7 @@ mark <- function(what) {
   .Internal(flush(terminal))
 }
 
-# --- The workspace, when R hangs and the agent makes it save itself and quit (SIGUSR1)
+# --- The workspace when R hangs and the agent makes it save itself and quit (SIGUSR1)
 
 # R calls sys.save.image() then; without the agent's flag it is the user's own signal.
 on_rescue <- function(fun) {
@@ -108,17 +110,5 @@ rescue <- function(name) {
     closeAllConnections()
     return(save.image(name))
   }
-  saveRDS(list(packages = rev(.packages()), directory = getwd()), surroundings)
-  save.image(workspace, compress = FALSE)
-}
-
-restore <- function() {
-  if (!file.exists(workspace)) return()
-  around <- tryCatch(readRDS(surroundings), error = function(e) list())
-  for (package in around$packages) {
-    suppressPackageStartupMessages(try(library(package, character.only = TRUE), silent = TRUE))
-  }
-  try(setwd(around$directory), silent = TRUE)
-  load(workspace, envir = .GlobalEnv)
-  unlink(c(workspace, surroundings))
+  save_workspace()
 }

@@ -40,6 +40,7 @@ class Kind(enum.IntEnum):
     RESTART = 4  # client
     REPLAY = 5  # client: events after ``seq``
     ANSWER = 6  # client: a line for R's standard input
+    ASK = 7  # client, and agent to R: which Question, as a double; ends in RESULT
 
     WELCOME = 16  # agent: {"version", "first", "last", "pid", ...}
     QUEUED = 17  # agent: {"client", "since"} of the evaluation that runs now
@@ -52,8 +53,22 @@ class Kind(enum.IntEnum):
     QUESTION = 24  # agent: R waits for a line of standard input
     FAILURE = 25  # R: an error ended the evaluation: message, call, traceback, line, text
     INTERRUPTED = 26  # R: an interrupt ended it
+    NOTICE = 27  # agent: {"level", "text", "time"}, of the cluster itself
 
-    READY = 32  # R: {"pid", "version"}
+    READY = 32  # R: {"pid", "version", "restored"}
+
+
+class Question(enum.IntEnum):
+    """What can be asked about R's workspace; workspace.R answers."""
+
+    OBJECTS = 1  # columns: names, bytes, whether a client has them
+    SUMMARY = 2  # JSON: objects, bytes, unpulled; or null
+    SAVE = 3  # JSON: objects, bytes
+
+
+def ask(question: Question) -> bytes:
+    """The body of a frame of the kind ASK."""
+    return struct.pack("<d", question)
 
 
 @dataclass(frozen=True)

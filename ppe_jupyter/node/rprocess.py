@@ -25,7 +25,7 @@ from pathlib import Path
 from .terminal import Mark, marker_text
 from .this_node import PATIENCE
 
-EVALUATOR = ("columns.R", "displays.R", "evaluation.R", "evaluator.R")
+EVALUATOR = ("columns.R", "displays.R", "workspace.R", "evaluation.R", "evaluator.R")
 PIPE_BYTES = 2**20
 RESCUE_SECONDS = 10.0
 F_SETPIPE_SZ = 1031
@@ -115,18 +115,32 @@ class RProcess:
         call = self._proc("syscall").split()
         return len(call) > 5 and call[0] in SELECT_CALLS and call[1] == "0x1" and call[5] == "0x0"
 
-    async def save_and_quit(self) -> bool:
-        """Have R write its workspace and quit, wherever it hangs (evaluator.R's rescue); True if it did."""
+    @property
+    def ended(self) -> bool:
+        """Whether R's process is no more."""
+        return self._proc("stat").rpartition(")")[2].split()[:1] in ([], ["Z"])
+
+    async def save_and_quit(self, *, still: Callable[[], bool] = lambda: True) -> bool:
+        """Have R write its workspace and quit, wherever it hangs (evaluator.R's rescue); True if it did.
+
+        An R that does not evaluate user's code ignores it: wait for it only while ``still()``.
+        """
         assert self.pid is not None
-        (self._run / "saving").touch()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGUSR1)
+        saving = self._run / "saving"
+        saving.touch()
         workspace, begun = self._run / "workspace.RData", self._run / "workspace.RDataTmp"
+        begun.unlink(missing_ok=True)
         deadline = time.monotonic() + RESCUE_SECONDS
-        while not workspace.exists() and time.monotonic() < deadline:
+        while not workspace.exists() and time.monotonic() < deadline and not self.ended:
             if begun.exists():
                 deadline = time.monotonic() + RESCUE_SECONDS
+            elif not still():
+                break
+            else:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGUSR1)
             await asyncio.sleep(0.05)
+        saving.unlink()
         return workspace.exists()
 
     def watch(self, on_exit: Callable[[], None]) -> None:

@@ -12,11 +12,13 @@ import enum
 import struct
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from . import ranks
-from .clients import WHOLE_REQUEST, Client, Request
+from .clients import WHOLE_REQUEST, Asking, Client, Request
 from .eventlog import EventLog
+from .notices import Notices
 from .pipes import ENOUGH_WAITING, Outlet
 from .protocol import VERSION, Header, Kind, header, json_frame, parse_json
 from .rprocess import RProcess
@@ -52,11 +54,21 @@ TRANSITIONS = {
 
 
 class RSession:
-    """R and its queue. ``start`` it in a running event loop."""
+    """R and its queue. ``start`` it in a running event loop.
+
+    ``evaluations`` counts those that have begun. ``on_started`` is told what R has loaded when it is ready: the
+    number of objects, None if there was nothing, or R's words if it could not.
+    """
 
     def __init__(self, *, run: Path, hostfile: Path, workers: Path) -> None:
         self.state = State.DOWN
         self.trouble = ""
+        self.evaluations = 0
+        self.notices = Notices(self._broadcast)
+        self.on_started: Callable[[object], None] = lambda restored: None
+        self._clients: set[Client] = set()
+        self._held: list[bytes] | None = None  # notices for a client while the pieces of its result go out
+        self._saving = False
         self._run = run
         self._hostfile = hostfile
         self._workers = workers
@@ -65,7 +77,7 @@ class RSession:
         self._current: Request | None = None
         self._since = 0.0
         self._number = 0
-        self._listener: Client | None = None  # who evaluated last sees what children print later
+        self._listener: Asking | None = None  # who evaluated last sees what children print later
         self._restarters: list[tuple[Client, int]] = []
         self._version = ""
         self._watch = Watch(self, workers)
@@ -101,7 +113,9 @@ class RSession:
 
     def _died(self, r: RProcess) -> None:
         """R is gone, or what should have started it is."""
-        if r is not self._r or r is self._replaced or self.state in (State.DOWN, State.RESCUED):
+        if self._saving or r is not self._r or r is self._replaced:
+            return
+        if self.state in (State.DOWN, State.RESCUED):
             return
         self._stream.drain()
         if self.state is State.STARTING and r.pid is None:
@@ -152,7 +166,26 @@ class RSession:
             "last": self._log.last,
             "r": {"state": self.state.value, "version": self._version, "trouble": self.trouble},
             "busy": self._busy(),
+            "notices": self.notices.recent(),
         }
+
+    def joined(self, client: Client) -> None:
+        """The client has said hello: notices go to it from now on."""
+        self._clients.add(client)
+
+    @property
+    def pid(self) -> int | None:
+        """R's process, once it is ready."""
+        return self._r.pid if self.state is not State.DOWN else None
+
+    def working(self) -> list[str]:
+        """The evaluations that run or wait, in words."""
+        requests = [self._current, *self._queue]
+        return [
+            f"R evaluates for {each.client.name if each.client else 'a client that is gone'}"
+            for each in requests
+            if each is not None and each.kind is Kind.EVALUATE
+        ]
 
     def _busy(self) -> dict[str, object]:
         request = self._current
@@ -227,6 +260,7 @@ class RSession:
 
     def gone(self, client: Client) -> None:
         """The client is gone: what it waits for is dropped, what runs for it goes on."""
+        self._clients.discard(client)
         self._queue = deque(request for request in self._queue if request.client is not client)
         if self._listener is client:
             self._listener = None
@@ -248,13 +282,15 @@ class RSession:
         if self.state is not State.IDLE or not self._queue:
             return
         request = self._current = self._queue.popleft()
-        self._listener = request.client
+        if request.kind is Kind.EVALUATE:
+            self._listener = request.client
+            self.evaluations += 1
         self._since = time.time()
         self._number += 1
         self._stream.begin(self._number)
         self._asked = False
         self._go(State.TAKING)
-        head = header(Kind.EVALUATE, request.size, id=self._number, seq=request.whole)
+        head = header(request.kind, request.size, id=self._number, seq=request.whole)
         if request.whole:
             self._requests.write(head + request.body)
             self._go(State.BUSY)
@@ -289,6 +325,8 @@ class RSession:
             r = self._r
             r.pid, self._version = told["pid"], told["version"]
             r.watch(lambda: self._died(r))
+            self.evaluations += 1  # another workspace
+            self.on_started(told["restored"])
         for client, id in self._restarters:
             client.tell(json_frame(Kind.DONE, {}, id=id, seq=self._log.last))
         self._restarters.clear()
@@ -316,6 +354,20 @@ class RSession:
         if client is not None:
             client.tell(header(kind, len(body), id=id, seq=seq) + body)
 
+    def _broadcast(self, kind: Kind, body: bytes) -> None:
+        data = header(kind, len(body), seq=self._log.append(kind, body)) + body
+        for client in list(self._clients):
+            if self._held is not None and self._current is not None and client is self._current.client:
+                self._held.append(data)
+            else:
+                client.tell(data)
+
+    def _send_held(self, client: Asking | None) -> None:
+        held, self._held = self._held, None
+        for data in held or []:
+            if client is not None:
+                client.tell(data)
+
     def on_end(self) -> None:
         """The evaluation's text has come."""
         if self._current is None:  # a request that its client did not finish has no result
@@ -325,6 +377,7 @@ class RSession:
     def on_result(self, head: Header) -> None:
         """The head of its result."""
         self._result_kind = head.kind
+        self._held = []
         self._unlogged = bytearray()
         # Goes out with the first piece: two packets would cost the client twice the time of one.
         id = self._current.id if self._current else 0
@@ -344,6 +397,7 @@ class RSession:
                 self._log.append(self._result_kind, bytes(self._unlogged))
         if not left:
             self._current = None
+            self._send_held(client)
             self._stream.resume()
             self._go(State.IDLE)
             self._next()
@@ -369,7 +423,8 @@ class RSession:
 
     def evaluating(self) -> int:
         """The number of the evaluation that runs now, else 0."""
-        return self._number if self.state is State.BUSY and not self._stream.ended else 0
+        runs = self.state is State.BUSY and not self._stream.ended
+        return self._number if runs and self._current and self._current.kind is Kind.EVALUATE else 0
 
     def look_for_question(self) -> None:
         """Ask the client, if R waits for a line of input."""
@@ -402,15 +457,32 @@ class RSession:
             node=lost.host,
         )
 
+    async def save_and_restart(self, saved: Callable[[], None]) -> bool:
+        """End the evaluation that runs: R saves its workspace and starts anew with it; ``saved`` is called between.
+
+        False if R did not save: it hangs, or the evaluation has ended by itself.
+        """
+        r = self._r
+        self._saving = True
+        done = await r.save_and_quit(still=lambda: self.evaluating() > 0)
+        self._saving = False
+        if done:
+            saved()
+        if done or r.ended:
+            self._replace("restarted", "The evaluation was ended, to save the workspace: the cluster stops")
+        return done
+
     # --- Small things
 
     def _fail_current(self, reason: str, message: str, **more: object) -> None:
         request, self._current = self._current, None
+        self._held = None
         if request is not None:
             self._fail(request, reason, message, **more)
 
     def _fail(self, request: Request, reason: str, message: str, **more: object) -> None:
-        self._log.append(Kind.STDERR, f"{message}\n".encode())
+        if request.kind is Kind.EVALUATE:
+            self._log.append(Kind.STDERR, f"{message}\n".encode())
         if request.client is not None:
             request.client.fail(request.id, reason, message, **more)
             request.client.resume()  # the rest of a large request is read, and dropped

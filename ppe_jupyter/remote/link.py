@@ -1,8 +1,8 @@
 """The line to the agent: frames over one SSH channel, and one evaluation over it.
 
 A frame is sent and received whole, or the link is closed: nothing may stop in the middle of one. The stop button
-(SIGINT) therefore raises nothing while a ``Call`` runs; its handler has an interrupt sent. Must not know what
-requests and results mean.
+(SIGINT) therefore raises nothing while a ``Call`` runs; its handler has an interrupt sent. Notices may come at any
+time and belong to no evaluation: whoever reads passes them on. Must not know what requests and results mean.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -35,15 +36,32 @@ JOINED = 2**16
 PIECE = 2**20
 # Of what paramiko holds: to take a part moves the rest, up to the 16 MB of the window.
 ALL = 2**25
+# Of what comes between evaluations; more stays with the agent.
+MOST_KEPT = 2**24
+# A time-out (seconds) for what is here already. Not 0: that would hold for a thread that sends meanwhile.
+NOW = 0.001
 # Seconds that R is given to end after an interrupt for being late.
 GRACE = 15.0
 
 
 class Link:
-    """An attached channel. Frames may be sent from any thread, and are read by one."""
+    """An attached channel. Frames may be sent from any thread, and are read by one.
 
-    def __init__(self, connection: Connection, agent: str, client: str) -> None:
+    ``on_notice`` gets the bodies of notices: those of WELCOME too, which are earlier than the link.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        agent: str,
+        client: str,
+        *,
+        on_notice: Callable[[dict[str, Any]], None] = lambda notice: None,
+    ) -> None:
         self._connection = connection
+        self._on_notice = on_notice
+        self._kept: deque[tuple[Header, bytearray]] = deque()
+        self._kept_bytes = 0
         self._channel: Channel = connection.popen(f"{agent} attach")
         self._reader = FrameReader(preamble=True)
         self._sending = threading.Lock()
@@ -64,10 +82,29 @@ class Link:
 
     def next_frame(self, timeout: float | None = None) -> tuple[Header, bytearray]:
         """The next frame and its body; TimeoutError leaves all in step, so it may be called again."""
+        if self._kept:
+            head, body = self._kept.popleft()
+            self._kept_bytes -= head.size
+            return head, body
+        return self._next_frame(timeout)
+
+    def look(self) -> None:
+        """Pass on the notices that have come; other frames are kept for ``next_frame``."""
+        with contextlib.suppress(TimeoutError):
+            while self._kept_bytes < MOST_KEPT:
+                head, body = self._next_frame(NOW)
+                self._kept.append((head, body))
+                self._kept_bytes += head.size
+
+    def _next_frame(self, timeout: float | None) -> tuple[Header, bytearray]:
         while True:
             head, body = self._frame(timeout)
             if head.kind is Kind.WELCOME:
                 self.welcome = parse_json(bytes(body))
+                for notice in self.welcome.get("notices", ()):
+                    self._on_notice(notice)
+            elif head.kind is Kind.NOTICE and head.id == 0:
+                self._on_notice(parse_json(bytes(body)))
             elif head.kind is Kind.FAILED and head.id == 0:
                 raise RemoteError(parse_json(bytes(body))["message"])
             else:
@@ -148,9 +185,17 @@ class Call:
     Whatever goes wrong in ``on_frame``, R is interrupted and its frames are read to the end; then it is raised.
     """
 
-    def __init__(self, link: Link, id: int, on_frame: Callable[[Header, bytearray], None]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        id: int,
+        on_frame: Callable[[Header, bytearray], None],
+        *,
+        kind: Kind = Kind.EVALUATE,
+    ) -> None:
         self._link = link
         self._id = id
+        self._kind = kind
         self._on_frame = on_frame
         self._failure: BaseException | None = None
         self._stops = 0
@@ -163,7 +208,7 @@ class Call:
         size = sum(map(len, buffers))
         before = self._take_stop_button()
         try:
-            head = header(Kind.EVALUATE, size, id=self._id)
+            head = header(self._kind, size, id=self._id)
             if not self._link.send(head, *buffers, stop=lambda: self._stops > 0):
                 raise RemoteInterrupted("the transfer was interrupted; nothing was assigned in R")
             kind, body = self._wait(timeout)

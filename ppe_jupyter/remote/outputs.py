@@ -1,4 +1,4 @@
-"""What R prints and displays while it evaluates, and how plots are to be."""
+"""What R prints and displays while it evaluates, what the cluster has to say, and how plots are to be."""
 
 from __future__ import annotations
 
@@ -23,7 +23,17 @@ class Display:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Notice:
+    """What the cluster itself has to say: that it will end, that a spot node will. ``time``: seconds since 1970."""
+
+    level: Literal["info", "warning", "error"]
+    text: str
+    time: float
+
+
 Output = Text | Display
+OnNotice = Callable[[Notice], None]
 OnOutput = Callable[[Output], None]
 OnQuestion = Callable[[], str]
 

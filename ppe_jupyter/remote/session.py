@@ -14,21 +14,31 @@ import socket
 import sys
 import threading
 import time
+import traceback
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from ..errors import RankFailed, RemoteError, RemoteInterrupted, RemoteRError, RSessionDied
-from ..node.protocol import Header, Kind, frame, parse_json
+from ..node.protocol import Header, Kind, Question, ask, frame, parse_json
 from ..ssh import Connection
 from . import values, wire
 from .encoding import to_r
 from .link import Call, Link
-from .outputs import Display, OnOutput, OnQuestion, Output, PlotOptions, Text
+from .outputs import Display, Notice, OnNotice, OnOutput, OnQuestion, Output, PlotOptions, Text
 
-__all__ = ["Display", "OnOutput", "OnQuestion", "Output", "PlotOptions", "RemoteR", "Text"]
+__all__ = [
+    "Display", "Notice", "OnNotice", "OnOutput", "OnQuestion", "Output", "PlotOptions", "RemoteR", "Text"
+]  # fmt: skip
 
 AGENT = "python3 ~/.ppe/node/agent.py"
+# How often an idle client looks for notices.
+NOTICE_SECONDS = 1.0
+# Of the notices from before a client came, older ones are history.
+YOUNG_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +73,9 @@ class RemoteR:
     """The R session of a node. ``client`` names this client to others who wait for the session.
 
     ``on_output`` receives what ``eval`` prints (default: this process's standard output and error);
-    ``on_question`` answers when R waits for a line of input (default: an empty line). Attaches at the first use, and
-    again at the next use after the line was cut. Several threads may use it; they take turns.
+    ``on_question`` answers when R waits for a line of input (default: an empty line); ``on_notice`` is told what the
+    cluster has to say, at any time and in any thread while this is attached (default: standard error). Attaches at
+    the first use, and again at the next use after the line was cut. Several threads may use it; they take turns.
     """
 
     def __init__(
@@ -75,12 +86,15 @@ class RemoteR:
         client: str | None = None,
         on_output: OnOutput | None = None,
         on_question: OnQuestion | None = None,
+        on_notice: OnNotice | None = None,
     ) -> None:
         self._connection = connection
         self._agent = agent
         self._client = client or f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
         self._on_output = on_output or _write
         self._on_question = on_question
+        self._on_notice = on_notice or _write_notice
+        self._noticed = time.time() - YOUNG_SECONDS
         self._turn = threading.RLock()
         self._link: Link | None = None
         self._ids = itertools.count(1)
@@ -134,6 +148,17 @@ class RemoteR:
         """The value of a variable as Python; RemoteRError if there is none."""
         return self._evaluate(Request(outputs=(name,)), self._on_output)[1][0]
 
+    def objects(self) -> list[tuple[str, int, bool]]:
+        """R's variables: name, bytes, and whether a client has it too.
+
+        That is, whether it was pulled or pushed and seems unchanged since: of a large value only a sample is compared.
+        """
+        kind, body, _ = self._request([ask(Question.OBJECTS)], Kind.ASK, self._on_output)
+        names, sizes, known = (np.atleast_1d(column) for column in _checked(kind, body, None))
+        return [
+            (str(name), int(size), bool(has)) for name, size, has in zip(names, sizes, known, strict=True)
+        ]
+
     def interrupt(self) -> None:
         """Interrupt whatever R evaluates now, for any client; may be called from another thread."""
         (self._link or self._attached()).send(frame(Kind.INTERRUPT))
@@ -173,8 +198,24 @@ class RemoteR:
 
     def _attached(self) -> Link:
         if self._link is None:
-            self._link = self._new_link()
+            self._link = Link(self._connection, self._agent, self._client, on_notice=self._notice)
+            threading.Thread(
+                target=_look_for_notices,
+                args=(weakref.ref(self), self._link),
+                daemon=True,
+                name="ppe notices",
+            ).start()
         return self._link
+
+    def _notice(self, told: dict[str, Any]) -> None:
+        """Pass a notice on, once; what goes wrong in that must not disturb the evaluation that it came in."""
+        if told["time"] <= self._noticed:
+            return
+        self._noticed = told["time"]
+        try:
+            self._on_notice(Notice(told["level"], told["text"], told["time"]))
+        except Exception:
+            traceback.print_exc()
 
     def _evaluate(
         self,
@@ -184,7 +225,20 @@ class RemoteR:
         on_question: OnQuestion | None = None,
     ) -> list[Any]:
         """R's answer to a request, and its output on the way. Raises what R or the agent say went wrong."""
-        buffers = request.encode()
+        kind, body, late = self._request(request.encode(), Kind.EVALUATE, on_output, timeout, on_question)
+        if kind is Kind.FAILURE:
+            raise _r_error(body, request.code or "")
+        return _checked(kind, body, timeout if late else None)
+
+    def _request(
+        self,
+        buffers: Sequence[wire.Buffer],
+        kind: Kind,
+        on_output: OnOutput,
+        timeout: float | None = None,
+        on_question: OnQuestion | None = None,
+    ) -> tuple[Kind, bytearray, bool]:
+        """The frame that ends it, and whether it had to be interrupted for being late."""
         with self._turn:
             link = self._attached()
             question = on_question or self._on_question
@@ -195,16 +249,31 @@ class RemoteR:
                 for output in outputs_of(head.kind, body):
                     on_output(output)
 
-            call = Call(link, next(self._ids), on_frame)
+            call = Call(link, next(self._ids), on_frame, kind=kind)
             try:
-                kind, body = call.answer(buffers, timeout)
+                end, body = call.answer(buffers, timeout)
             except BaseException:
                 if call.open:
                     self.close()  # out of step: the next request attaches anew
                 raise
-        if kind is Kind.FAILURE:
-            raise _r_error(body, request.code or "")
-        return _checked(kind, body, timeout if call.late else None)
+        return end, body, call.late
+
+
+def _look_for_notices(who: weakref.ref[RemoteR], link: Link) -> None:
+    """While nothing is evaluated, pass notices on; ends with the link or its owner."""
+    while True:
+        time.sleep(NOTICE_SECONDS)
+        remote = who()
+        if remote is None or remote._link is not link:
+            return
+        if remote._turn.acquire(blocking=False):
+            try:
+                link.look()
+            except (RemoteError, OSError):
+                return  # the line was cut; the next request will say so, and attach anew
+            finally:
+                remote._turn.release()
+        del remote
 
 
 def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
@@ -218,6 +287,8 @@ def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
         busy = parse_json(bytes(body))
         since = time.strftime("%H:%M:%S", time.localtime(busy["since"]))
         return [Text("stderr", f"R evaluates for {busy['client']} since {since}; this waits for it\n")]
+    if kind is Kind.NOTICE:  # from the log
+        return [Text("stderr", f"{parse_json(bytes(body))['text']}\n")]
     if kind is Kind.FAILURE:  # of an evaluation whose client had gone, from the log
         return [Text("stderr", f"{values.decode(body)[4]}\n")]
     return []
@@ -258,6 +329,12 @@ def _failure(told: dict[str, Any]) -> RemoteError:
     if told["reason"] in ("died", "restarted"):
         return RSessionDied(message)
     return RemoteInterrupted(message)
+
+
+def _write_notice(notice: Notice) -> None:
+    """Where no one says otherwise, notices go to standard error."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S', time.localtime(notice.time))} {notice.text}\n")
+    sys.stderr.flush()
 
 
 def _write(output: Output) -> None:

@@ -1,0 +1,101 @@
+"""Who works on the master outside of the session's R: cells, MPI programs, and processes that use the processor.
+
+Looks at the login user's processes in /proc. Not work: the session's own R and workers, whatever they poll; sshd;
+processes that come and go between two looks, as the panel's questions do (their time counts if the shell
+that started them stays). Must not know of evaluations: those the session knows itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+WINDOW_SECONDS = 60.0
+# Of a core, over the window. An open RStudio tab that polls takes less than 1 %.
+WORKING_SHARE = 0.05
+MPI_PROGRAMS = {"mpirun", "mpiexec", "orterun", "prterun", "prun"}
+CELLS = {"node.run_cell", "run_cell.py"}
+NOT_WORK = {"sshd", "sshd-session", "agent.py"}
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process; ``seconds`` of processor time with that of its children that have ended and were waited for."""
+
+    pid: int
+    parent: int
+    started: int
+    seconds: float
+    words: tuple[str, ...]
+
+    @property
+    def names(self) -> set[str]:
+        """What it is called: its program and, of an interpreter, the script or module."""
+        return {word.rsplit("/", 1)[-1].split(":")[0] for word in self.words[:4]}
+
+
+def processes(user: int) -> dict[int, Process]:
+    """All processes of that user id."""
+    found = (_process(entry) for entry in PROC.iterdir() if entry.name.isdigit() and _owner(entry) == user)
+    return {process.pid: process for process in found if process is not None}
+
+
+def _owner(entry: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        return entry.stat().st_uid
+    return None
+
+
+def _process(entry: Path) -> Process | None:
+    with contextlib.suppress(OSError, IndexError):
+        fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        words = (entry / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace").split("\0")
+        ticks = sum(int(field) for field in fields[11:15])
+        seconds = ticks / os.sysconf("SC_CLK_TCK")
+        return Process(int(entry.name), int(fields[1]), int(fields[19]), seconds, tuple(words))
+    return None
+
+
+def tree(root: int, among: Mapping[int, Process]) -> set[int]:
+    """A process and all that descends from it."""
+    found = {root}
+    while more := {pid for pid, process in among.items() if process.parent in found} - found:
+        found |= more
+    return found
+
+
+def outside(among: Mapping[int, Process], *, agent: int, r: int | None) -> list[Process]:
+    """The processes that count: not the agent's own, but what R has started and left to compute."""
+    own = tree(agent, among)
+    if r is not None:
+        own = own - tree(r, among) | {r}
+    return [process for pid, process in among.items() if pid not in own and not process.names & NOT_WORK]
+
+
+def programs(found: Iterable[Process]) -> list[str]:
+    """The cells and MPI programs among them, in words."""
+    cells = [f"a cell (process {each.pid})" for each in found if each.names & CELLS]
+    return cells + [f"mpirun (process {each.pid})" for each in found if each.names & MPI_PROGRAMS]
+
+
+class Meter:
+    """How much of a core processes have used over the last ``WINDOW_SECONDS``."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[int, int], float] = {}
+        self._used: deque[tuple[float, float]] = deque()
+
+    def share(self, found: Iterable[Process], *, now: float) -> float:
+        """The share after another look, ``now`` in seconds of any clock."""
+        times = {(each.pid, each.started): each.seconds for each in found}
+        used = sum(seconds - self._before[key] for key, seconds in times.items() if key in self._before)
+        self._before = times
+        self._used.append((now, max(0.0, used)))
+        while self._used[0][0] <= now - WINDOW_SECONDS:
+            self._used.popleft()
+        return sum(seconds for _, seconds in self._used) / WINDOW_SECONDS

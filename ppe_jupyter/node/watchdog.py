@@ -1,0 +1,229 @@
+"""The watchdog: ends the cluster when it is idle, over its time or over its budget, with warning and without loss.
+
+Runs in the agent, on the master. Every few seconds it looks who works and what the limits come to (limits.py);
+before the end it warns the attached clients twice, saves R's workspace, tells the workers to shut down and shuts
+the master down. What a shutdown means, to stop or to terminate, EC2's InstanceInitiatedShutdownBehavior says. As long
+as it runs, it tells all nodes that they are wanted: without that each ends itself (deadman.py). Must not know EC2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Protocol
+
+from . import activity
+from .limits import Limits, Verdict, in_words, judge, load
+from .notices import Notices
+from .pulse import Pulse
+from .workspace import NotSaved
+
+TICK_SECONDS = 10.0
+# The nodes' own deadline is so much later than the watchdog's, which has a workspace to save.
+HARD_SECONDS = 900.0
+RETRY_SECONDS = 30.0
+THEN = {"park": "parked", "terminate": "terminated"}
+SHUTDOWN = ("sudo", "-n", "shutdown", "-h", "now")
+
+
+class Session(Protocol):
+    """What the watchdog needs of the R session."""
+
+    notices: Notices
+    evaluations: int
+
+    @property
+    def pid(self) -> int | None:
+        """R's process."""
+
+    def working(self) -> list[str]:
+        """The evaluations that run or wait, in words."""
+
+
+class Saver(Protocol):
+    """What saves the workspace."""
+
+    def save(self) -> Awaitable[dict[str, Any]]:
+        """Save it. Raises NotSaved."""
+
+    def discard(self) -> None:
+        """It need not have been saved."""
+
+
+class Watchdog:
+    """Start it in a running event loop. ``folder`` is ~/.ppe."""
+
+    def __init__(self, session: Session, saver: Saver, folder: Path) -> None:
+        self._session = session
+        self._saver = saver
+        self._path = folder / "limits.json"
+        self._ended = folder / "ended.json"
+        self._pulse = Pulse(folder / "beacon.json", on_notice=self._heard)
+        self._limits = Limits()
+        self._trouble = ""
+        self._armed = self._worked = time.time()
+        self._working: list[str] = []
+        self._evaluations = 0
+        self._meter = activity.Meter()
+        self._warned = 0
+        self._spot: dict[str, dict[str, Any]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+
+    def start(self) -> None:
+        """Watch from now on."""
+        self._task = asyncio.ensure_future(self._watch())
+
+    def stop(self) -> None:
+        """Watch no more; the nodes then end themselves after a while."""
+        if self._task is not None:
+            self._task.cancel()
+        self._pulse.close()
+
+    def wake(self) -> None:
+        """The limits are others now: look at once."""
+        self._load()
+        self._look()
+        self._wake.set()
+
+    def why_ended(self) -> str:
+        """Why the cluster ended in its earlier life, once; "" if it did not end by itself."""
+        try:
+            why = str(json.loads(self._ended.read_text(encoding="utf-8"))["why"])
+        except (OSError, ValueError, KeyError):
+            return ""
+        self._ended.unlink()
+        return why
+
+    def status(self) -> dict[str, Any]:
+        """When it acts, and why; all times in seconds since 1970."""
+        verdict = self._verdict()
+        return {
+            "acts_at": verdict.at,
+            "why": verdict.why,
+            "then": self._limits.then,
+            "idle_since": None if self._working else self._worked,
+            "working": self._working,
+            "spent_usd": self._limits.spent(time.time()),
+            "trouble": self._trouble,
+            "notices": self._session.notices.recent(),
+            "spot": list(self._spot.values()),
+        }
+
+    async def _watch(self) -> None:
+        while True:
+            self._load()
+            self._look()
+            self._pulse.beat(self._hard_deadline())
+            verdict = self._verdict()
+            if verdict.at is not None and verdict.at <= time.time():
+                await self._end(verdict.why)
+                verdict = self._verdict()
+            self._warn(verdict)
+            self._wake.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._pause(verdict))
+
+    def _pause(self, verdict: Verdict) -> float:
+        """Seconds until the next look: soon enough to be on time, and for the nodes' patience."""
+        left = TICK_SECONDS if verdict.at is None else verdict.at - time.time()
+        return max(0.2, min(TICK_SECONDS, left, self._pulse.pause))
+
+    def _load(self) -> None:
+        try:
+            self._limits = load(self._path)
+            self._trouble = ""
+        except (OSError, ValueError, TypeError) as exc:  # the old ones hold
+            self._trouble = f"{self._path}: {exc}"
+
+    def _look(self) -> None:
+        found = activity.outside(activity.processes(os.getuid()), agent=os.getpid(), r=self._session.pid)
+        share = self._meter.share(found, now=time.monotonic())
+        self._working = [*self._session.working(), *activity.programs(found)]
+        if share > activity.WORKING_SHARE:
+            self._working.append(f"processes outside of R use {share:.0%} of a core")
+        if self._working or self._session.evaluations != self._evaluations:
+            self._evaluations = self._session.evaluations
+            self._worked = time.time()
+
+    def _verdict(self) -> Verdict:
+        idle_since = None if self._working or self._session.working() else self._worked
+        return judge(self._limits, idle_since=idle_since, armed=self._armed)
+
+    def _hard_deadline(self) -> float | None:
+        deadline = self._limits.deadline
+        earliest = self._armed + self._limits.warn_seconds
+        return None if deadline is None else max(deadline, earliest) + HARD_SECONDS
+
+    def _warn(self, verdict: Verdict) -> None:
+        due = verdict.warnings_due(time.time())
+        if due > self._warned and verdict.at is not None:
+            left = in_words(max(1.0, verdict.at - time.time()))
+            self._session.notices.tell(
+                "warning",
+                f"In {left} this cluster is {THEN[self._limits.then]}, because {verdict.why}. R's workspace is saved"
+                " before. It goes on if its limits are changed, or, if it is idle, when something runs.",
+            )
+        elif not due and self._warned:
+            self._session.notices.tell(
+                "info", "The cluster goes on: it works again, or its limits were changed."
+            )
+        self._warned = due
+
+    async def _end(self, why: str) -> None:
+        """Save, and shut everything down; returns only if the limits have changed meanwhile."""
+        tell, what = self._session.notices.tell, THEN[self._limits.then]
+        tell("warning", f"The cluster is {what} now, because {why}. R's workspace is being saved.")
+        saving = asyncio.ensure_future(self._save())
+        while not saving.done():
+            self._pulse.beat(None)  # until it is saved nobody may end this node
+            await asyncio.wait({saving}, timeout=self._pulse.pause)
+        self._load()
+        self._look()
+        if (self._verdict().at or time.time() + 1) > time.time():
+            self._saver.discard()
+            return
+        self._ended.write_text(json.dumps({"why": why, "time": time.time()}), encoding="utf-8")
+        while True:
+            self._pulse.end(f"the cluster is {what}: {why}")
+            done = await asyncio.to_thread(
+                subprocess.run,
+                SHUTDOWN,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
+            if done.returncode:
+                tell(
+                    "error", f"`{' '.join(SHUTDOWN)}` was refused: {done.stderr.strip()}. It is tried again."
+                )
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _save(self) -> None:
+        try:
+            await self._saver.save()
+        except (NotSaved, OSError) as exc:
+            self._session.notices.tell("error", f"R's workspace could not be saved: {exc}")
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        """A node tells something."""
+        name = message["name"]
+        if message["event"] == "spot":
+            text = (
+                f"EC2 will {message['action']} the spot node {name} at {message['time']}: an MPI program that runs there"
+                " fails then. Save what you need; %ppe_retry replaces the node."
+            )
+            # It is repeated, since a datagram may be lost.
+            if self._spot.get(name, {}).get("text") != text:
+                spot = {"node": name, "action": message["action"], "time": message["time"], "text": text}
+                self._spot[name] = spot
+                self._session.notices.tell("warning", text)
+        elif message["event"] == "shutdown":
+            self._session.notices.tell("error", f"Node {name} has shut itself down: {message['why']}.")

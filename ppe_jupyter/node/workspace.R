@@ -1,0 +1,80 @@
+# The session's workspace as a whole: what is in it, whether its client has it too, saving and loading it.
+#
+# Part of evaluator.R. Questions are numbered as in protocol.py.
+
+about_workspace <- function(question) switch(question, encode(workspace_table(Inf)), summary_json(), saved_json())
+
+# Name -> fingerprint of the value when it last went to a client or came from one. No reference is kept: it would make
+# the next change of a large object copy it.
+exchanged <- new.env()
+
+remember_exchange <- function(name, value) {
+  assign(name, fingerprint(value), envir = exchanged)
+  value
+}
+
+# Notices most changes, and costs little beside sending the value: of large vectors it sees a sample.
+fingerprint <- function(value) tryCatch(digest(value, 0L), error = function(e) NULL)
+
+digest <- function(value, depth) {
+  n <- length(value)
+  if (is.list(value) && depth < 3L) return(c(n, lapply(sampled(unclass(value), 100L), digest, depth + 1L)))
+  if (!is.atomic(value)) return(as.numeric(utils::object.size(value)))
+  value <- as.vector(unclass(value))
+  if (n > 1e5 || is.character(value)) list(n, sampled(value, 1000L))
+  else list(n, sampled(value, 3L), if (!is.raw(value)) sum(value, 0.5, na.rm = TRUE))
+}
+
+sampled <- function(value, most) {
+  n <- length(value)
+  if (n <= most) value else value[round(seq(1, n, length.out = most))]
+}
+
+# Names, bytes, and whether the client has them as they are; at most `seconds` are spent on sizes, the rest is NA.
+workspace_table <- function(seconds) {
+  names <- Filter(function(name) !bindingIsActive(name, .GlobalEnv), ls(.GlobalEnv))
+  bytes <- rep(NA_real_, length(names))
+  known <- logical(length(names))
+  begun <- proc.time()[["elapsed"]]
+  for (i in seq_along(names)) {
+    if (proc.time()[["elapsed"]] - begun > seconds) break
+    value <- get(names[i], envir = .GlobalEnv)
+    bytes[i] <- as.numeric(utils::object.size(value))
+    before <- exchanged[[names[i]]]
+    known[i] <- !is.null(before) && identical(before, fingerprint(value))
+  }
+  list(names, bytes, known)
+}
+
+summary_json <- function() {
+  table <- workspace_table(1)
+  if (anyNA(table[[2L]])) return(charToRaw("null"))
+  charToRaw(sprintf("{\"objects\": %d, \"bytes\": %.0f, \"unpulled\": %d}",
+                    length(table[[1L]]), sum(table[[2L]]), sum(!table[[3L]])))
+}
+
+# --- Saved, and loaded again
+
+save_workspace <- function() {
+  saveRDS(list(packages = rev(.packages()), directory = getwd()), surroundings)
+  # The disk may have room for a compressed one only.
+  tryCatch(save.image(workspace, compress = FALSE), error = function(e) save.image(workspace))
+}
+
+saved_json <- function() {
+  save_workspace()
+  charToRaw(sprintf("{\"objects\": %d, \"bytes\": %.0f}", length(ls(.GlobalEnv)), file.size(workspace)))
+}
+
+# The number of objects as JSON, or null when there was nothing to load, or R's words if it could not.
+restore <- function() {
+  if (!file.exists(workspace)) return("null")
+  around <- tryCatch(readRDS(surroundings), error = function(e) list())
+  for (package in around$packages) {
+    suppressPackageStartupMessages(try(library(package, character.only = TRUE), silent = TRUE))
+  }
+  try(setwd(around$directory), silent = TRUE)
+  loaded <- tryCatch(length(load(workspace, envir = .GlobalEnv)), error = conditionMessage)
+  unlink(c(workspace, surroundings))
+  if (is.character(loaded)) sprintf("\"%s\"", gsub("[^][ !#-Z^-~]", " ", loaded)) else format(loaded)
+}
