@@ -1,0 +1,405 @@
+"""plan_change as tables: a cluster, a verb and what is known on the left, what is done and said on the right."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from ppe_jupyter import catalog
+from ppe_jupyter.cloud.draft import ChangeFacts, ranges, renumbered
+from ppe_jupyter.cloud.facts import Caps, Image, Subnet
+from ppe_jupyter.cloud.plan import Plan
+from ppe_jupyter.cloud.plan_change import plan_change
+from ppe_jupyter.cloud.records import (
+    ClusterRecord,
+    Cost,
+    InstanceState,
+    Node,
+    cluster_state,
+    troubles,
+    usd_per_hour,
+)
+from ppe_jupyter.cloud.spec import ClusterSpec
+from ppe_jupyter.cloud.steps import RunInstances
+from ppe_jupyter.errors import UsageError
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+R, P, T, S = (
+    InstanceState.RUNNING,
+    InstanceState.PENDING,
+    InstanceState.TERMINATED,
+    InstanceState.STOPPED,
+)
+SPEC = ClusterSpec(name="brisk-otter", nodes=3, instance_type="m5.xlarge")
+SPOT = replace(SPEC, spot=True, spot_fallback=True)
+FACTS = ChangeFacts(
+    now=NOW,
+    subnet=Subnet(subnet_id="subnet-1", vpc_id="vpc-1", zone="us-east-1a", cidr="172.31.0.0/20", public=True),
+    image=Image(
+        image_id="ami-0123456789abcdef0",
+        name="node",
+        architecture="x86_64",
+        login_user="admin",
+        node=True,
+        root_device="/dev/xvda",
+        root_gb=8,
+    ),
+    instance_type=catalog.instance_types()["m5.xlarge"],
+)
+
+
+def node(index: int, state: InstanceState = R, **changes: Any) -> Node:
+    made = Node(
+        instance_id=f"i-{index}",
+        index=index,
+        role="worker" if index else "master",
+        state=state,
+        private_ip=f"10.0.0.{index}",
+        private_dns=f"ip-10-0-0-{index}.ec2.internal",
+        public_ip="" if state is S else f"203.0.113.{index}",
+        public_dns="",
+        instance_type="m5.xlarge",
+        zone="us-east-1a",
+        subnet_id="subnet-1",
+        slots=2,
+        launched=NOW,
+        host_key="ssh-ed25519 OWN",
+        price=0.192,
+        configured=True,
+    )
+    return replace(made, **changes)
+
+
+def cluster(
+    *nodes: Node, spec: ClusterSpec | None = SPEC, tag: str = "running", **changes: Any
+) -> ClusterRecord:
+    nodes = nodes or (node(0), node(1), node(2))
+    expected = spec.nodes if spec else len(nodes)
+    record = ClusterRecord(
+        name="brisk-otter",
+        state=cluster_state(nodes, tagged=[tag], expected=expected, busy=False),
+        nodes=nodes,
+        usd_per_hour=usd_per_hour(nodes, root_gb=30),
+        launched=NOW,
+        owner="alice@laptop arn:aws:iam::123456789012:user/alice",
+        slots=6,
+        login_user="admin",
+        key_name="k",
+        spec=spec,
+        busy_until=None,
+        cost=Cost(spent_usd=1.0, usd_per_hour=0.6, since=NOW),
+        troubles=troubles(nodes, expected=expected),
+    )
+    return replace(record, **changes)
+
+
+PARKED = cluster(node(0, S, stopped=NOW))
+
+
+def steps(plan: Plan) -> list[str]:
+    """The plan's steps in short."""
+    return [_short(step) for step in plan.steps]
+
+
+def _short(step: Any) -> str:
+    ids = getattr(step, "instance_ids", None) or [getattr(step, "instance_id", "")]
+    if isinstance(step, RunInstances):
+        ids = [f"{step.count}@{step.first_index}{'s' * step.spot}"]
+    elif type(step).__name__ == "Configure":
+        ids = [str(step.nodes)]
+    return " ".join([type(step).__name__.removesuffix("Instances").lower(), *filter(None, ids)])
+
+
+def said(plan: Plan, grade: str) -> str:
+    return "; ".join(problem.text for problem in plan.problems if problem.grade.value == grade)
+
+
+@pytest.mark.parametrize(
+    ("record", "verb", "options", "expected"),
+    [
+        (cluster(), "reboot", {}, ["saveworkspace", "reboot i-0 i-1 i-2", "configure 3"]),
+        (cluster(), "reboot", {"node": 2}, ["reboot i-2", "configure 3"]),
+        (cluster(), "reboot", {"node": "ip-10-0-0-1"}, ["reboot i-1", "configure 3"]),
+        (cluster(node(0), node(1)), "reboot", {}, ["saveworkspace", "reboot i-0 i-1", "configure 2"]),
+        (cluster(), "park", {}, ["saveworkspace", "terminate i-1 i-2", "stop i-0"]),
+        # A client died while it parked: what it had done is not repeated.
+        (cluster(node(0), node(1, T), node(2, T)), "park", {}, ["saveworkspace", "stop i-0"]),
+        (PARKED, "start", {}, ["start i-0", "run 2@1", "configure 3"]),
+        (PARKED, "start", {"nodes": 1}, ["start i-0", "configure 1"]),
+        (replace(PARKED, spec=SPOT), "start", {}, ["start i-0", "run 2@1s", "configure 3"]),
+        # The master was stopped by hand while the workers ran on.
+        (cluster(node(0, S), node(2)), "start", {}, ["start i-0", "run 1@1", "configure 3"]),
+        (cluster(), "resize", {"nodes": 5}, ["run 2@3", "configure 5"]),
+        (cluster(), "resize", {"nodes": 1}, ["configure 1", "terminate i-1 i-2"]),
+        (cluster(spec=SPOT), "resize", {"nodes": 4}, ["run 1@3s", "configure 4"]),
+        (cluster(), "terminate", {}, ["terminate i-0 i-1 i-2"]),
+    ],
+)
+def test_steps(record: ClusterRecord, verb: str, options: dict[str, Any], expected: list[str]) -> None:
+    plan = plan_change(record, verb, FACTS, **options)
+    assert not plan.errors
+    assert steps(plan) == expected
+
+
+LOST_WORKER = cluster(node(0), node(1, T, reason="Server.SpotInstanceTermination"), node(2))
+LOST_MASTER = cluster(node(0, T), node(1), node(2))
+HALF_WAY = cluster(*(node(index, configured=False) for index in range(3)), tag="pending")
+
+
+@pytest.mark.parametrize(
+    ("record", "choice", "facts", "expected"),
+    [
+        (LOST_WORKER, "wait", FACTS, ["configure 2"]),
+        (LOST_WORKER, "replace", FACTS, ["run 1@1", "configure 3"]),
+        (LOST_WORKER, "drop", FACTS, ["configure 2"]),
+        (cluster(node(0), node(1, P), node(2)), "wait", FACTS, ["configure 3"]),
+        (
+            cluster(node(0), node(1, P), node(2)),
+            "replace",
+            FACTS,
+            ["terminate i-1", "run 1@1", "configure 3"],
+        ),
+        (cluster(node(0), node(1, S), node(2)), "wait", FACTS, ["start i-1", "configure 3"]),
+        # It runs, as EC2 sees it, and does not answer.
+        (
+            cluster(),
+            "replace",
+            replace(FACTS, silent={"i-2": "x"}),
+            ["terminate i-2", "run 1@2", "configure 3"],
+        ),
+        (cluster(), "drop", replace(FACTS, silent={"i-2": "x"}), ["terminate i-2", "configure 2"]),
+        (cluster(), "wait", replace(FACTS, silent={"i-2": "x"}), ["configure 3"]),
+        # Setting it up failed: to wait is to try again, to replace is to replace it.
+        (cluster(node(0), node(1, configured=False), node(2)), "wait", FACTS, ["configure 3"]),
+        (
+            cluster(node(0), node(1, configured=False), node(2)),
+            "replace",
+            FACTS,
+            ["terminate i-1", "run 1@1", "configure 3"],
+        ),
+        # The client that launched it died: nothing is wrong with the nodes.
+        (HALF_WAY, "wait", FACTS, ["configure 3"]),
+        (HALF_WAY, "replace", FACTS, ["configure 3"]),
+        (cluster(*HALF_WAY.nodes[:2], tag="pending"), "replace", FACTS, ["run 1@2", "configure 3"]),
+        # One request for each unbroken run of indices.
+        (
+            cluster(node(0), node(3), spec=replace(SPEC, nodes=6)),
+            "replace",
+            FACTS,
+            ["run 2@1", "run 2@4", "configure 6"],
+        ),
+        (LOST_MASTER, "wait", FACTS, ["promote i-1", "configure 2"]),
+        (LOST_MASTER, "drop", FACTS, ["promote i-1", "configure 2"]),
+        (LOST_MASTER, "replace", FACTS, ["promote i-1", "run 1@0", "configure 3"]),
+        (
+            cluster(),
+            "replace",
+            replace(FACTS, silent={"i-0": "no SSH"}),
+            ["terminate i-0", "promote i-1", "run 1@0", "configure 3"],
+        ),
+        (
+            cluster(node(0, T), node(1, configured=False), node(2)),
+            "wait",
+            FACTS,
+            ["promote i-2", "configure 2"],
+        ),
+        # Only what a client outside reaches can be the master.
+        (cluster(node(0, T), node(1, public_ip=""), node(2)), "drop", FACTS, ["promote i-2", "configure 2"]),
+        # A master on spot could be interrupted, and not be parked.
+        (
+            cluster(node(0, T), node(1, spot=True), node(2, spot=True), spec=SPOT),
+            "replace",
+            FACTS,
+            ["run 1@0", "configure 3"],
+        ),
+        (
+            cluster(node(0, T), node(1, T), node(2, spot=True), spec=SPOT),
+            "replace",
+            FACTS,
+            ["run 1@0", "run 1@1s", "configure 3"],
+        ),
+        (
+            cluster(node(0, T), node(1, spot=True), node(2, spot=True), spec=SPOT),
+            "drop",
+            FACTS,
+            ["promote i-1", "configure 2"],
+        ),
+    ],
+)
+def test_retry(record: ClusterRecord, choice: str, facts: ChangeFacts, expected: list[str]) -> None:
+    plan = plan_change(record, "retry", facts, choice=choice)
+    assert not plan.errors
+    assert steps(plan) == expected
+    if choice == "drop":
+        assert plan.spec.nodes == int(expected[-1].split()[1])
+    if "promote" in str(expected):
+        assert "new R session" in said(plan, "warning")
+
+
+@pytest.mark.parametrize(
+    ("record", "verb", "options", "reason"),
+    [
+        (PARKED, "reboot", {}, "it is parked: only a cluster that runs"),
+        (LOST_MASTER, "reboot", {}, "lost its master; mend it with: %ppe_retry brisk-otter"),
+        (cluster(node(0, spot=True)), "park", {}, "spot instance, which cannot be stopped"),
+        (LOST_MASTER, "park", {}, "lost its master"),
+        (LOST_WORKER, "start", {}, "it is degraded, not parked; mend it with: %ppe_retry"),
+        (PARKED, "resize", {"nodes": 2}, "%ppe_start brisk-otter --nodes 2"),
+        (LOST_WORKER, "resize", {"nodes": 2}, "mend it first"),
+        (cluster(), "resize", {"nodes": 0}, "one node at least.*%ppe_terminate"),
+        (
+            cluster(node(0, role="worker"), node(1, role="master")),
+            "resize",
+            {"nodes": 1},
+            "the master is node 1",
+        ),
+        (PARKED, "retry", {}, "start it with: %ppe_start"),
+        (cluster(node(0, T), node(1, T), node(2, T)), "retry", {"choice": "drop"}, "no node of it is left"),
+        (cluster(spec=None), "resize", {"nodes": 4}, "specification, a tag, is damaged"),
+        (
+            replace(cluster(), busy_until=NOW + timedelta(minutes=9)),
+            "park",
+            {},
+            "client of alice@laptop.*12:09 UTC",
+        ),
+        (
+            replace(PARKED, spec=replace(SPEC, budget_usd=0.5)),
+            "start",
+            {},
+            r"budget of \$0.50 is used up \(\$1.00\)",
+        ),
+    ],
+)
+def test_what_forbids_a_change(
+    record: ClusterRecord, verb: str, options: dict[str, Any], reason: str
+) -> None:
+    plan = plan_change(record, verb, FACTS, **options)
+    assert plan.steps == ()
+    assert [text for text in plan.errors if re.search(reason, text)], plan.errors
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        (replace(FACTS, caps=Caps(max_nodes=4)), "5 nodes are more than max_nodes = 4"),
+        (
+            replace(FACTS, caps=Caps(max_usd_per_hour=0.9)),
+            r"\$1.001 an hour is more than max_usd_per_hour = 0.9",
+        ),
+        (replace(FACTS, image=None), "its image is gone"),
+        (replace(FACTS, subnet=None), "its subnet is gone"),
+    ],
+)
+def test_what_forbids_new_nodes(facts: ChangeFacts, reason: str) -> None:
+    (error,) = plan_change(cluster(), "resize", facts, nodes=5).errors
+    assert re.search(reason, error)
+
+
+@pytest.mark.parametrize(
+    ("record", "verb", "options"),
+    [
+        (PARKED, "park", {}),
+        (cluster(), "start", {}),
+        (cluster(), "resize", {"nodes": 3}),
+        (cluster(), "retry", {"choice": "replace"}),
+    ],
+)
+def test_what_is_so_already(record: ClusterRecord, verb: str, options: dict[str, Any]) -> None:
+    plan = plan_change(record, verb, FACTS, **options)
+    assert (plan.steps, plan.errors, len(plan.problems)) == ((), [], 1)
+
+
+def test_nodes_on_which_work_runs_are_let_go_only_by_force() -> None:
+    busy = replace(FACTS, busy={"i-2": "2 × R", "i-1": "mpirun"})
+    plan = plan_change(cluster(), "resize", busy, nodes=2)
+    assert plan.errors == [
+        "node 2 runs 2 × R, which ends with it; close R's workers and wait for jobs first, or add --force"
+    ]
+    forced = plan_change(cluster(), "resize", busy, nodes=2, force=True)
+    assert steps(forced) == ["configure 2", "terminate i-2"]
+    assert "node 2 runs 2 × R" in said(forced, "warning")
+
+
+def test_another_client_at_work_is_respected_but_for_force_and_terminate() -> None:
+    busy = replace(cluster(), busy_until=NOW + timedelta(minutes=9))
+    assert "%ppe_reboot brisk-otter --force" in plan_change(busy, "reboot", FACTS).errors[0]
+    assert plan_change(busy, "reboot", FACTS, force=True).steps
+    assert plan_change(busy, "terminate", FACTS).steps
+    assert plan_change(busy, "reboot", replace(FACTS, now=NOW + timedelta(minutes=10))).steps
+
+
+def test_prices_afterwards() -> None:
+    disk, address = catalog.disk_usd_per_hour(30), catalog.USD_PER_HOUR_PUBLIC_IPV4
+    one = 0.192 + disk + address
+    prices = [
+        (cluster(), "resize", {"nodes": 5}, 5 * one),
+        (cluster(), "resize", {"nodes": 2}, 2 * one),
+        (cluster(), "park", {}, disk),
+        (PARKED, "start", {}, 3 * one),
+        (LOST_WORKER, "replace", {}, 3 * one),
+        (LOST_WORKER, "drop", {}, 2 * one),
+        (cluster(), "terminate", {}, 0.0),
+        # Of spot nodes that are gone nobody knows the price: the catalog's is the most that it can be.
+        (replace(PARKED, spec=SPOT), "start", {}, 3 * one),
+    ]
+    for record, verb, options, expected in prices:
+        retried = {"choice": verb} if verb in ("replace", "drop") else options
+        plan = plan_change(record, "retry" if verb in ("replace", "drop") else verb, FACTS, **retried)
+        assert plan.usd_per_hour == pytest.approx(expected), verb
+
+
+def test_new_nodes_are_like_the_others() -> None:
+    private = replace(SPEC, public_addresses="master", spot=True, spot_max_usd=0.1, root_gb=50)
+    plan = plan_change(cluster(spec=private), "resize", FACTS, nodes=4)
+    (step,) = [step for step in plan.steps if isinstance(step, RunInstances)]
+    assert (step.public, step.spot, step.spot_max_usd, step.root_gb) == (False, True, 0.1, 50)
+    assert (step.cores, step.price, step.subnets) == (2, 0.192, (FACTS.subnet,))
+    threads = plan_change(cluster(spec=replace(SPEC, threads_per_core=2)), "resize", FACTS, nodes=4)
+    assert [step.cores for step in threads.steps if isinstance(step, RunInstances)] == [None]
+
+
+def test_a_cluster_of_the_master_alone_has_no_spot_workers() -> None:
+    assert plan_change(cluster(spec=SPOT), "resize", FACTS, nodes=1).spec.spot is False
+
+
+def test_mistakes_are_told() -> None:
+    for verb, options in [
+        ("reboot", {"node": 7}),
+        ("retry", {"choice": "hope"}),
+        ("resize", {}),
+        ("sing", {}),
+    ]:
+        with pytest.raises(UsageError):
+            plan_change(cluster(), verb, FACTS, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("indices", "apart", "runs"),
+    [
+        ([], None, []),
+        ([1, 2, 3], None, [(1, 3)]),
+        ([1, 3, 4], None, [(1, 1), (3, 2)]),
+        ([0, 1, 2], 0, [(0, 1), (1, 2)]),
+        ([1, 2, 3], 2, [(1, 1), (2, 1), (3, 1)]),
+    ],
+)
+def test_runs_of_indices(indices: list[int], apart: int | None, runs: list[tuple[int, int]]) -> None:
+    assert list(ranges(indices, apart=apart)) == runs
+
+
+@pytest.mark.parametrize(
+    ("left", "moved"),
+    [
+        ([0, 1], {}),
+        ([0, 2], {"i-2": 1}),
+        ([1, 2], {"i-2": 0}),
+        ([0, 3, 4], {"i-3": 1, "i-4": 2}),
+        ([5], {"i-5": 0}),
+    ],
+)
+def test_no_holes_remain(left: list[int], moved: dict[str, int]) -> None:
+    assert renumbered([node(index) for index in left]) == moved
