@@ -217,8 +217,8 @@ class Watchdog:
         name = message["name"]
         if message["event"] == "spot":
             text = (
-                f"EC2 will {message['action']} the spot node {name} at {message['time']}: an MPI program that runs there"
-                " fails then. Save what you need; %ppe_retry replaces the node."
+                f"EC2 will {message['action']} the spot node {name} at {message['time']}: an MPI program that runs"
+                " there fails then. Save what you need; %ppe_retry replaces the node."
             )
             # It is repeated, since a datagram may be lost.
             if self._spot.get(name, {}).get("text") != text:
