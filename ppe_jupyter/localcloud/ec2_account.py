@@ -16,7 +16,7 @@ from moto.ec2.models.core import TaggedEC2Resource
 from moto.iam.models import iam_backends
 
 from . import REGION
-from .ec2_spot import ROLE
+from .ec2_spot import ROLE, SpotActions
 
 ALIAS = "local-cloud"
 
@@ -35,6 +35,16 @@ def open_account(cidr: IPv4Network) -> EC2Backend:
     _lead_out(backend)
     _introduce()
     return backend
+
+
+def forget_terminated(backend: EC2Backend) -> None:
+    """Drop the records of launches of which nothing is left, as EC2 does after an hour."""
+    for reservation_id, reservation in list(backend.reservations.items()):
+        if all(instance.state == "terminated" for instance in reservation.instances):
+            del backend.reservations[reservation_id]
+    for request_id, request in list(SpotActions.spot_requests.items()):
+        if request.instance.state == "terminated":
+            del SpotActions.spot_requests[request_id]
 
 
 def _tags(self: Any) -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ from moto.core.responses import ActionResult, EmptyResult
 from moto.core.types import Base64EncodedString
 from moto.core.utils import get_pagination_model, utcnow
 from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.utils import filter_dict_attribute_mapping
 
 from .ec2_instances import ContainerInstance
 from .ec2_state import Ec2Actions
@@ -27,6 +28,14 @@ STATUS_FILTERS = {
     "instance-status.status": ("InstanceStatus", "Status"),
     "system-status.status": ("SystemStatus", "Status"),
 }
+filter_dict_attribute_mapping.update(
+    {
+        "client-token": "client_token",
+        "instance-lifecycle": "instance_lifecycle",
+        "placement-group-name": "placement.group_name",
+        "spot-instance-request-id": "spot_instance_request_id",
+    }
+)
 BEHAVIOR = "InstanceInitiatedShutdownBehavior"
 
 

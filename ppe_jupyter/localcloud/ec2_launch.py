@@ -65,6 +65,7 @@ class LaunchActions(SpotActions):
         launched: Any = result.result
         for instance in launched.instances:
             self._give_profile(instance)
+            instance.security_groups = instance.nics[0].group_set  # the default one where none is asked for
             instance.placement.group_name = self._get_param("Placement.GroupName", "")
             instance.cpu_options = cpu_options
             if instance.lifecycle == "spot":
@@ -78,8 +79,9 @@ class LaunchActions(SpotActions):
 
     def _checked(self) -> dict[str, int]:
         """The launch's CPU options. Raises what EC2 would, except for what a dry run does not ask."""
-        name, zone = self._get_param("InstanceType", "m1.small"), self._zone()
+        name = self._get_param("InstanceType", "m1.small")
         market = self._get_param("InstanceMarketOptions.MarketType", "on-demand")
+        zone = self._zone(name, market)
         facts = dict(self.ec2_backend.describe_instance_types([name])[0])
         self._check_placement_group(self._get_param("Placement.GroupName"), facts)
         cpu_options = _cpu_options(facts, self._get_param("CpuOptions"))
@@ -94,6 +96,20 @@ class LaunchActions(SpotActions):
             self._check_quota(name, market)
             self._check_capacity(name, zone, market)
         return cpu_options
+
+    def _zone(self, name: str, market: Market) -> str:
+        """The zone that the launch names, itself or by its subnet; else one is chosen that has capacity."""
+        interfaces = self._get_param("NetworkInterfaces", [])
+        subnet_id = self._get_param("SubnetId") or next(
+            (each["SubnetId"] for each in interfaces if "SubnetId" in each), None
+        )
+        if subnet_id:
+            return str(self.ec2_backend.get_subnet(subnet_id).availability_zone)
+        if not (zone := self._get_param("Placement.AvailabilityZone")):
+            offered = _zones_offering(name, self.region) or [f"{self.region}a"]
+            zone = next((each for each in offered if not self.controls.lacks(each, market)), offered[0])
+            self.params["Placement"] = {**self._get_param("Placement", {}), "AvailabilityZone": zone}
+        return str(zone)
 
     def _check_placement_group(self, name: str | None, facts: dict[str, Any]) -> None:
         if not name:

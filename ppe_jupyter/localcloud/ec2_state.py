@@ -50,15 +50,5 @@ class Ec2Actions(EC2Response):
             raise EC2ClientError("InvalidPlacementGroup.Unknown", f"The Placement Group '{name}' is unknown.")
         return self.placement_groups[name]
 
-    def _zone(self) -> str:
-        """The zone that a launch asks for, by its subnet or its name."""
-        interfaces = self._get_param("NetworkInterfaces", [])
-        subnet_id = self._get_param("SubnetId") or next(
-            (each["SubnetId"] for each in interfaces if "SubnetId" in each), None
-        )
-        if subnet_id:
-            return str(self.ec2_backend.get_subnet(subnet_id).availability_zone)
-        return str(self._get_param("Placement.AvailabilityZone") or f"{self.region}a")
-
     def _dry(self) -> bool:
         return bool(self._get_param("DryRun", False))

@@ -162,8 +162,11 @@ class Endpoint:
         form = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
         zone = next((form[name] for name in ZONE_PARAMETERS if name in form), None)
         subnet = next((form[name] for name in SUBNET_PARAMETERS if name in form), None)
-        zones = [each.availability_zone for each in self._backend.describe_subnets() if each.id == subnet]
-        return form.get("Action", ""), zone or next(iter(zones), None)
+        if subnet and not zone:
+            with self._lock:
+                zones = {each.id: each.availability_zone for each in self._backend.describe_subnets()}
+            zone = zones.get(subnet)
+        return form.get("Action", ""), zone
 
     def _own(self, what: str, wish: dict[str, Any]) -> Answer:
         """Requests of this package's own: about the local cloud itself, and tests' hooks."""
@@ -191,6 +194,7 @@ class Endpoint:
                 self._faults.clear()
                 self._faults.forget_calls()
                 self._controls.reset()
+                ec2_account.forget_terminated(self._backend)
                 ContainerInstance.containerless = False
             case "capacity":
                 self._controls.set_capacity(wish["zone"], tuple(wish["markets"]), wish["code"])

@@ -34,7 +34,7 @@ def calls(endpoint: Endpoint) -> list[str]:
 
 
 def reset(endpoint: Endpoint) -> None:
-    """No faults, no calls counted, every switch of this module as at the start. Instances stay."""
+    """No faults, no calls counted, no terminated instances listed, every switch here as at the start."""
     _tell(endpoint, "reset")
 
 
