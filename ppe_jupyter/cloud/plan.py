@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .. import catalog
 from ..errors import SpecError
+from .bill import Bill, hourly, limits
 from .records import ClusterRecord
 from .spec import ClusterSpec
 from .steps import Step
@@ -36,8 +36,9 @@ class Problem:
 class Plan:
     """What ``verb`` would do with a cluster that ``existing`` describes, if it exists.
 
-    ``spec`` is what the cluster will be. ``usd_per_hour`` is what EC2 charges for it afterwards: all nodes with disks
-    and addresses (None: unknown). A launch of what runs already has no steps.
+    ``spec`` is what the cluster will be, the settings' limits filled in. ``usd_per_hour`` is what EC2 charges for it
+    afterwards: all nodes with disks and addresses (None: unknown), ``bill`` its parts, for a launch. A launch of
+    what runs already has no steps.
     """
 
     verb: str = "launch"
@@ -50,38 +51,40 @@ class Plan:
     existing: ClusterRecord | None = None
     slots: int = 0
     key_name: str = ""
+    bill: Bill | None = None
 
     @property
     def errors(self) -> list[str]:
-        """What forbids the launch."""
+        """What forbids it."""
         return [problem.text for problem in self.problems if problem.grade is Grade.ERROR]
 
     def check(self) -> None:
-        """Raise SpecError, with all errors, unless the plan can be launched."""
+        """Raise SpecError, with all errors, unless the plan can be carried out."""
         if self.errors:
-            reasons = "; ".join(self.errors)
-            raise SpecError(f"cluster {self.name!r} cannot be launched: {reasons}", problems=self.errors)
+            what = "cannot be launched" if self.verb == "launch" else f"{self.verb} is not possible"
+            raise SpecError(f"cluster {self.name!r}: {what}: {'; '.join(self.errors)}", problems=self.errors)
 
     def rows(self) -> list[tuple[str, str]]:
-        """The review as (what, detail), in the order of doing."""
-        if self.existing is not None and not self.errors:
-            return [("cluster", f"{self.name} is running already: nothing to launch")]
-        rows = [("cluster", f"{self.name}: {self.spec.nodes} nodes, {self.spec.nodes * self.slots} slots")]
+        """The review as (kind, text): cluster, step, price, limit, error, warning, info; in the order of reading."""
+        problems = sorted(self.problems, key=lambda problem: list(Grade).index(problem.grade))
+        said = [(problem.grade.value, problem.text) for problem in problems]
+        if self.verb == "launch" and self.existing is not None:
+            return said or [("cluster", f"{self.name} is running already: nothing to launch")]
+        slots = self.spec.nodes * self.slots
+        rows = [("cluster", f"{self.name}: {_number(self.spec.nodes, 'node')}, {_number(slots, 'slot')}")]
         rows += [("step", str(step)) for step in self.steps]
-        rows.append(("price", price_text(self.usd_per_hour)))
-        rows += [(problem.grade.value, problem.text) for problem in self.problems]
-        return rows
+        if self.bill is not None:
+            rows += [("price", text) for text in self.bill.rows()]
+        else:
+            rows.append(("price", "unknown" if self.usd_per_hour is None else hourly(self.usd_per_hour)))
+        if self.verb == "launch":
+            rows += [("limit", text) for text in limits(self.spec, self.bill)]
+        return rows + said
 
     def review(self) -> str:
         """The rows as text."""
         return "\n".join(f"{what:<8} {detail}" for what, detail in self.rows())
 
 
-def price_text(usd_per_hour: float | None) -> str:
-    """The price in words, with what it includes and how old it is."""
-    if usd_per_hour is None:
-        return "unknown"
-    return (
-        f"${usd_per_hour:.3f} an hour, ${24 * usd_per_hour:.2f} a day on EC2 with disks and addresses "
-        f"(on demand, {catalog.PRICE_REGION}, {catalog.prices_as_of()})"
-    )
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

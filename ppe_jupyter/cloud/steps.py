@@ -58,6 +58,8 @@ class RunInstances:
     image: Image
     subnets: tuple[Subnet, ...]
     root_gb: int
+    root_type: str = "gp3"
+    encrypted: bool = True
     cores: int | None
     public: bool = True
     spot: bool = False
@@ -70,7 +72,8 @@ class RunInstances:
         threads = ", one thread per core" if self.cores else ""
         return (
             f"{self.count} × {self.instance_type}{' spot' * self.spot} in {zones} from {self.image.image_id} "
-            f"({self.image.name}){threads}, each with an encrypted gp3 disk of {self.root_gb} GB"
+            f"({self.image.name}){threads}, each with {'an encrypted' if self.encrypted else 'a plain'} "
+            f"{self.root_type} disk of {self.root_gb} GB{' and a public address' * self.public}"
         )
 
 

@@ -15,9 +15,10 @@ from .instances import Instances
 from .network import Network
 from .ours import Ours
 from .power import Power
+from .prices import Prices
 from .types import Types
 from .volumes import Volumes
 
 
-class EC2(Account, Types, Network, Images, Groups, Instances, Volumes, Costs, Power, Ours):
+class EC2(Account, Types, Network, Images, Groups, Instances, Volumes, Prices, Costs, Power, Ours):
     """One account in one region."""
