@@ -388,7 +388,12 @@ def test_everything_is_tagged_when_made_and_found_by_its_tags(rules: Rules) -> N
     public = ssh.generate_key_pair().public.encode()
     ec2.import_key_pair(KeyName="tagged", PublicKeyMaterial=public, **tagged("key-pair"))
     group = ec2.create_security_group(GroupName="tagged", Description="tagged", **tagged("security-group"))
-    ec2.create_placement_group(GroupName="tagged", Strategy="cluster", **tagged("placement-group"))
+    placement = {"GroupName": "tagged", "Strategy": "cluster", **tagged("placement-group")}
+    placement_id = ec2.create_placement_group(**placement)["PlacementGroup"]["GroupId"]
+    ec2.delete_tags(Resources=[placement_id], Tags=TAGS)
+    ec2.create_tags(Resources=[placement_id], Tags=TAGS)
+    (found,) = ec2.describe_tags(Filters=where(resource_type="placement-group"))["Tags"]
+    assert (found["ResourceId"], found["Value"]) == (placement_id, "rules")
     volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, **tagged("volume"))["VolumeId"]
     ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
     snapshot = ec2.create_snapshot(VolumeId=volume, **tagged("snapshot"))["SnapshotId"]
@@ -410,8 +415,9 @@ def test_everything_is_tagged_when_made_and_found_by_its_tags(rules: Rules) -> N
     ec2.delete_placement_group(GroupName="tagged")
     ec2.delete_security_group(GroupId=group["GroupId"])
     ec2.delete_key_pair(KeyName="tagged")
-    for key, describe in lists.items():
-        assert describe(Filters=by_value)[key] == [], key
+    for key, describe in {**lists, "Tags": ec2.describe_tags}.items():
+        ours = where(value="rules") if key == "Tags" else by_value
+        assert describe(Filters=ours)[key] == [], key
 
 
 def test_a_rule_is_described_and_revoked_alone(rules: Rules) -> None:

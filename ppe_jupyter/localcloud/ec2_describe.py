@@ -89,6 +89,27 @@ class DescribeActions(Ec2Actions):
         text = Base64EncodedString.from_raw_string(output.decode(errors="replace"))
         return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": text})
 
+    def describe_tags(self) -> ActionResult:
+        """Tags, without those of resources that are gone, which moto keeps."""
+        result: Any = super().describe_tags().result
+        backend, groups = self.ec2_backend, self.ec2_backend.groups.values()
+        there = {
+            "ami": backend.amis,
+            "i": {each.id for each in self._instances()},
+            "key": {each.id for each in backend.key_pairs.values()},
+            "pg": {each.id for each in self.placement_groups.values()},
+            "sg": {each.id for vpc in groups for each in vpc.values()},
+            "sir": self.spot_requests,
+            "snap": backend.snapshots,
+            "vol": backend.volumes,
+        }
+        tags = [
+            tag
+            for tag in result["Tags"]
+            if tag["resource_id"] in there.get(tag["resource_id"].partition("-")[0], (tag["resource_id"],))
+        ]
+        return ActionResult({"Tags": tags})
+
     def start_instances(self) -> ActionResult:
         """Start, answering each one's state."""
         return self._with_states(super().start_instances(), "StartingInstances")

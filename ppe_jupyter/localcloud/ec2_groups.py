@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
-from moto.ec2.utils import generic_filter
+from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, EC2_RESOURCE_TO_PREFIX, generic_filter
 
 from .ec2_state import Ec2Actions, PlacementGroup
+
+# moto knows a resource that can be tagged by its prefix.
+EC2_RESOURCE_TO_PREFIX["placement-group"], EC2_PREFIX_TO_RESOURCE["pg"] = "pg", "placement-group"
 
 
 class GroupActions(Ec2Actions):

@@ -7,7 +7,7 @@ and RequestSpotInstances are refused. Knows moto's request parsing and records, 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
@@ -101,8 +101,6 @@ class SpotRequest(TaggedEC2Resource):
 class SpotActions(Ec2Actions):
     """Requests, their cancellation, and prices."""
 
-    spot_requests: ClassVar[dict[str, SpotRequest]] = {}
-
     def describe_spot_instance_requests(self) -> ActionResult:
         """List them, all or by id or filter."""
         ids = self._get_param("SpotInstanceRequestIds", [])
@@ -193,7 +191,8 @@ class SpotActions(Ec2Actions):
         if request_id not in self.spot_requests:
             message = f"The spot instance request ID '{request_id}' does not exist"
             raise EC2ClientError("InvalidSpotInstanceRequestID.NotFound", message)
-        return self.spot_requests[request_id]
+        request: SpotRequest = self.spot_requests[request_id]
+        return request
 
 
 def mark(instance: ContainerInstance) -> bool:
