@@ -6,14 +6,20 @@ could not work.
 
 from __future__ import annotations
 
+import base64
 import difflib
+import hashlib
 from collections.abc import Iterator
 
 from .. import catalog
 from ..catalog import InstanceType
+from ..errors import SpecError
+from ..ssh import KeyPair
 from .choices import Choices
+from .configure import bootstrap_script
 from .facts import Image
 from .plan import Grade, Problem
+from .userdata import user_data
 
 ERROR, WARNING, INFO = Grade.ERROR, Grade.WARNING, Grade.INFO
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/placement-groups.html
@@ -40,6 +46,7 @@ def machine_problems(choices: Choices) -> Iterator[Problem]:
         yield Problem(ERROR, f"{wanted} cannot be found in this region; see: %ppe_images")
     else:
         yield from _image(choices, choices.image, kind)
+        yield from _user_data(choices, choices.image)
     yield from _volumes(choices)
 
 
@@ -177,6 +184,21 @@ def unfit(image: Image, kind: InstanceType) -> Iterator[str]:
         yield f"boots by {image.boot_mode}, {kind.name} by {'/'.join(kind.boot_modes)}"
     if kind.ena == "required" and not image.ena:
         yield f"has no driver for enhanced networking (ENA), which {kind.name} requires"
+
+
+def _user_data(choices: Choices, image: Image) -> Iterator[Problem]:
+    """EC2 takes 16 KB of it; keys are random, so these stand for those to come."""
+    text = base64.b64encode(hashlib.shake_256().digest(400)).decode()
+    try:
+        user_data(
+            host_key=KeyPair(private=text, public=text[:80]),
+            cluster_key=text[80:160],
+            login_user=image.login_user,
+            bootstrap=None if image.node else bootstrap_script(),
+            extra_bootstrap=choices.spec.bootstrap,
+        )
+    except SpecError as exc:
+        yield Problem(ERROR, str(exc))
 
 
 def _volumes(choices: Choices) -> Iterator[Problem]:

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from .. import catalog
-from ..catalog import InstanceType
 from .facts import Image, Instance, Subnet
 from .records import InstanceState
-from .tags import IMAGE, LOGIN_USER
+from .tags import IMAGE, LOGIN_USER, SURCHARGE
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.literals import ResourceTypeType
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
         InstanceMarketOptionsRequestTypeDef,
         InstanceNetworkInterfaceSpecificationTypeDef,
         InstanceTypeDef,
-        InstanceTypeInfoTypeDef,
         RunInstancesRequestTypeDef,
         SpotMarketOptionsTypeDef,
         TagSpecificationTypeDef,
@@ -145,25 +142,6 @@ def _spot_options(request: InstanceRequest) -> InstanceMarketOptionsRequestTypeD
     return {"MarketType": "spot", "SpotOptions": options}
 
 
-def instance_type(info: InstanceTypeInfoTypeDef) -> InstanceType:
-    """What EC2 says of a type, with the catalog's price and bandwidth."""
-    known = catalog.instance_types().get(info["InstanceType"])
-    cpu = info["VCpuInfo"]
-    return InstanceType(
-        name=info["InstanceType"],
-        cores=cpu.get("DefaultCores", cpu["DefaultVCpus"]),
-        threads_per_core=cpu.get("DefaultThreadsPerCore", 1),
-        valid_threads=tuple(cpu.get("ValidThreadsPerCore", ())),
-        memory_mib=info["MemoryInfo"]["SizeInMiB"],
-        architectures=tuple(info["ProcessorInfo"]["SupportedArchitectures"]),
-        cluster="cluster" in info.get("PlacementGroupInfo", {}).get("SupportedStrategies", ()),
-        current=info.get("CurrentGeneration", True),
-        gpus=sum(gpu.get("Count", 1) for gpu in info.get("GpuInfo", {}).get("Gpus", ())),
-        network_mbps=known.network_mbps if known else None,
-        usd_per_hour=known.usd_per_hour if known else None,
-    )
-
-
 def image(image: ImageTypeDef) -> Image:
     """An image of DescribeImages."""
     found = tags(image.get("Tags", ()))
@@ -190,7 +168,16 @@ def image(image: ImageTypeDef) -> Image:
             if mapping.get("Ebs", {}).get("SnapshotId")
         ),
         tags=found,
+        virtualization=image.get("VirtualizationType", "hvm"),
+        boot_mode=image.get("BootMode", ""),
+        ena=image.get("EnaSupport", True),
+        surcharge=_usd(found.get(SURCHARGE, "")),
     )
+
+
+def _usd(text: str) -> float:
+    """A price that was written in a tag, by whomever."""
+    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
 
 
 def instance(instance: InstanceTypeDef) -> Instance:

@@ -32,6 +32,7 @@ LOGIN_USER = "ppe:login-user"
 LAUNCH_HOST_KEY = "ppe:launch-host-key"
 HOST_KEYS = "ppe:host-keys-"
 IMAGE = "ppe:image"
+SURCHARGE = "ppe:surcharge"  # of an image: USD per hour and instance
 FIRST_INDEX = "ppe:first-index"
 MASTER = "ppe:master"
 PRICE = "ppe:price"

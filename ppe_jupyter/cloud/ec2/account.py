@@ -36,11 +36,15 @@ MADE_UP = re.compile(r"Invalid\w*(\.NotFound|\.Unknown|ID\.Malformed)|IncorrectI
 class Account(Session):
     """Verbs on the account."""
 
+    _identity: Identity | None = None
+
     @translated
     def identity(self) -> Identity:
-        """Whose account this is."""
-        answer = self._sts.get_caller_identity()
-        return Identity(account=answer["Account"], arn=answer["Arn"], region=self.region)
+        """Whose account this is; asked once, since a session's credentials are of one account."""
+        if self._identity is None:
+            answer = self._sts.get_caller_identity()
+            self._identity = Identity(account=answer["Account"], arn=answer["Arn"], region=self.region)
+        return self._identity
 
     @property
     def profile(self) -> str:
