@@ -10,14 +10,17 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import resources
 from typing import Any
 
 from ..errors import SetupFailed
+from ..settings import Settings
 from ..ssh import Channel, Connection
 from .pace import Pace
-from .records import Node
+from .records import ClusterRecord, Node
+from .spec import ClusterSpec
 
 FOLDER = "~/.ppe/node"
 # A folder that is there as a whole or not at all; an agent that runs from the old one goes on.
@@ -25,38 +28,80 @@ UNPACK = (
     f"umask 077 && rm -rf {FOLDER}.new && mkdir -p {FOLDER}.new && tar -xzf - -C {FOLDER}.new && "
     f"rm -rf {FOLDER} && mv {FOLDER}.new {FOLDER}"
 )
-SETUP = f"python3 {FOLDER}/setup.py"
+# A setup that was cut off may still wait for a node; two at a time would undo each other's work.
+PID = "~/.ppe/setup.pid"
+SETUP = (
+    f"{{ grep -q setup.py /proc/$(cat {PID})/cmdline && kill $(cat {PID}); }} 2>/dev/null; "
+    f"echo $$ > {PID}; exec python3 {FOLDER}/setup.py"
+)
 # How long a read may keep from noticing that the launch was stopped.
 PATIENCE_SECONDS = 0.5
-# How often to look whether the instances still live.
-CHECK_SECONDS = 5.0
+SILENCE_SECONDS = 600.0
+WARN_SECONDS = 300.0
 STOCK_ONLY = "bootstrap.sh"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What setup.py is told. ``cluster_private_key`` goes to the master's disk and nowhere else."""
+    """What setup.py is told. ``cluster_private_key`` goes to the master's disk (None: it is there already).
+
+    ``limits`` are the watchdog's (``limits``), ``packages`` the extra ones by kind; a worker that does not answer
+    for ``patience_seconds`` is left out.
+    """
 
     cluster: str
     login_user: str
     subnet_cidr: str
-    launch_host_key: str
-    cluster_private_key: str
+    cluster_private_key: str | None
     nodes: Sequence[Node]
+    limits: Mapping[str, Any]
+    patience_seconds: float
+    packages: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    silence_seconds: float = SILENCE_SECONDS
 
     def message(self) -> bytes:
         """The JSON for setup.py's standard input."""
-        keys = ("index", "instance_id", "private_ip", "private_dns", "slots", "role")
+        keys = ("index", "instance_id", "private_ip", "private_dns", "slots", "role", "launch_host_key")
+        master = next(node for node in self.nodes if node.role == "master")
         return json.dumps(
             {
                 "cluster": self.cluster,
                 "login_user": self.login_user,
                 "subnet_cidr": self.subnet_cidr,
-                "launch_host_key": self.launch_host_key,
+                "launch_host_key": master.launch_host_key,
                 "cluster_private_key": self.cluster_private_key,
                 "nodes": [{key: getattr(node, key) for key in keys} for node in self.nodes],
+                "limits": dict(self.limits),
+                "silence_seconds": self.silence_seconds,
+                "patience_seconds": self.patience_seconds,
+                "packages": {kind: list(names) for kind, names in self.packages.items()},
             }
         ).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetUp:
+    """What setup.py did: host keys by private address, versions of the software, and who is left out and why."""
+
+    host_keys: Mapping[str, str]
+    versions: Mapping[str, str]
+    lost: Mapping[str, str]
+
+
+def limits(spec: ClusterSpec, record: ClusterRecord, *, settings: Settings, now: datetime) -> dict[str, Any]:
+    """What the watchdog of the cluster keeps: the spec's limits, reckoned from what it has cost and costs."""
+    idle = settings.idle_hours if spec.idle_hours is None else spec.idle_hours
+    deadline = None if spec.max_hours is None else record.launched.timestamp() + 3600 * spec.max_hours
+    return {
+        "idle_seconds": 3600 * idle or None,
+        "deadline": deadline,
+        "budget_usd": spec.budget_usd,
+        "usd_per_hour": record.usd_per_hour,
+        "spent_usd": record.cost_so_far(now) or 0.0,
+        "since": now.timestamp(),
+        "then": spec.then,
+        "warn_seconds": WARN_SECONDS,
+    }
 
 
 def node_folder() -> bytes:
@@ -84,11 +129,11 @@ def configure(
     report: Callable[[str, int, str], None],
     pace: Pace,
     check: Callable[[], None],
-) -> Mapping[str, str]:
-    """Run setup.py on the master; return each node's own host key by private address.
+) -> SetUp:
+    """Run setup.py on the master.
 
-    ``report`` gets phase, nodes ready and a message; ``check`` is called now and then meanwhile, and may raise: a
-    worker that has ended would be waited for. Raises SetupFailed with what setup.py said.
+    ``report`` gets phase, nodes ready and a message; ``check`` is called every moment meanwhile, and may raise: a
+    worker that has ended would be waited for. Raises SetupFailed with what setup.py said, ConnectionLost.
     """
     connection.run(UNPACK, stdin=node_folder(), timeout=120)
     with connection.popen(SETUP) as channel:
@@ -100,23 +145,24 @@ def configure(
             elif event["event"] == "error":
                 raise SetupFailed(event["message"], node=event.get("node"))
             elif event["event"] == "done":
-                return dict(event["host_keys"])
+                return SetUp(
+                    host_keys=event["host_keys"],
+                    versions=event.get("versions", {}),
+                    lost=event.get("lost", {}),
+                )
         status = channel.exit_status()
         stderr = b"".join(iter(channel.recv_stderr, b"")).decode(errors="replace").strip()
     last = "; ".join(stderr.splitlines()[-3:]) or "it printed no error"
-    raise SetupFailed(f"{SETUP} on the master ended with status {status}: {last}")
+    raise SetupFailed(f"setup.py on the master ended with status {status}: {last}")
 
 
 def _events(channel: Channel, pace: Pace, check: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """The events that setup.py prints, one a line; other lines are dropped."""
     channel.settimeout(PATIENCE_SECONDS)
     rest = b""
-    checked = pace.elapsed
     while True:
         pace.check()
-        if pace.elapsed - checked > CHECK_SECONDS:
-            check()
-            checked = pace.elapsed
+        check()
         try:
             block = channel.recv()
         except TimeoutError:

@@ -1,124 +1,103 @@
-"""Launch: carry out a plan's steps, and leave either a running cluster or nothing.
+"""Launch: carry out a plan's steps, and leave either a usable cluster or nothing.
 
-Whatever ends a launch early, a refusal, a time-out, a stop, removes what it had made by ``removal``; what
-then still remains is named in LaunchFailed. Runs in a thread of its own (``pace``).
+Everything is tagged by the call that creates it. What ends a launch early, a refusal, a stop, no node that could
+be the master, removes what it had made by ``removal``; what then still remains is named in LaunchFailed. Nodes
+that are lost on the way end no launch: the cluster is then degraded. Runs in a thread of its own (``pace``).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from .. import catalog, ssh
+from .. import ssh
 from ..errors import CapacityError, CloudError, LaunchFailed, PpeError
-from ..settings import Settings
 from . import tags
-from .boot import Boot
-from .configure import Setup, bootstrap_script, configure
-from .context import Connect, utc_now
-from .ec2 import EC2
-from .facts import Instance, Subnet
+from .access import rule_description
+from .bring_up import BroughtUp, bring_up
+from .context import Context
+from .facts import Instance
+from .order import offers
 from .pace import Pace, Report, Stopped
 from .plan import Plan
-from .records import ClusterRecord, Cost, Progress
+from .purchase import NOT_YET_CODES, PASSING_CODES, PATIENCE_SECONDS, Purchased, purchase
+from .records import ClusterRecord, ClusterState, Progress
 from .removal import Removed, remove
-from .shapes import InstanceRequest
-from .steps import Configure, CreatePlacementGroup, CreateSecurityGroup, ImportKeyPair, RunInstances
-from .userdata import user_data
+from .steps import (
+    AttachVolume,
+    Configure,
+    CreatePlacementGroup,
+    CreateSecurityGroup,
+    ImportKeyPair,
+    RunInstances,
+)
+from .volumes import Volumes
 
 T = TypeVar("T")
 
-# What was made a moment ago may not be known everywhere yet (API reference, "Eventual consistency").
-NOT_YET_CODES = (
-    "InvalidGroup.NotFound",
-    "InvalidGroupId.NotFound",
-    "InvalidKeyPair.NotFound",
-    "InvalidPlacementGroup.Unknown",
-    "InvalidInstanceID.NotFound",
-)
-NOT_YET_SECONDS = 20.0
-SERVER_FAULTS = ("InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable")
-
-
-@dataclass
-class Made:
-    """What the launch has made so far; it grows step by step."""
-
-    group_id: str = ""
-    placement_group: str | None = None
-    asked_for_instances: bool = False
-    instances: list[Instance] = field(default_factory=list)
-    subnet: Subnet | None = None
+# A deleted placement group's name is free again after some seconds (its state is then "deleting").
+DELETING_SECONDS = 15.0
 
 
 class Launch:
     """One launch of one plan."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        ec2: EC2,
-        settings: Settings,
-        *,
-        user_key: str,
-        pace: Pace,
-        report: Report,
-        connect: Connect = ssh.connect,
-        now: Callable[[], datetime] = utc_now,
-    ) -> None:
-        """``user_key`` is the private half of the user's key pair."""
+    def __init__(self, context: Context, plan: Plan, *, pace: Pace, report: Report) -> None:
+        self._context = context
+        self._ec2 = context.ec2
         self._plan = plan
-        self._ec2 = ec2
-        self._settings = settings
-        self._user_key = user_key
         self._pace = pace
         self._send = report
-        self._connect = connect
-        self._now = now
         self._launch = uuid.uuid4().hex
         self._host_key = ssh.generate_key_pair()
         self._cluster_key = ssh.generate_key_pair(f"ppe-{plan.name}")
-        self._made = Made()
-        self._check: Callable[[], None] = lambda: None  # raises when an instance has ended
+        self._group_id = plan.spec.security_group or ""
+        self._placement_groups: list[str] = []
+        self._asked = False  # whether there may be instances that EC2 did not tell of
+        self._purchased: Purchased | None = None
+        self._done: BroughtUp | None = None
         self._tags = tags.for_everything(
             plan.spec,
             name=plan.name,
             owner=plan.owner,
             launch=self._launch,
-            busy_until=tags.busy_until(now(), boot_timeout=settings.boot_timeout),
+            busy_until=tags.busy_until(context.now(), boot_timeout=context.settings.boot_timeout),
         )
 
     def run(self) -> tuple[ClusterRecord, ssh.Connection]:
-        """Carry the plan out; return the running cluster and the connection to its master.
+        """Carry the plan out; return the cluster, running or degraded, and the connection to its master.
 
         Raises LaunchFailed, or CapacityError when all zones were tried and everything was removed.
         """
-        connection: ssh.Connection | None = None
         try:
+            self._context.keys.private(self._plan.key_name)  # without it nothing of the rest is of use
             for step in self._plan.steps:
                 self._pace.check()
                 match step:
                     case ImportKeyPair():
-                        self._ec2.import_key_pair(step.name, step.public, tags=_permanent(self._tags))
+                        self._do(
+                            partial(
+                                self._ec2.import_key_pair, step.name, step.public, tags=self._lasting_tags
+                            )
+                        )
                     case CreateSecurityGroup():
                         self._create_security_group(step)
                     case CreatePlacementGroup():
-                        self._create_placement_group(step)
-                    case RunInstances():
+                        self._create_placement_group(step.name)
+                    case RunInstances() if self._purchased is None:
                         self._run_instances(step)
-                        connection = self._boot(step)
                     case Configure():
-                        assert connection is not None
-                        self._configure(connection)
-            assert connection is not None
-            return self._record(), connection
+                        self._bring_up()
+                    case AttachVolume():
+                        self._attach(step)
+            assert self._done is not None
+            return self._done.record, self._done.connection
         except BaseException as exc:
-            if connection is not None:
-                connection.close()
+            if self._done is not None:
+                self._done.connection.close()
             error = self._ended(exc)
             if error is exc:
                 raise
@@ -130,142 +109,144 @@ class Launch:
         """Create the group; it is also the lock: of two clients that launch the same name, one gets it."""
         self._report("creating", 0, step.name)
         try:
-            group_id = self._ec2.create_security_group(step.name, vpc_id=step.vpc_id, tags=self._tags)
+            create = partial(self._ec2.create_security_group, step.name, vpc_id=step.vpc_id, tags=self._tags)
+            self._group_id = self._do(create)
         except CloudError as exc:
-            mine = self._mine(exc, "InvalidGroup.Duplicate", self._ec2.security_groups, step.name)
-            group_id = mine[0]
-        self._made.group_id = group_id
-        self._insist(lambda: self._ec2.open_security_group(group_id, ssh_from=step.caller_cidr))
+            if exc.code != "InvalidGroup.Duplicate":
+                raise
+            mine = self._ec2.security_groups(cluster=self._plan.name, launch=self._launch)
+            if not mine:
+                raise self._taken(step.name, exc) from exc
+            self._group_id = mine[0]
+        settings = self._context.settings
+        given = self._plan.spec.caller_cidr is not None or settings.caller_cidr is not None
+        self._do(
+            partial(
+                self._ec2.open_security_group,
+                self._group_id,
+                ssh_from=step.caller_cidr,
+                description=rule_description(given),
+            )
+        )
 
-    def _create_placement_group(self, step: CreatePlacementGroup) -> None:
-        self._report("creating", 0, step.name)
-        try:
-            self._ec2.create_placement_group(step.name, tags=self._tags)
-        except CloudError as exc:
-            self._mine(exc, "InvalidPlacementGroup.Duplicate", self._ec2.placement_groups, step.name)
-        self._made.placement_group = step.name
+    def _create_placement_group(self, name: str) -> str:
+        """Create the group; its name may be taken by a call that was repeated, or by one that is being deleted."""
+        self._report("creating", 0, name)
+        for last in self._pace.tries(seconds=DELETING_SECONDS):
+            try:
+                self._do(partial(self._ec2.create_placement_group, name, tags=self._tags))
+            except CloudError as exc:
+                if exc.code != "InvalidPlacementGroup.Duplicate":
+                    raise
+                if name not in self._ec2.placement_groups(cluster=self._plan.name, launch=self._launch):
+                    if last:
+                        raise self._taken(name, exc) from exc
+                    continue
+            break
+        self._placement_groups.append(name)
+        return name
 
-    def _mine(self, exc: CloudError, code: str, find: Callable[..., list[str]], name: str) -> list[str]:
-        """The group that exists already, if it is of this launch: a call repeated after a lost answer."""
-        if exc.code != code:
-            raise exc
-        mine = find(cluster=self._plan.name, launch=self._launch)
-        if not mine:
-            raise CloudError(
-                f"{name} exists: {self._plan.name!r} is being launched elsewhere, or a launch of it died; "
-                f"%ppe_terminate {self._plan.name} removes what is left of that",
-                code=code,
-            ) from exc
-        return mine
+    def _taken(self, what: str, exc: CloudError) -> CloudError:
+        return CloudError(
+            f"{what} exists: {self._plan.name!r} is being launched elsewhere, or a launch of it died; "
+            f"%ppe_terminate {self._plan.name} removes what is left of that",
+            code=exc.code,
+        )
 
     def _run_instances(self, step: RunInstances) -> None:
-        """Ask for all the instances in one zone after the other until one has them."""
-        data = user_data(
+        """Buy all nodes in one zone, on demand instead of spot only if there is no other way and it was asked for."""
+        wanted = offers(
+            self._plan,
+            self._context,
+            common=self._tags,
+            group_id=self._group_id,
+            placement_group=self._placement_groups[-1] if self._placement_groups else None,
             host_key=self._host_key,
             cluster_key=self._cluster_key.public,
-            login_user=step.image.login_user,
-            bootstrap=None if step.image.node else bootstrap_script(),
         )
-        refused: list[str] = []
-        for subnet in step.subnets:
-            self._report("starting", 0, f"{step.count} × {step.instance_type} in {subnet.zone}")
-            self._pace.check()
-            self._made.subnet = subnet
-            self._made.asked_for_instances = True
-            request = self._request(step, subnet, data)
-            try:
-                self._made.instances = self._insist(partial(self._ec2.run_instances, request))
-                return
-            except CapacityError as exc:
-                self._made.asked_for_instances = False
-                refused.append(f"{subnet.zone}: {exc}")
-        raise CapacityError(
-            f"no zone has {step.count} × {step.instance_type} for {self._plan.name!r} now. Tried "
-            f"{'; '.join(refused)}. Try another type or zone, fewer nodes, or later",
-            code="InsufficientInstanceCapacity",
-            operation="RunInstances",
-        )
+        self._asked = True
+        try:
+            self._purchased = purchase(
+                self._context,
+                wanted,
+                step.subnets,
+                token=self._launch,
+                pace=self._pace,
+                say=lambda line: self._report("starting", 0, line),
+                regroup=self._regroup if self._placement_groups else None,
+            )
+        except CloudError as exc:
+            # A definite refusal: there is nothing that is not listed yet.
+            self._asked = exc.code in PASSING_CODES
+            raise
+        if self._purchased.offer:
+            self._report("starting", 0, "there is no spot capacity: the workers are on demand")
 
-    def _request(self, step: RunInstances, subnet: Subnet, data: bytes) -> InstanceRequest:
-        return InstanceRequest(
-            count=step.count,
-            instance_type=step.instance_type,
-            image=step.image,
-            subnet_id=subnet.subnet_id,
-            group_id=self._made.group_id,
-            placement_group=self._made.placement_group,
-            key_name=self._plan.key_name,
-            user_data=data,
-            root_gb=step.root_gb,
-            cores=step.cores,
-            # The same token with other parameters is refused (API reference, "Ensuring idempotency").
-            client_token=f"{self._launch}-{subnet.subnet_id[-16:]}",
-            instance_tags=tags.for_instances(
-                self._tags,
-                slots=self._plan.slots,
-                login_user=step.image.login_user,
-                launch_host_key=self._host_key.public,
-                cost=Cost(spent_usd=0.0, usd_per_hour=self._plan.usd_per_hour, since=self._now()),
-                price=catalog.usd_per_hour(step.instance_type, root_gb=0, public_address=False),
-            ),
-            volume_tags=self._tags,
-        )
+    def _regroup(self) -> str:
+        first = self._placement_groups[0]
+        return self._create_placement_group(f"{first}-{len(self._placement_groups) + 1}")
 
-    def _boot(self, step: RunInstances) -> ssh.Connection:
-        """Wait until all instances run, and connect to the master with the host key that we gave it."""
-        assert self._made.subnet is not None
-        boot = Boot(
-            self._ec2,
-            self._made.instances,
+    def _bring_up(self) -> None:
+        assert self._purchased is not None
+        self._done = bring_up(
+            self._context,
+            self._purchased.instances,
+            self._plan.spec,
+            subnet_cidr=self._purchased.subnet.cidr,
+            cluster_key=lambda connection, record: self._cluster_key.private,
             pace=self._pace,
             report=self._report,
-            boot_timeout=self._settings.boot_timeout,
+            watch=self._give_way,
         )
-        ours = {"cluster": self._plan.name, "launch": self._launch}
-        self._check = lambda: boot.describe(**ours)
-        boot.wait_until_running(**ours, public=self._made.subnet.public)
-        self._made.instances = boot.instances
-        master = self._record().master
-        target = ssh.Target(
-            host=master.address,
-            user=step.image.login_user,
-            key=self._user_key,
-            host_keys=(self._host_key.public,),
-        )
-        return boot.open_master(
-            target,
-            connect=self._connect,
-            timeout=self._settings.connect_timeout,
-            check=self._check,
-        )
+        if self._done.lost:
+            self._report("degraded", self._ready, self._incomplete())
 
-    def _configure(self, connection: ssh.Connection) -> None:
-        assert self._made.subnet is not None
-        record = self._record()
-        self._report("uploading", 0)
-        setup = Setup(
-            cluster=self._plan.name,
-            login_user=record.login_user,
-            subnet_cidr=self._made.subnet.cidr,
-            launch_host_key=self._host_key.public,
-            cluster_private_key=self._cluster_key.private,
-            nodes=record.nodes,
-        )
-        keys = configure(connection, setup, report=self._report, pace=self._pace, check=self._check)
-        self._pace.check()
-        running = tags.when_running({node.index: keys[node.private_ip] for node in record.nodes})
-        self._ec2.tag([node.instance_id for node in record.nodes], running)
-        self._made.instances = [replace(each, tags={**each.tags, **running}) for each in self._made.instances]
+    def _give_way(self, listed: Sequence[Instance]) -> None:
+        """Of two clients that launched one name into different networks or an existing group, one gives up.
+
+        The one that runs already, else the one with the lower launch id stays; each sees the other by its tags
+        before it says of itself that it runs. Raises CloudError.
+        """
+        for each in listed:
+            launch = each.tags.get(tags.LAUNCH, "")
+            runs = each.tags.get(tags.STATE) != ClusterState.PENDING.value
+            if launch != self._launch and each.state.alive and (runs or launch < self._launch):
+                owner = each.tags.get(tags.OWNER, "somebody")
+                raise CloudError(f"{self._plan.name!r} is being launched elsewhere, by {owner}")
+
+    def _attach(self, step: AttachVolume) -> None:
+        """Attach a volume; without it the cluster is of use nevertheless."""
+        assert self._done is not None
+        done = self._done
+        volumes = Volumes(replace(self._context, pace=lambda: self._pace))
+        try:
+            volumes.attach(done.connection, done.record, step.volume_id, mount=step.mount, report=self._send)
+        except PpeError as exc:
+            mount = f" --mount {step.mount}" if step.mount else ""
+            said = f"{step.volume_id} is not attached: {exc}; try: %ppe_attach_volume {step.volume_id}{mount}"
+            record = replace(done.record, troubles=(*done.record.troubles, said))
+            self._done = replace(done, record=record)
+            self._report("attaching", self._ready, said)
 
     # -- ends -------------------------------------------------------------------------------------------
 
-    def _record(self) -> ClusterRecord:
-        return tags.clusters(self._made.instances, now=self._now())[0]
+    @property
+    def _ready(self) -> int:
+        assert self._done is not None
+        return sum(node.up for node in self._done.record.nodes)
+
+    def _incomplete(self) -> str:
+        assert self._done is not None
+        name, troubles = self._plan.name, "; ".join(self._done.record.troubles)
+        return (
+            f"{self._ready} of {self._plan.spec.nodes} nodes of {name!r} can be used. {troubles}. Wait for them, "
+            f"replace or drop them with: %ppe_retry {name}"
+        )
 
     def _ended(self, exc: BaseException) -> PpeError:
         """Remove everything; the error to raise."""
         why = "it was stopped" if isinstance(exc, Stopped) else str(exc) or repr(exc)
-        removed = self._remove(unlisted=_may_have_run(exc) and not self._made.instances)
+        removed = self._remove()
         if removed.leftovers:
             return LaunchFailed(
                 f"cluster {self._plan.name!r} was not launched: {why}. Still there: "
@@ -277,9 +258,9 @@ class Launch:
         rest = "Everything it had made was removed" if removed.found else "Nothing had been made"
         return LaunchFailed(f"cluster {self._plan.name!r} was not launched: {why}. {rest}")
 
-    def _remove(self, *, unlisted: bool) -> Removed:
+    def _remove(self) -> Removed:
         self._report("removing", 0)
-        ids = [each.instance_id for each in self._made.instances]
+        ids = [each.instance_id for each in self._purchased.instances] if self._purchased else []
         try:
             return remove(
                 self._ec2,
@@ -288,24 +269,20 @@ class Launch:
                 cluster=self._plan.name,
                 launch=self._launch,
                 instance_ids=ids,
-                unlisted=unlisted and self._made.asked_for_instances,
+                unlisted=self._asked,
             )
         except PpeError as exc:
-            names = [*ids, *filter(None, [self._made.group_id, self._made.placement_group])]
+            own_group = "" if self._plan.spec.security_group else self._group_id
+            names = [*ids, *filter(None, [own_group, *self._placement_groups])]
             return Removed(len(names), {name: str(exc) for name in names})
+
+    @property
+    def _lasting_tags(self) -> Mapping[str, str]:
+        """The tags of what stays when the cluster goes: none that a cluster is found by."""
+        return {tags.OWNER: self._tags[tags.OWNER]}
 
     def _report(self, phase: str, ready: int, message: str = "") -> None:
         self._send(Progress(phase, ready, self._plan.spec.nodes, self._pace.elapsed, message))
 
-    def _insist(self, call: Callable[[], T]) -> T:
-        return self._pace.insist(call, codes=NOT_YET_CODES, seconds=NOT_YET_SECONDS)
-
-
-def _may_have_run(exc: BaseException) -> bool:
-    """Whether instances may exist although RunInstances ended so: no answer, or a fault of the server's."""
-    return not isinstance(exc, CloudError) or exc.code in ("", *SERVER_FAULTS)
-
-
-def _permanent(common: Mapping[str, str]) -> dict[str, str]:
-    """The tags of what stays when the cluster goes: none that a cluster is found by."""
-    return {tags.OWNER: common[tags.OWNER]}
+    def _do(self, call: Callable[[], T]) -> T:
+        return self._pace.insist(call, codes=(*NOT_YET_CODES, *PASSING_CODES), seconds=PATIENCE_SECONDS)
