@@ -140,12 +140,17 @@ def _marks_of(record: ClusterRecord) -> Iterator[Mark]:
     """What the tags of a cluster tell of its past: its launch, its last change, and when it stopped by itself."""
     if record.cost is None:
         return
-    if record.cost.since > record.launched:
-        yield Mark(record.launched, 0.0, None)
-    yield Mark(record.cost.since, record.cost.spent_usd, None)
     stopped = next((node.stopped for node in record.nodes if node.role == "master"), None)
+    known = rates(record)
+    before = known
+    if stopped is not None and known is not None and record.cost.usd_per_hour is not None:
+        disks = known["disks"] * record.wanted
+        before = {"instances": max(0.0, record.cost.usd_per_hour - disks), "disks": disks}
+    if record.cost.since > record.launched:
+        yield Mark(record.launched, 0.0, before)
+    yield Mark(record.cost.since, record.cost.spent_usd, before)
     if stopped is not None and stopped > record.cost.since:
-        yield Mark(stopped, record.cost.at(stopped), rates(record))
+        yield Mark(stopped, record.cost.at(stopped), known)
 
 
 def _snapshot_entry(snapshot: Snapshot, *, whose: Identity, cloud: str, now: datetime) -> Entry:
