@@ -16,10 +16,11 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .network import Network
+from .network import Network, run
 
 INIT = "/usr/sbin/ppe-init"
 CONSOLE_BYTES = 64 * 1024  # what GetConsoleOutput returns at most
@@ -63,6 +64,21 @@ class NodeSpec:
     public_key: str | None
 
 
+@dataclass(frozen=True)
+class Disk:
+    """A volume's loop device, and its name in a container."""
+
+    volume_id: str
+    name: str
+    loop: str
+    number: tuple[int, int]
+
+    @property
+    def link(self) -> str:
+        """Its name in /dev/disk/by-id, which udev makes of the volume's serial number."""
+        return f"nvme-Amazon_Elastic_Block_Store_{self.volume_id.replace('-', '')}"
+
+
 class Container:
     """The container of one instance, in ``folder``."""
 
@@ -85,7 +101,30 @@ class Container:
         """Whether nothing runs (any more)."""
         return self._process is None or self._process.poll() is not None
 
-    def start(self, spec: NodeSpec, *, rules: str) -> None:
+    @property
+    def upper(self) -> Path:
+        """What differs from its image."""
+        return self.folder / "upper"
+
+    @contextlib.contextmanager
+    def process(self) -> Iterator[int]:
+        """PID 1's directory in /proc, opened, and no other process's that has got its number since.
+
+        Raises ProcessLookupError, as does reading in it once PID 1 has ended.
+        """
+        try:
+            opened = os.open(f"/proc/{self.pid}", os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise ProcessLookupError(f"{self.name} does not run") from None
+        try:
+            with os.fdopen(os.open("cgroup", os.O_RDONLY, dir_fd=opened)) as groups:
+                if f"lxc.payload.{self.name}" not in groups.read():
+                    raise ProcessLookupError(f"{self.name} does not run")
+            yield opened
+        finally:
+            os.close(opened)
+
+    def start(self, spec: NodeSpec, *, rules: str, disks: Iterable[Disk] = ()) -> None:
         """Start it (again); returns before PID 1 runs.
 
         Its end is the end of the calling thread, so that must live as long as the daemon.
@@ -93,7 +132,7 @@ class Container:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "pid").unlink(missing_ok=True)
         self.write_rules(rules)
-        self._write_hook()
+        self.write_hook(disks)
         self._write_files(spec)
         (self.folder / "seccomp").write_text(SECCOMP, encoding="ascii")
         (self.folder / "config").write_text(self._config(spec), encoding="utf-8")
@@ -133,19 +172,27 @@ class Container:
         shutil.rmtree(self.folder, ignore_errors=True)
         remove_traces(self.name, self.folder)
 
-    def _write_hook(self) -> None:
-        """Runs on the host when the container's namespaces exist and PID 1 does not run yet."""
+    def write_hook(self, disks: Iterable[Disk]) -> None:
+        """What the host does at each (re)start, when the namespaces and /dev exist and PID 1 does not run yet."""
         folder = shlex.quote(str(self.folder))
-        hook = self.folder / "hook"
-        hook.write_text(
-            f'#!/bin/sh -e\nnsenter --target "$LXC_PID" --net nft -f {folder}/rules.nft\n'
-            f'echo "$LXC_PID" >{folder}/pid.new\nmv {folder}/pid.new {folder}/pid\n'
-        )
-        hook.chmod(0o755)
+        lines = [f'nsenter --target "$LXC_PID" --net nft -f {folder}/rules.nft', "cd /proc/$LXC_PID/root/dev"]
+        for disk in disks:
+            lines.append(f"mknod -m 660 {disk.name} b {disk.number[0]} {disk.number[1]}")
+            lines.append(f"mkdir -p disk/by-id; ln -s ../../{disk.name} disk/by-id/{disk.link}")
+        lines.append(f'echo "$LXC_PID" >{folder}/pid.new; mv {folder}/pid.new {folder}/pid')
+        new = self.folder / "hook.new"
+        new.write_text("\n".join(["#!/bin/sh -e", *lines, ""]))
+        new.chmod(0o755)
+        new.replace(self.folder / "hook")
+
+    def set_device(self, verb: str, disk: Disk) -> None:
+        """ "allow" or "deny" a device to what runs in it; with cgroup 2 too, where LXC changes its BPF program."""
+        rule = "b {}:{} rwm".format(*disk.number)
+        run("lxc-cgroup", "--name", self.name, "--lxcpath", str(self.folder.parent), f"devices.{verb}", rule)
 
     def _write_files(self, spec: NodeSpec) -> None:
         """Put into the overlay what DHCP and the instance metadata service would tell a node on AWS."""
-        upper = self.folder / "upper"
+        upper = self.upper
         seed = upper / "var/lib/cloud/seed/nocloud"
         first_start = not upper.exists()
         for path in (seed, upper / "etc"):
@@ -164,7 +211,7 @@ class Container:
         version = "cgroup2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "cgroup"
         cidr = self._network.cidr
         lines = [
-            f"lxc.rootfs.path = overlay:{spec.rootfs}:{self.folder / 'upper'}",
+            f"lxc.rootfs.path = overlay:{':'.join(map(str, layers(spec.rootfs)))}:{self.upper}",
             f"lxc.uts.name = {spec.hostname}",
             f"lxc.init.cmd = {INIT}",
             f"lxc.hook.start-host = {self.folder / 'hook'}",
@@ -190,6 +237,12 @@ class Container:
             f"lxc.{version}.pids.max = {MAX_PROCESSES}",
         ]
         return "\n".join(lines) + "\n"
+
+
+def layers(rootfs: Path) -> list[Path]:
+    """An image's directories, top first: one made of an instance has what that lay on in a file beside it."""
+    below = rootfs.parent / "lower"
+    return [rootfs, *(Path(line) for line in (below.read_text().splitlines() if below.exists() else ()))]
 
 
 def sweep(folder: Path) -> None:

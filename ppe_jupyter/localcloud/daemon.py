@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import LocalCloudUnavailable, PpeError
-from . import container, network
+from . import container, metadata, network, volumes
 from .reconciler import Action, Reconciler
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -63,7 +63,10 @@ def _serve(cloud_id: str, folder: Path, root: Path, *, key: str, secret: str) ->
     try:
         bridge = network.up(cloud_id, local_root=root)
         resolver = network.Resolver(bridge, folder / "hosts")
-        reconciler = Reconciler(folder / "instances", bridge, resolver, cloud_id=cloud_id)
+        reconciler = Reconciler(folder, bridge, resolver, cloud_id=cloud_id)
+        about_themselves = metadata.Service(bridge, reconciler.caller)
+        network.lead_to_metadata(bridge, about_themselves.server_address[1])
+        about_themselves.start()
 
         def stop(*_: object) -> None:
             reconciler.submit(Action.QUIT)
@@ -90,6 +93,7 @@ def _serve(cloud_id: str, folder: Path, root: Path, *, key: str, secret: str) ->
 def _remove(cloud_id: str, folder: Path, root: Path) -> None:
     """Leave nothing of this local cloud but its images."""
     container.sweep(folder / "instances")
+    volumes.sweep(folder / "volumes")
     shutil.rmtree(folder, ignore_errors=True)
     network.down(cloud_id, local_root=root)
 

@@ -14,7 +14,9 @@ from moto.ec2.exceptions import DryRunClientError, EC2ClientError, InvalidInstan
 
 from .ec2_describe import DescribeActions
 from .ec2_groups import GroupActions
+from .ec2_images import ImageActions
 from .ec2_launch import CAPACITY, LaunchActions
+from .ec2_volumes import VolumeActions
 from .reconciler import Action
 
 STATUS = {CAPACITY: 500, "InsufficientHostCapacity": 500, "DryRunOperation": 412}
@@ -25,7 +27,7 @@ MAX_TAGS, MAX_TAGGED = 50, 1000
 MAX_KEY, MAX_VALUE = 128, 256
 
 
-class LocalCloudResponse(LaunchActions, GroupActions, DescribeActions):
+class LocalCloudResponse(LaunchActions, GroupActions, DescribeActions, VolumeActions, ImageActions):
     """One request to EC2."""
 
     def call_action(self) -> Any:

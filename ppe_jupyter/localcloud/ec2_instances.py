@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,21 +23,54 @@ from moto.ec2.models import instances as moto_instances
 
 from .container import NodeSpec
 from .firewall import ANY, Ingress
+from .metadata import Identity
 from .reconciler import Action, Reconciler
+from .volumes import Wish
 
 STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+USER, SYSTEM, SPOT = (
+    "Client.UserInitiatedShutdown",
+    "Client.InstanceInitiatedShutdown",
+    "Server.SpotInstanceTermination",
+)
 Instance = moto_instances.Instance
+
+
+@dataclass(eq=False)
+class DiskAttachment:
+    """In place of moto's, for a volume that is a disk in the container; ``nvme`` is its name there."""
+
+    volume: Any
+    instance: Any
+    device: str
+    nvme: str
+    status: str = "attaching"
+    leaving: bool = False
+    forced: bool = False
+    attach_time: datetime = field(default_factory=utcnow)
+
+    @property
+    def volume_id(self) -> str:
+        """As moto serializes it."""
+        return str(self.volume.id)
+
+    @property
+    def instance_id(self) -> str:
+        """As moto serializes it."""
+        return str(self.instance.id)
 
 
 class ContainerInstance(Instance):
     """An instance whose state is its container's. ``machine_images`` maps image ids to root file systems.
 
-    ``lock`` guards moto's records, which are not made for threads: the endpoint holds it during a request.
+    ``containerless``: new instances are records only, for tests with hundreds of them. ``lock`` guards moto's
+    records, which are not made for threads: the endpoint holds it during a request.
     """
 
     lock: ClassVar[threading.RLock]
     reconciler: ClassVar[Reconciler]
-    machine_images: ClassVar[Mapping[str, Path]]
+    machine_images: ClassVar[dict[str, Path]]
+    containerless: ClassVar[bool] = False
 
     def __init__(self, ec2_backend: Any, *args: Any, **kwargs: Any) -> None:
         if not kwargs.get("subnet_id") and not any("SubnetId" in nic for nic in kwargs.get("nics", ())):
@@ -44,16 +80,18 @@ class ContainerInstance(Instance):
         super().__init__(ec2_backend, *args, **kwargs)
         self.cpu_options: dict[str, int] = {}
         self.console = b""
+        self.has_container = not self.containerless
+        self.interruption: str | None = None  # when it will be reclaimed, in ISO 8601
         self._set_state("pending")
         for nic in self.nics.values():
             nic.delete_on_termination = True  # EC2's default for interfaces made at launch
             # An address that is used again must not be hidden behind its last owner in its peers' ARP tables.
             octets = str(nic.private_ip_address).split(".")
             nic.mac_address = "02:00:" + ":".join(f"{int(octet):02x}" for octet in octets)
-            if nic.public_ip:
-                # There is one address, and what it invents could be somebody's.
-                nic.public_ip, nic.public_ip_auto_assign = nic.private_ip_address, False
+        # There is one address, and what moto invents could be somebody's.
+        self._has_public_address, self.nics[0].public_ip_auto_assign = bool(self.public_ip), False
         self.private_address = str(self.private_ip_address)
+        self._show_public_address(True)
 
     def setup_defaults(self) -> None:
         """The root volume, under the name that the image gives it."""
@@ -62,6 +100,10 @@ class ContainerInstance(Instance):
 
     def start(self) -> Any:
         """Start a stopped instance."""
+        if self.state == "stopped":
+            self.launch_time = utcnow()  # as EC2 documents of DescribeInstances
+            self._explain("", "")
+            self._show_public_address(True)
         return self._ask(Action.START, {"stopped": "pending"}, unchanged=("pending", "running"))
 
     def stop(self) -> Any:
@@ -83,11 +125,26 @@ class ContainerInstance(Instance):
         previous = copy.copy(self._state)
         if previous.name in moves:
             self._set_state(moves[previous.name])
+            if action in (Action.STOP, Action.TERMINATE):
+                self._explain(USER, "User initiated shutdown")
             self.reconciler.submit(action, self)
         elif previous.name not in unchanged:
             message = f"The instance '{self.id}' cannot {action.value}: it is {previous.name}"
             raise EC2ClientError("IncorrectInstanceState", message)
         return previous
+
+    def interrupt(self, seconds: float) -> None:
+        """Reclaim it as spot capacity is reclaimed: a notice in its metadata now, the end in so many seconds."""
+        self.interruption = f"{utcnow() + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+        reclaim = threading.Timer(seconds, self._reclaim)
+        reclaim.daemon = True
+        reclaim.start()
+
+    def _reclaim(self) -> None:
+        with self.lock:
+            if self.state not in ("shutting-down", "terminated"):
+                self.terminate()
+                self._explain(SPOT, "Spot capacity was reclaimed")
 
     def spec(self) -> NodeSpec:
         """What its container is made of."""
@@ -132,21 +189,99 @@ class ContainerInstance(Instance):
             *filter(None, [self.public_dns_name]),
         ]
 
+    def has_way_out(self) -> bool:
+        """Whether it has a public address, or a NAT gateway its subnet's route table leads to."""
+        with self.lock:
+            tables = self.ec2_backend.route_tables.values()
+            own = [t for t in tables if self.subnet_id in t._associations.values()]
+            main = [t for t in tables if t.main_association_id and t.vpc_id == self.vpc_id]
+            routes = [route for table in (own or main)[:1] for route in table.routes]
+            return bool(self.public_ip) or any(
+                route.nat_gateway is not None and route.destination_cidr_block == "0.0.0.0/0"
+                for route in routes
+            )
+
+    def identity(self) -> Identity:
+        """What the metadata service tells it, below ``latest/``."""
+        with self.lock:
+            key = self.ec2_backend.key_pairs.get(self.key_name)
+            notice = self.interruption and json.dumps({"action": "terminate", "time": self.interruption})
+            texts = {
+                "ami-id": self.image_id,
+                "instance-id": self.id,
+                "instance-life-cycle": "spot" if self.lifecycle == "spot" else "on-demand",
+                "instance-type": self.instance_type,
+                "local-hostname": self.private_dns_name,
+                "local-ipv4": self.private_address,
+                "mac": self.nics[0].mac_address,
+                "placement/availability-zone": self.availability_zone,
+                "placement/region": self.region_name,
+                "public-hostname": self.public_dns_name,
+                "public-ipv4": self.public_ip,
+                "public-keys/0/openssh-key": key and key.public_key.strip(),
+                "spot/instance-action": notice,
+                "spot/termination-time": self.interruption,
+            }
+            found = {f"meta-data/{name}": text.encode() for name, text in texts.items() if text}
+            options = self.metadata_options
+        if self.user_data:
+            found["user-data"] = base64.b64decode(str(self.user_data))
+        required, enabled = options.http_tokens == "required", options.http_endpoint != "disabled"
+        return Identity(texts=found, token_required=required, enabled=enabled)
+
+    def disks(self) -> list[Wish]:
+        """Its volumes that are disks; those made by its launch are records only."""
+        with self.lock:
+            blocks = self.block_device_mapping.values()
+            attachments = [self.ec2_backend.volumes[block.volume_id].attachment for block in blocks]
+            return [
+                Wish(each.volume_id, each.nvme, leaving=each.leaving, forced=each.forced)
+                for each in attachments
+                if isinstance(each, DiskAttachment)
+            ]
+
+    def disk_moved(self, volume_id: str, state: str) -> None:
+        """A volume was plugged in or pulled out, or shall go and is mounted."""
+        with self.lock:
+            attachment = self.ec2_backend.volumes[volume_id].attachment
+            if attachment is None or attachment.instance is not self:
+                return
+            attachment.status = state
+            self.block_device_mapping[attachment.device].status = "detaching" if state == "busy" else state
+            if state == "detached":
+                self.ec2_backend.detach_volume(volume_id, self.id, attachment.device)
+
     def terminates_on_shutdown(self) -> bool:
         """Its InstanceInitiatedShutdownBehavior."""
         return bool(self.instance_initiated_shutdown_behavior == "terminate")
 
     def moved(self, state: str, *, code: str = "", reason: str = "", console: bytes = b"") -> None:
-        """Its container has changed."""
+        """Its container has changed. Who asked for an end has been noted when it was asked for."""
         with self.lock:
             if state == "terminated" and self.state != "terminated":
                 self.console = console
+                noted, reason_noted = self.state_reason, self._reason
+                disks = [wish.volume_id for wish in self.disks()]
                 super().terminate()
+                self.state_reason, self._reason = noted, reason_noted
+                for volume_id in set(disks) - set(self.ec2_backend.volumes):
+                    self.reconciler.volumes.delete(volume_id)
             elif self.state in ("shutting-down", "terminated"):
                 return
             self._set_state(state)
-            self.state_reason = moto_instances.StateReason(reason, code)
-            self._reason = f"{reason} ({utcnow():%Y-%m-%d %H:%M:%S} GMT)" if code else ""
+            if code and code != USER:
+                self._explain(code, reason)
+            self._show_public_address(state in ("pending", "running"))
+
+    def _explain(self, code: str, reason: str) -> None:
+        """EC2's StateReason and StateTransitionReason."""
+        self.state_reason = moto_instances.StateReason(f"{code}: {reason}" if code else "", code)
+        self._reason = code if code.startswith("Server.") else ""
+        if code == USER:
+            self._reason = f"User initiated ({utcnow():%Y-%m-%d %H:%M:%S} GMT)"
+
+    def _show_public_address(self, shown: bool) -> None:
+        self.nics[0].public_ip = self.private_address if shown and self._has_public_address else None
 
     def _set_state(self, name: str) -> None:
         self._state = moto_instances.InstanceState(name, STATES[name])

@@ -1,4 +1,4 @@
-"""The local cloud's network: one bridge on an unused private /16, with a resolver and a way out.
+"""The local cloud's network: one bridge on an unused private /16, with a resolver and, for some, a way out.
 
 The /16 is the default VPC, so that EC2's PrivateIpAddress is the container's address. Everything made here
 carries the cloud's id in its name, so that what a dead daemon left is found and removed by name alone. Runs
@@ -28,6 +28,7 @@ from ..errors import LocalCloudUnavailable
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 HOSTS = Path("/etc/hosts")
 RESOLVER_SECONDS = 10.0
+METADATA = "169.254.169.254"
 # DNS, RFC 1035: id 1, recursion desired, one question, none of the others; "ec2.internal", type A, class IN.
 QUERY = bytes.fromhex("0001 0100 0001 0000 0000 0000") + b"\x03ec2\x08internal\x00\x00\x01\x00\x01"
 CANDIDATES = [
@@ -35,6 +36,22 @@ CANDIDATES = [
     *(IPv4Network(f"172.{n}.0.0/16") for n in range(31, 15, -1)),
     *(IPv4Network(f"100.{n}.0.0/16") for n in range(64, 128)),
 ]
+# A packet that may not leave is dropped, as where no route leads out.
+RULES = """table ip {bridge} {{
+  set outward {{ type ipv4_addr; }}
+  chain out {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr @outward ip daddr != {cidr} masquerade
+  }}
+  chain stay {{
+    type filter hook forward priority filter; policy accept;
+    iifname "{bridge}" oifname != "{bridge}" ip saddr != @outward drop
+  }}
+  chain metadata {{
+    type nat hook prerouting priority dstnat; policy accept;
+  }}
+}}
+"""
 
 
 @dataclass(frozen=True)
@@ -85,11 +102,28 @@ def up(cloud_id: str, *, local_root: Path) -> Network:
         if IP_FORWARD.read_text().strip() == "0":
             (local_root / "ip_forward_was_off").touch()
             IP_FORWARD.write_text("1")
-    nat = f"ip saddr {cidr} ip daddr != {cidr} masquerade"
-    chain = f"chain out {{\n type nat hook postrouting priority srcnat; policy accept;\n {nat}\n }}"
-    run("nft", "-f", "-", stdin=f"table ip {bridge} {{\n {chain}\n}}\n")
+    run("nft", "-f", "-", stdin=RULES.format(bridge=bridge, cidr=cidr))
     _except_from_firewall(bridge)
     return network
+
+
+def let_out(network: Network, addresses: Iterable[str]) -> None:
+    """Let these nodes reach what is beyond the bridge, and no others."""
+    name = f"ip {network.bridge} outward"
+    elements = f"add element {name} {{ {', '.join(sorted(addresses))} }}\n" if addresses else ""
+    run("nft", "-f", "-", stdin=f"flush set {name}\n{elements}")
+
+
+def lead_to_metadata(network: Network, port: int) -> None:
+    """Let the instance metadata address, seen from the bridge, be this port of the gateway.
+
+    It becomes no address of this host's: that may be an EC2 instance with a metadata service of its own.
+    """
+    bridge = network.bridge
+    rule = f'iifname "{bridge}" ip daddr {METADATA} tcp dport 80 redirect to :{port}'
+    run("nft", "add", "rule", "ip", bridge, "metadata", rule)
+    if shutil.which("iptables"):
+        _accept(bridge, {"INPUT": [["-i", bridge, "-p", "tcp", "--dport", str(port)]]})
 
 
 def down(cloud_id: str, *, local_root: Path) -> None:
@@ -229,11 +263,14 @@ def _except_from_firewall(bridge: str) -> None:
                 " install iptables, with which an exception can be made, or let that chain accept"
             )
         return
+    dns = [["-i", bridge, "-p", protocol, "--dport", "53"] for protocol in ("udp", "tcp")]
+    _accept(bridge, {"FORWARD": [["-i", bridge], ["-o", bridge]], "INPUT": dns})
+
+
+def _accept(bridge: str, exceptions: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """Exceptions, marked as ours, from chains that drop by default."""
     comment = ["-m", "comment", "--comment", bridge]
-    for chain, matches in {
-        "FORWARD": [["-i", bridge], ["-o", bridge]],
-        "INPUT": [["-i", bridge, "-p", protocol, "--dport", "53"] for protocol in ("udp", "tcp")],
-    }.items():
+    for chain, matches in exceptions.items():
         if run("iptables", "-S", chain).startswith(f"-P {chain} DROP"):
             for match in matches:
                 run("iptables", "-I", chain, *match, *comment, "-j", "ACCEPT")
