@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from .. import catalog
 from .facts import Identity, Snapshot, Volume
@@ -90,22 +91,31 @@ def items(
     snapshots: Iterable[Snapshot],
 ) -> list[Item]:
     """Everything that has cost, whether it is over or there now; the rest of the arguments is what EC2 lists here."""
-    ours = {"whose": whose, "cloud": cloud}
+    ours: Any = {"whose": whose, "cloud": cloud, "now": now}
     past: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
         past.setdefault(_key(entry), []).append(entry)
     found = []
     for record in records:
         if any(node.state.alive for node in record.nodes):
-            entry = Entry.of_cluster("now", record, now=now, **ours)
+            entry = Entry.of_cluster("now", record, **ours)
             marks = [*_marks(past.pop(_key(entry), [])), *_marks_of(record), _mark(entry)]
             found.append(_living(entry, marks, record.state.value))
     for volume in volumes:
-        entry = Entry.of_volume("now", volume, now=now, **ours)
+        entry = Entry.of_volume("now", volume, **ours)
         past.pop(_key(entry), None)
         found.append(_living(entry, [Mark(volume.created, 0.0, entry.rates), _mark(entry)], volume.state))
     for snapshot in snapshots:
-        entry = _snapshot_entry(snapshot, whose=whose, cloud=cloud, now=now)
+        rate = snapshot.gb * USD_PER_GB_MONTH_SNAPSHOT / catalog.HOURS_PER_MONTH
+        entry = Entry.of_resource(
+            "now",
+            kind="snapshot",
+            id=snapshot.snapshot_id,
+            created=snapshot.created,
+            rates={"snapshots": rate},
+            all_tags=snapshot.tags,
+            **ours,
+        )
         marks = [Mark(snapshot.created, 0.0, entry.rates), _mark(entry)]
         found.append(_living(entry, marks, "stored", note="at most: blocks never written are free"))
     here = (cloud, whose.account, whose.region)
@@ -151,21 +161,6 @@ def _marks_of(record: ClusterRecord) -> Iterator[Mark]:
     yield Mark(record.cost.since, record.cost.spent_usd, before)
     if stopped is not None and stopped > record.cost.since:
         yield Mark(stopped, record.cost.at(stopped), known)
-
-
-def _snapshot_entry(snapshot: Snapshot, *, whose: Identity, cloud: str, now: datetime) -> Entry:
-    rate = snapshot.gb * USD_PER_GB_MONTH_SNAPSHOT / catalog.HOURS_PER_MONTH
-    return Entry.of_resource(
-        "now",
-        kind="snapshot",
-        id=snapshot.snapshot_id,
-        created=snapshot.created,
-        rates={"snapshots": rate},
-        all_tags=snapshot.tags,
-        whose=whose,
-        cloud=cloud,
-        now=now,
-    )
 
 
 def _key(entry: Entry) -> tuple[str, ...]:
