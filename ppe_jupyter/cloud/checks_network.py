@@ -91,13 +91,12 @@ def _way_out(choices: Choices) -> Iterator[Problem]:
         return
     stuck = [each for each in choices.subnets if not choices.gets_out(each)]
     if stuck:
-        certain = len(stuck) == len(choices.subnets) and all(
-            choices.gets_out(each) is False for each in stuck
-        )
+        every = len(stuck) == len(choices.subnets)
+        where = "" if every else f" in {', '.join(each.subnet_id for each in stuck)}"
         yield Problem(
-            ERROR if certain else WARNING,
-            f"in {', '.join(each.subnet_id for each in stuck)} the nodes have no way out to fetch {needed}: give all "
-            "of them public addresses, or the subnet a NAT gateway, or launch from a baked image",
+            ERROR if every and all(choices.gets_out(each) is False for each in stuck) else WARNING,
+            f"the nodes{where} have no way out to fetch {needed}: give all of them public addresses, or the subnet a "
+            "NAT gateway, or launch from a baked image",
         )
     if any(each.way_out == "nat" for each in choices.subnets):
         yield Problem(

@@ -56,7 +56,7 @@ class Prices:
         day = kept.get(wanted, kept.get(ALL, ("", None)))[0]
         return PriceList(
             usd_per_hour={name: usd for name, (_, usd) in kept.items() if usd is not None},
-            source=f"{self._ec2.region}, AWS price list of {day}",
+            source=f"{self._ec2.region}, AWS price list as of {day}",
         )
 
     def _kept(self) -> dict[str, tuple[str, float | None]]:

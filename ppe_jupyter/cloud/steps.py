@@ -68,7 +68,8 @@ class RunInstances:
     price: float | None = None
 
     def __str__(self) -> str:
-        zones = " or ".join(dict.fromkeys(subnet.zone for subnet in self.subnets))
+        first, *others = dict.fromkeys(subnet.zone for subnet in self.subnets)
+        zones = first + (f" (or {', '.join(others)})" if others else "")
         threads = ", one thread per core" if self.cores else ""
         return (
             f"{self.count} × {self.instance_type}{' spot' * self.spot} in {zones} from {self.image.image_id} "
