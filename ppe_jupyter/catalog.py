@@ -136,7 +136,7 @@ def table(
     """The types (those shipped) that fit, the best first: physical cores, GiB, Gbit/s, USD per hour.
 
     ``spot`` are spot prices, ``max_price`` is of on-demand ones; ``arch`` is x86_64 or arm64. Without ``all`` those
-    without a price and of previous generations are left out. ``attrs["source"]`` of the table says where it is from.
+    without a price are left out. ``attrs["source"]`` of the table says where it is from.
     Raises UsageError for a ``sort`` that is none of SORTS.
     """
     import pandas as pd
@@ -148,7 +148,7 @@ def table(
 
     def fits(each: InstanceType) -> bool:
         return (
-            (all or (each.current and each.usd_per_hour is not None))
+            (all or each.usd_per_hour is not None)
             and each.cores >= (min_cores or 0)
             and each.memory_gb >= (min_gb or 0)
             and cluster in (None, each.cluster)
