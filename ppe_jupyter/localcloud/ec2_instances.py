@@ -47,6 +47,7 @@ class DiskAttachment:
     status: str = "attaching"
     leaving: bool = False
     forced: bool = False
+    delete_on_termination: bool = False
     attach_time: datetime = field(default_factory=utcnow)
 
     @property

@@ -60,6 +60,14 @@ class VolumeActions(Ec2Actions):
         self.reconciler.volumes.create(volume.id, int(volume.size))
         return ActionResult(_Creating(volume))
 
+    def describe_volumes(self) -> ActionResult:
+        """Of each attachment whether the volume ends with its instance, which moto knows of the instance only."""
+        for volume in self.ec2_backend.volumes.values():
+            if attached := volume.attachment:
+                disk = attached.instance.block_device_mapping.get(attached.device)
+                attached.delete_on_termination = bool(disk and disk.delete_on_termination)
+        return super().describe_volumes()
+
     def delete_volume(self) -> ActionResult:
         """Delete one that is attached to nothing, with what it holds."""
         result = super().delete_volume()
