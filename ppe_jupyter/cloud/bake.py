@@ -41,7 +41,6 @@ Rscript --vanilla -e 'cat(sprintf("R=%s\nRmpi=%s\n", getRversion(), packageVersi
 CLEAN = """#cloud-config
 bootcmd:
 - |
-  sed -i '/x-ppe.volume=/d' /etc/fstab
   echo '{{"login_user": "{user}"}}' | python3 ~{user}/.ppe/node/this_node.py clean && sync && shutdown -h now
   sleep 900
 """
