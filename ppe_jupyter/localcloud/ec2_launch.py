@@ -121,6 +121,8 @@ class LaunchActions(SpotActions):
 
     def _check_image(self) -> None:
         image = self.ec2_backend.amis.get(self._get_param("ImageId"))
+        if image is not None and image.state != "available":
+            raise EC2ClientError("InvalidAMIID.Unavailable", f"The image '{image.id}' is {image.state}")
         if image is not None and image.id not in ContainerInstance.machine_images:
             message = f"the local cloud has no {image.description} image ({image.id}) that it can launch"
             raise EC2ClientError("InvalidAMIID.Unavailable", message)
