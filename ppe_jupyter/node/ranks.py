@@ -12,7 +12,6 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
 # Share of kernel time in an MPI call that waits: Open MPI yields the processor all the time (measured: 0.5 to 0.7;
 # R that computes: below 0.1).
 YIELDING = 0.25
@@ -54,7 +53,7 @@ async def _missing(host: str, pids: set[int]) -> set[int]:
     numbers = " ".join(map(str, sorted(pids)))
     command = f"for p in {numbers}; do [ -d /proc/$p ] || echo $p; done"
     process = await asyncio.create_subprocess_exec(
-        *SSH,
+        "ssh",
         host,
         command,
         stdin=asyncio.subprocess.DEVNULL,

@@ -182,9 +182,7 @@ async def run_shell_everywhere(request: Mapping[str, Any]) -> None:
 
 
 async def _run_there(name: str, request: bytes, *, here: bool) -> None:
-    command = (
-        ["sh", "-c", HERE] if here else ["ssh", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", name, HERE]
-    )
+    command = ["sh", "-c", HERE] if here else ["ssh", name, HERE]
     ended = False
     async with started(*command) as process:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None

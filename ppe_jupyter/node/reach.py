@@ -1,0 +1,200 @@
+"""Reaches the nodes from the master, all at once: commands over OpenSSH's ssh, whose host keys are verified from the
+first packet. Must not know what the commands are for, nor EC2.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .this_node import ssh_settings
+
+MOST_AT_ONCE = 32
+RETRY_SECONDS = 0.25
+FOLDER = Path.home() / ".ppe"
+NODE_FOLDER = FOLDER / "node"
+SSH_CONFIG = FOLDER / "ssh-config"
+KNOWN_HOSTS = FOLDER / "known-hosts"
+CLUSTER_KEY = Path.home() / ".ssh" / "id_ed25519"
+THIS_NODE = "sudo -n python3 -B ~/.ppe/node/this_node.py"
+UNPACK = "umask 077 && rm -rf ~/.ppe/node.new && mkdir -p ~/.ppe/node.new && tar -xf - -C ~/.ppe/node.new"
+UNPACK += " && rm -rf ~/.ppe/node && mv ~/.ppe/node.new ~/.ppe/node"
+
+Json = dict[str, Any]
+Say = Callable[[str], None]
+
+
+class NodeFailed(Exception):
+    """It has failed; ``node`` is the private address of the node at which, if it was one."""
+
+    def __init__(self, message: str, node: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node
+
+
+class Stranger(NodeFailed):
+    """Another machine answers at a node's address: not to be passed over."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine of the cluster. ``host_key`` is known when it has been in the cluster before."""
+
+    index: int
+    instance_id: str
+    private_ip: str
+    private_dns: str
+    slots: int
+    role: str
+    launch_host_key: str = ""
+    host_key: str = ""
+
+    @property
+    def name(self) -> str:
+        """The host name: what MPI, the hostfile and ``hostname`` on the node call it."""
+        return self.private_dns.split(".")[0]
+
+    @property
+    def is_master(self) -> bool:
+        """Whether this process runs there."""
+        return self.role == "master"
+
+    def describe(self, message: str) -> str:
+        """A message that names this node."""
+        return f"node {self.index} ({self.name}, {self.private_ip}): {message}"
+
+    def failed(self, message: str) -> NodeFailed:
+        """The error that names this node."""
+        return NodeFailed(self.describe(message), self.private_ip)
+
+
+def write_ssh_config() -> None:
+    """How the master reaches workers that do not know each other yet: with the cluster's key."""
+    more = (
+        f"IdentityFile {CLUSTER_KEY}",
+        f"UserKnownHostsFile {KNOWN_HOSTS}",
+        "GlobalKnownHostsFile /dev/null",
+    )
+    SSH_CONFIG.write_text(ssh_settings("*", *more), encoding="utf-8")
+
+
+def everywhere(
+    nodes: Sequence[Node], act: Callable[[Node], Json], *, done: Callable[[int], None]
+) -> tuple[dict[str, Json], dict[str, NodeFailed]]:
+    """Act on all nodes at once: answers, and what failed, by address; ``done`` gets the number of answers.
+
+    Raises NodeFailed as soon as it fails at the master, or a stranger answers.
+    """
+    answers: dict[str, Json] = {}
+    failed: dict[str, NodeFailed] = {}
+    done(0)
+    pool = ThreadPoolExecutor(max_workers=MOST_AT_ONCE)
+    pending = {pool.submit(act, node): node for node in nodes}
+    try:
+        for future in as_completed(pending):
+            node = pending[future]
+            try:
+                answers[node.private_ip] = future.result()
+                done(len(answers))
+            except NodeFailed as exc:
+                if node.is_master or isinstance(exc, Stranger):
+                    raise
+                failed[node.private_ip] = exc
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return answers, failed
+
+
+def copy_software(node: Node, *, deadline: float) -> None:
+    """Have the folder of this file on the node too."""
+    if not node.is_master:
+        tar = subprocess.run(
+            ["tar", "-C", str(NODE_FOLDER), "--exclude=__pycache__", "-cf", "-", "."],
+            capture_output=True, check=True,
+        )  # fmt: skip
+        command(node, UNPACK, tar.stdout, deadline=deadline)
+
+
+def ask(
+    node: Node, action: str, task: Mapping[str, Any], *, deadline: float, say: Say = lambda text: None
+) -> Json:
+    """Run this_node.py there; its answer. ``say`` gets its progress."""
+    lines: list[str] = []
+
+    def hear(line: str) -> None:
+        lines.append(line)
+        if line.startswith('{"progress"'):
+            say(json.loads(line)["progress"])
+
+    command(node, f"{THIS_NODE} {action}", json.dumps(task).encode(), deadline=deadline, hear=hear)
+    try:
+        answer: Json = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        raise node.failed(f"{action} gave no answer: {' '.join(lines)[-300:]!r}") from None
+    if "error" in answer:
+        raise node.failed(answer["error"])
+    return answer
+
+
+def command(
+    node: Node, text: str, stdin: bytes = b"", *, deadline: float, hear: Say = lambda line: None
+) -> None:
+    """Run a shell command on a node, waiting until its sshd lets us in; ``hear`` gets the lines that it prints.
+
+    ``deadline`` is by time.monotonic. Raises NodeFailed.
+    """
+    argv = ["sh", "-c", text] if node.is_master else ["ssh", "-F", str(SSH_CONFIG), node.private_ip, text]
+    error = "no answer"
+    while (left := deadline - time.monotonic()) > 0:
+        status, printed, error = _run(argv, stdin, left, hear)
+        if status != 255 or node.is_master:
+            break
+        if "verification failed" in error or "IDENTIFICATION HAS CHANGED" in error:
+            why = "it shows a host key that it was not launched with; nothing was sent to it"
+            raise Stranger(node.describe(why), node.private_ip)
+        time.sleep(RETRY_SECONDS)
+    else:
+        raise node.failed(f"no answer in time to `{text[:60]}`: {error}")
+    if time.monotonic() >= deadline:
+        raise node.failed(f"no end in time of `{text[:60]}`")
+    if status != 0 and not printed:
+        raise node.failed(f"`{text}` ended with status {status}: {error}")
+
+
+def _run(argv: Sequence[str], stdin: bytes, seconds: float, hear: Say) -> tuple[int, bool, str]:
+    """Status, whether it printed, and standard error; it is killed after so many seconds."""
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process,
+    ):
+        assert process.stdin is not None and process.stdout is not None
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
+        try:
+            try:
+                process.stdin.write(stdin)
+                process.stdin.close()
+            except BrokenPipeError:
+                pass
+            printed = _pass_on(process.stdout, hear)
+            status = process.wait()
+        finally:
+            timer.cancel()
+        errors.seek(0)
+        return status, printed, errors.read().decode(errors="replace").strip()
+
+
+def _pass_on(stream: Iterable[bytes], hear: Say) -> bool:
+    printed = False
+    for line in stream:
+        printed = True
+        hear(line.decode(errors="replace").rstrip("\n"))
+    return printed
