@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,12 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from ppe_jupyter.cloud import shapes
+from ppe_jupyter import ssh
+from ppe_jupyter.cloud import shapes, tags
 from ppe_jupyter.cloud.ec2 import EC2
-from ppe_jupyter.cloud.facts import Image
+from ppe_jupyter.cloud.facts import Image, Subnet
+from ppe_jupyter.cloud.records import Cost
+from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import CapacityError, CloudError, CredentialsError
 from ppe_jupyter.settings import Settings
 
@@ -32,114 +36,254 @@ IMAGE = Image(
     root_device="/dev/xvda",
     root_gb=8,
 )
+SUBNET = Subnet(
+    subnet_id="subnet-12345678", vpc_id="vpc-1", zone="us-east-1a", cidr="10.0.0.0/20", public=True
+)
 REQUEST = shapes.InstanceRequest(
     count=3,
     instance_type="m5.xlarge",
     image=IMAGE,
-    subnet_id="subnet-12345678",
     group_id="sg-12345678",
     placement_group="ppe-brisk-otter",
     key_name="ppe-alice-laptop-12345678",
     user_data=b"#cloud-config\n{}",
     root_gb=30,
     cores=2,
-    client_token="a" * 32 + "-1234567890123456",
     instance_tags={"ppe:cluster": "brisk-otter", "ppe:state": "pending"},
-    volume_tags={"ppe:cluster": "brisk-otter"},
+    other_tags={"ppe:cluster": "brisk-otter"},
 )
-SENT: Any = shapes.run_arguments(REQUEST)
+PROFILE = "arn:aws:iam::123456789012:instance-profile/nodes"
+TOKEN = "a" * 64
+REQUESTS = {
+    "default": REQUEST,
+    "least": replace(REQUEST, placement_group=None, cores=None, encrypted=False, imdsv2=False),
+    "spot": replace(REQUEST, spot=True, spot_max_usd=0.0421),
+    "spot at any price": replace(REQUEST, spot=True),
+    "private": replace(REQUEST, public=False, root_type="gp2", instance_profile="nodes"),
+    "profile by ARN": replace(REQUEST, instance_profile=PROFILE),
+}
+SENT: dict[str, Any] = {
+    name: shapes.run_arguments(each, SUBNET, client_token=TOKEN) for name, each in REQUESTS.items()
+}
+SPOT_OPTIONS = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [REQUEST, replace(REQUEST, placement_group=None), replace(REQUEST, cores=None)],
-    ids=["all", "no placement group", "no CPU options"],
-)
-def test_requests_are_of_the_shape_that_ec2_publishes(request_: shapes.InstanceRequest) -> None:
+@pytest.mark.parametrize("name", REQUESTS)
+def test_requests_are_of_the_shape_that_ec2_publishes(name: str) -> None:
     shape = (
         botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
     )
     # The model is of what is sent, where botocore has put base64 in place of the bytes.
-    sent = {**shapes.run_arguments(request_), "UserData": "I2Nsb3VkLWNvbmZpZw=="}
+    sent = {**SENT[name], "UserData": "I2Nsb3VkLWNvbmZpZw=="}
     report = ParamValidator().validate(sent, shape)
     assert not report.has_errors(), report.generate_report()
 
 
-@pytest.mark.parametrize(
-    ("page", "rule", "holds"),
-    [
-        (
-            "instance-cpu-options-rules",
-            "you must specify both the number of CPU cores and threads per core",
-            lambda sent: set(sent["CpuOptions"]) == {"CoreCount", "ThreadsPerCore"},
+def tagged(sent: Any) -> set[str]:
+    return {each["ResourceType"] for each in sent["TagSpecifications"]}
+
+
+# Pages of the EC2 user guide and of the API reference, what they say, which request, and that it holds.
+RULES: list[tuple[str, str, str, Callable[[Any], bool]]] = [
+    (
+        "instance-cpu-options-rules",
+        "you must specify both the number of CPU cores and threads per core",
+        "default",
+        lambda sent: set(sent["CpuOptions"]) == {"CoreCount", "ThreadsPerCore"},
+    ),
+    (
+        "instance-cpu-options-rules",
+        "to disable multithreading, specify one thread per core",
+        "default",
+        lambda sent: sent["CpuOptions"] == {"CoreCount": 2, "ThreadsPerCore": 1},
+    ),
+    (
+        "instance-cpu-options-rules",
+        "CPU options can be specified during launch only; left out where the type has no choice",
+        "least",
+        lambda sent: "CpuOptions" not in sent,
+    ),
+    (
+        "placement-groups",
+        "use a single launch request to launch the number of instances that you need",
+        "default",
+        lambda sent: sent["MinCount"] == sent["MaxCount"] == 3,
+    ),
+    (
+        "placement-groups",
+        "a cluster placement group can't span multiple Availability Zones: one subnet a request",
+        "default",
+        lambda sent: sent["Placement"] == {"GroupName": "ppe-brisk-otter"} and "SubnetId" in sent,
+    ),
+    (
+        "placement-groups",
+        "not all instance types can be in one: then none is named",
+        "least",
+        lambda sent: "Placement" not in sent,
+    ),
+    (
+        "placement-groups",
+        "you can't launch a Spot Instance that is configured to stop or hibernate on interruption in one",
+        "spot",
+        lambda sent: (
+            sent["InstanceMarketOptions"]["SpotOptions"]["InstanceInterruptionBehavior"] == "terminate"
         ),
-        (
-            "instance-cpu-options-rules",
-            "to disable multithreading, specify one thread per core",
-            lambda sent: sent["CpuOptions"]["ThreadsPerCore"] == 1,
+    ),
+    (
+        "API_SpotMarketOptions",
+        "the maximum hourly price is a string of USD, more than 0.001",
+        "spot",
+        lambda sent: (
+            sent["InstanceMarketOptions"]
+            == {"MarketType": "spot", "SpotOptions": {**SPOT_OPTIONS, "MaxPrice": "0.042100"}}
         ),
-        (
-            "placement-groups",
-            "use a single launch request to launch the number of instances that you need",
-            lambda sent: sent["MinCount"] == sent["MaxCount"] == 3,
+    ),
+    (
+        "API_SpotMarketOptions",
+        "if you do not specify it, you pay the current Spot price",
+        "spot at any price",
+        lambda sent: sent["InstanceMarketOptions"]["SpotOptions"] == SPOT_OPTIONS,
+    ),
+    (
+        "spot-instance-termination",
+        "a one-time Spot Instance cannot stop: shutting it down terminates it",
+        "spot",
+        lambda sent: sent["InstanceInitiatedShutdownBehavior"] == "terminate",
+    ),
+    (
+        "API_RunInstances",
+        "TagSpecifications: instances, volumes, Spot Instance requests and network interfaces only",
+        "spot",
+        lambda sent: tagged(sent) == {"instance", "volume", "network-interface", "spot-instances-request"},
+    ),
+    (
+        "API_RunInstances",
+        "only what the request creates can be tagged by it",
+        "default",
+        lambda sent: tagged(sent) == {"instance", "volume", "network-interface"},
+    ),
+    (
+        "Using_Tags",
+        "a tag has a key of 1 to 128 and a value of up to 256 characters",
+        "default",
+        lambda sent: all(
+            0 < len(tag["Key"]) <= 128 and len(tag["Value"]) <= 256
+            for each in sent["TagSpecifications"]
+            for tag in each["Tags"]
         ),
-        (
-            "placement-groups",
-            "a cluster placement group can't span multiple Availability Zones: one subnet a request",
-            lambda sent: sent["Placement"] == {"GroupName": "ppe-brisk-otter"} and "SubnetId" in sent,
+    ),
+    (
+        "API_RunInstances",
+        "if you specify a network interface, specify security groups and subnet as part of it",
+        "private",
+        lambda sent: not {"SecurityGroupIds", "SubnetId"} & set(sent) and len(sent["NetworkInterfaces"]) == 1,
+    ),
+    (
+        "API_InstanceNetworkInterfaceSpecification",
+        "a public address can be assigned to a new interface for eth0 only",
+        "private",
+        lambda sent: (
+            sent["NetworkInterfaces"][0]
+            == {
+                "DeviceIndex": 0,
+                "SubnetId": "subnet-12345678",
+                "Groups": ["sg-12345678"],
+                "AssociatePublicIpAddress": False,
+                "DeleteOnTermination": True,
+            }
         ),
-        (
-            "Using_Tags",
-            "instances and volumes are tagged by the request that creates them",
-            lambda sent: (
-                [each["ResourceType"] for each in sent["TagSpecifications"]] == ["instance", "volume"]
-            ),
+    ),
+    (
+        "API_IamInstanceProfileSpecification",
+        "an instance profile is named by name or by ARN",
+        "private",
+        lambda sent: sent["IamInstanceProfile"] == {"Name": "nodes"},
+    ),
+    (
+        "API_IamInstanceProfileSpecification",
+        "an instance profile is named by name or by ARN",
+        "profile by ARN",
+        lambda sent: sent["IamInstanceProfile"] == {"Arn": PROFILE},
+    ),
+    (
+        "Run_Instance_Idempotency",
+        "a client token has up to 64 ASCII characters",
+        "default",
+        lambda sent: len(sent["ClientToken"]) <= 64 and sent["ClientToken"].isascii(),
+    ),
+    (
+        "configuring-instance-metadata-options",
+        "IMDSv2 is required when HttpTokens is required; hop limit 1 keeps containers out",
+        "default",
+        lambda sent: sent["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+    ),
+    (
+        "configuring-instance-metadata-options",
+        "IMDSv1 is allowed when HttpTokens is optional",
+        "least",
+        lambda sent: sent["MetadataOptions"]["HttpTokens"] == "optional",
+    ),
+    (
+        "terminating-instances",
+        "an instance that shuts itself down is terminated when told so at launch",
+        "default",
+        lambda sent: sent["InstanceInitiatedShutdownBehavior"] == "terminate",
+    ),
+    (
+        "EBSEncryption",
+        "the root volume is encrypted, gp3, and goes with the instance",
+        "default",
+        lambda sent: (
+            sent["BlockDeviceMappings"]
+            == [
+                {
+                    "DeviceName": "/dev/xvda",
+                    "Ebs": {
+                        "VolumeSize": 30,
+                        "VolumeType": "gp3",
+                        "Encrypted": True,
+                        "DeleteOnTermination": True,
+                    },
+                }
+            ]
         ),
-        (
-            "Run_Instance_Idempotency",
-            "a client token has up to 64 ASCII characters",
-            lambda sent: len(sent["ClientToken"]) <= 64 and sent["ClientToken"].isascii(),
-        ),
-        (
-            "configuring-instance-metadata-options",
-            "IMDSv2 is required when HttpTokens is required; hop limit 1 keeps containers out",
-            lambda sent: sent["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-        ),
-        (
-            "terminating-instances",
-            "an instance that shuts itself down is terminated when told so at launch",
-            lambda sent: sent["InstanceInitiatedShutdownBehavior"] == "terminate",
-        ),
-        (
-            "EBSEncryption",
-            "the root volume is encrypted, gp3, and goes with the instance",
-            lambda sent: (
-                sent["BlockDeviceMappings"]
-                == [
-                    {
-                        "DeviceName": "/dev/xvda",
-                        "Ebs": {
-                            "VolumeSize": 30,
-                            "VolumeType": "gp3",
-                            "Encrypted": True,
-                            "DeleteOnTermination": True,
-                        },
-                    }
-                ]
-            ),
-        ),
-    ],
-)
-def test_requests_keep_the_rules_of_the_user_guide(
-    page: str, rule: str, holds: Callable[[Any], bool]
+    ),
+    (
+        "EBSEncryption",
+        "you can't create an unencrypted volume from an encrypted snapshot: nothing is said then",
+        "least",
+        lambda sent: "Encrypted" not in sent["BlockDeviceMappings"][0]["Ebs"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("page", "rule", "name", "holds"), RULES)
+def test_requests_keep_the_rules_of_the_documentation(
+    page: str, rule: str, name: str, holds: Callable[[Any], bool]
 ) -> None:
-    assert holds(SENT), f"{page}: {rule}"
+    assert holds(SENT[name]), f"{page}: {rule}"
 
 
-def test_cpu_options_and_placement_are_left_out_where_they_cannot_be() -> None:
-    sent: Any = shapes.run_arguments(replace(REQUEST, cores=None, placement_group=None))
-    assert "CpuOptions" not in sent
-    assert "Placement" not in sent
+def test_all_tags_of_a_launch_fit_a_resource() -> None:
+    """Using_Tags: 50 tags on a resource, those of a running cluster of the greatest size included."""
+    spec = ClusterSpec(
+        name="x",
+        nodes=1000,
+        tags={f"key{number}": "v" for number in range(10)},
+        apt_packages=tuple(f"package-{number}" for number in range(100, 206)),
+    )
+    assert 0 <= tags.MAX_SPEC_TAGS * 256 - len(spec.to_tag()) < 20
+    now = datetime.now(timezone.utc)
+    common = tags.for_everything(spec, name="x", owner="o" * 300, launch="l", busy_until=now)
+    cost = Cost(spent_usd=0.0, usd_per_hour=1.0, since=now)
+    launched = tags.for_instances(
+        common, slots=2, login_user="admin", launch_host_key="k", cost=cost, price=1.0
+    )
+    key = ssh.generate_key_pair().public
+    running = tags.when_running(dict.fromkeys(range(1000), key))
+    sent = {**launched, **running, **tags.of_master("i-1")}
+    assert len(sent) <= 50
+    assert all(len(value) <= 256 for value in sent.values())
 
 
 # -- errors -------------------------------------------------------------------------------------------------
@@ -212,8 +356,9 @@ def test_refusals_become_our_errors(
 ) -> None:
     script.answers = [(status, ERROR.format(code=code))]
     with pytest.raises(CloudError, match=said) as caught:
-        scripted.run_instances(REQUEST)
+        scripted.run_instances(REQUEST, SUBNET, client_token=TOKEN)
     assert type(caught.value) is kind
+    assert script.calls == 1
     assert (caught.value.code, caught.value.operation) == (code, "RunInstances")
     assert "\n" not in str(caught.value)
 
@@ -302,7 +447,16 @@ def test_groups_are_made_found_by_tag_and_removed_twice(ec2: EC2) -> None:
     tags = {"ppe:cluster": "test-ec2", "ppe:launch": "one"}
     group = ec2.create_security_group("ppe-test-ec2", vpc_id=vpc, tags=tags)
     try:
-        ec2.open_security_group(group, ssh_from="203.0.113.7/32")
+        for _ in range(2):
+            ec2.open_security_group(group, ssh_from="203.0.113.7/32", description="SSH from alice@laptop")
+            ec2.allow_ssh(group, "198.51.100.0/24", description="SSH from bob@desk")
+        assert {(rule.cidr, rule.description) for rule in ec2.ssh_rules([group])} == {
+            ("203.0.113.7/32", "SSH from alice@laptop"),
+            ("198.51.100.0/24", "SSH from bob@desk"),
+        }
+        for _ in range(2):
+            ec2.revoke_ssh(group, ["203.0.113.7/32"])
+        assert [rule.cidr for rule in ec2.ssh_rules([group])] == ["198.51.100.0/24"]
         with pytest.raises(CloudError) as caught:
             ec2.create_security_group("ppe-test-ec2", vpc_id=vpc, tags=tags)
         assert caught.value.code == "InvalidGroup.Duplicate"
@@ -323,8 +477,6 @@ def test_groups_are_made_found_by_tag_and_removed_twice(ec2: EC2) -> None:
 
 
 def test_a_key_pair_is_imported_once(ec2: EC2) -> None:
-    from ppe_jupyter import ssh
-
     public = ssh.generate_key_pair().public
     assert not ec2.has_key_pair("test-ec2-key")
     for _ in range(2):
