@@ -270,7 +270,7 @@ def test_all_tags_of_a_launch_fit_a_resource() -> None:
         name="x",
         nodes=1000,
         tags={f"key{number}": "v" for number in range(10)},
-        apt_packages=tuple(f"package-{number}" for number in range(100, 206)),
+        apt_packages=tuple(f"package-{number}" for number in range(100, 207)),
     )
     assert 0 <= tags.MAX_SPEC_TAGS * 256 - len(spec.to_tag()) < 20
     now = datetime.now(timezone.utc)
