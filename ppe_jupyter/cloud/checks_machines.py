@@ -134,14 +134,14 @@ def _account(choices: Choices, kind: InstanceType) -> Iterator[Problem]:
     """The account's plan, and its quotas. Whether CPU options lessen what counts is not documented."""
     spec, plan = choices.spec, choices.facts.account_plan
     if plan is not None and plan.free:
-        left = "" if plan.credits_usd is None else f", of which ${plan.credits_usd:.2f} are left"
+        left = "" if plan.credits_usd is None else f" (${plan.credits_usd:.2f} left)"
         if not kind.free_tier:
             yield Problem(
                 ERROR,
                 f"the account is on AWS's free plan, which does not have {kind.name}: take a type of the free tier "
                 "such as t3.small, or upgrade the plan in the Billing console",
             )
-        yield Problem(WARNING, f"the free plan's account is closed when its credits{left} are used up")
+        yield Problem(WARNING, f"on the free plan the account is closed when its credits{left} are used up")
     each = choices.cores or kind.vcpus
     wanted = {"on-demand": 1 if spec.spot else spec.nodes, "spot": choices.workers if spec.spot else 0}
     for market, quota in choices.facts.quotas.items():
