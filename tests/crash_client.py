@@ -1,8 +1,8 @@
-"""Clients that are killed before or after their n-th call to EC2, for test_crash.py.
+"""Clients that are killed before or after a certain call to EC2, for test_crash.py.
 
 One process imports everything once and forks a client for each line that it reads: JSON with ``verb`` and its
-arguments, ``when`` (before, after) and ``number`` (0: let it live). It answers with the client's exit status (-9:
-killed) and the operations that it had called.
+arguments, ``when`` (before, after, or "": let it live), ``operation`` and which ``occurrence`` of it, from 1. It
+answers with the client's exit status (-9: killed) and the operations that it had called.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from typing import Any
 
 
@@ -20,27 +21,30 @@ def act(task: dict[str, Any], calls: int) -> None:
     from ppe_jupyter.manager import Manager
 
     manager = Manager()
-    seen = 0
+    seen: Counter[str] = Counter()
 
-    def before(**event: Any) -> None:
-        nonlocal seen
-        seen += 1
-        os.write(calls, (event["event_name"].rpartition(".")[2] + "\n").encode())
-        if task["when"] == "before" and seen == task["number"]:
+    def strike(when: str, operation: str) -> None:
+        if (when, operation, seen[operation]) == (task["when"], task["operation"], task["occurrence"]):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def after(**_: Any) -> None:
-        if task["when"] == "after" and seen == task["number"]:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def before(event_name: str, **_: Any) -> None:
+        operation = event_name.rpartition(".")[2]
+        seen[operation] += 1
+        os.write(calls, f"{operation}\n".encode())
+        strike("before", operation)
+
+    def after(event_name: str, **_: Any) -> None:
+        strike("after", event_name.rpartition(".")[2])
 
     events = manager._ec2._ec2.meta.events
     events.register("before-send.ec2", before)
     events.register("after-call.ec2", after)
     if task["verb"] == "launch":
         manager.launch(ppe.ClusterSpec(**task["spec"]))
+    elif task["verb"] == "terminate":
+        manager.terminate(task["name"])
     else:
-        cluster = manager.cluster(task["name"])
-        getattr(cluster, task["verb"])(*task.get("arguments", ()))
+        getattr(manager.cluster(task["name"]), task["verb"])(*task["arguments"])
 
 
 def main() -> None:
