@@ -6,28 +6,38 @@ answer at one moment. Knows nothing of magics, widgets or terminals.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from . import ssh
+from .cloud import tags
+from .cloud.account import Account
+from .cloud.install import Packages, install
+from .cloud.pace import Undertaking
+from .cloud.plan import Plan
 from .cloud.records import ClusterRecord, ClusterState, Node, Progress
-from .remote import cells
-from .remote.session import Output, RemoteR
-
-if TYPE_CHECKING:
-    from .manager import Manager
+from .cloud.removal import terminate
+from .errors import NothingToDo, PpeError
+from .remote import cells, watchdog
+from .remote.session import OnNotice, Output, RemoteR
+from .remote.watchdog import Losses, Watchdog
 
 Report = Callable[[Progress], None]
+IGNORE: Report = lambda progress: None  # noqa: E731
 
 
 class Cluster:
     """One cluster: its record, one SSH connection to its master, and its R session."""
 
-    def __init__(self, manager: Manager, record: ClusterRecord) -> None:
-        self._manager = manager
+    def __init__(self, account: Account, record: ClusterRecord) -> None:
+        """``on_notice`` gets what the cluster's watchdog says while a session is attached."""
+        self._account = account
+        self.on_notice: OnNotice | None = None
         self.record = record
         self._lock = threading.Lock()
         self._connection: ssh.Connection | None = None
@@ -59,7 +69,7 @@ class Cluster:
     @property
     def is_free(self) -> bool:
         """Whether it is the local cloud's: then the costs are what EC2 would charge."""
-        return self._manager.settings.cloud == "local"
+        return self._account.is_free
 
     @property
     def cost_so_far(self) -> float | None:
@@ -68,14 +78,14 @@ class Cluster:
 
     def refresh(self) -> Cluster:
         """Ask EC2 for its present state."""
-        self.record = self._manager.refresh(self.name)
+        self.record = self._account.clusters.get(self.name)
         return self
 
     def ssh(self) -> ssh.Connection:
         """The SSH connection to the master, made anew if it was cut."""
         with self._lock:
             if self._connection is None or not self._connection.alive:
-                self._connection = self._manager.connect(self.record)
+                self._connection = self._account.clusters.connect(self.record)
             return self._connection
 
     def r(self) -> RemoteR:
@@ -83,7 +93,7 @@ class Cluster:
         connection = self.ssh()
         with self._lock:
             if self._session is None or not self._session.alive:
-                self._session = RemoteR(connection)
+                self._session = RemoteR(connection, on_notice=self.on_notice)
             return self._session
 
     def run_python(
@@ -101,9 +111,123 @@ class Cluster:
     def ssh_command(self, node: Node | None = None) -> str:
         """The command line that opens a shell on the node (default: the master), its host key verified."""
         target = node or self.master
-        known = f'UserKnownHostsFile="{self._manager.known_hosts(self.record)}"'
-        key = str(self._manager.key_file(self.record))
-        return shlex.join(["ssh", "-i", key, "-o", known, f"{self.record.login_user}@{target.address}"])
+        settings = self._account.context.settings
+        options = ["-o", f'UserKnownHostsFile="{self._known_hosts()}"']
+        if settings.proxy_jump:
+            options += ["-J", settings.proxy_jump]
+        elif settings.proxy_command:
+            options += ["-o", f"ProxyCommand={settings.proxy_command}"]
+        key = str(self._account.clusters.key_file(self.record))
+        return shlex.join(["ssh", "-i", key, *options, f"{self.record.login_user}@{target.address}"])
+
+    # -- changes ----------------------------------------------------------------------------------------
+
+    def plan(self, verb: str, **options: Any) -> Plan:
+        """What ``verb`` would do: reboot (node=), park, start (nodes=), resize (nodes=), retry (choice=), terminate.
+
+        ``force=True`` disregards another client at work, and what runs on nodes that go. Changes nothing.
+        """
+        plan: Plan = self._account.changes.plan(self.refresh().record, verb, **options)
+        return plan
+
+    def carry_out(self, plan: Plan, *, report: Report = IGNORE) -> Cluster:
+        """Do what the plan says. Raises SpecError for a plan with errors, CloudError, SshError, SetupFailed."""
+        plan.check()
+        before = self.record
+        if not {"park", "terminate"}.isdisjoint({plan.verb}):
+            self.close()
+        try:
+            after = self._account.changes.carry_out(plan, report=report)
+        finally:
+            with contextlib.suppress(PpeError):
+                self.refresh()
+        if after is not None:
+            self.record = after
+        self._account.note(plan.verb, after or before)
+        return self
+
+    def reboot(self, node: int | str | None = None, *, report: Report = IGNORE) -> Cluster:
+        """Reboot all nodes, or one, and wait until R answers again, its workspace restored."""
+        return self.carry_out(self.plan("reboot", node=node), report=report)
+
+    def park(self, *, report: Report = IGNORE) -> Cluster:
+        """End the workers and stop the master, whose disk keeps home, results and workspace."""
+        return self.carry_out(self.plan("park"), report=report)
+
+    def start(self, *, report: Report = IGNORE) -> Cluster:
+        """Bring a parked cluster back, with its workspace."""
+        return self.carry_out(self.plan("start"), report=report)
+
+    def resize(self, nodes: int, *, report: Report = IGNORE) -> Cluster:
+        """Make it ``nodes`` nodes, the master included; the R session lives on."""
+        return self.carry_out(self.plan("resize", nodes=nodes), report=report)
+
+    def retry(self, choice: str = "wait", *, report: Report = IGNORE) -> Cluster:
+        """Mend a degraded cluster: ``wait`` for nodes that are late, ``replace`` or ``drop`` those that are lost."""
+        return self.carry_out(self.plan("retry", choice=choice), report=report)
+
+    def terminate(self, *, report: Report = IGNORE) -> None:
+        """End the cluster and remove all that was made for it. Safe to repeat."""
+        self.close()
+        with contextlib.suppress(NothingToDo):
+            terminate(self._account.context, self.name, report=report)
+            self._account.note("terminate", self.record)
+
+    # -- what is on it ----------------------------------------------------------------------------------
+
+    def watchdog(self) -> Watchdog | None:
+        """When and why its watchdog will park or terminate it; None when its agent does not run."""
+        return watchdog.watchdog(self.ssh())
+
+    def losses(self) -> Losses:
+        """What would be lost if it ended now: R's objects, files, running work."""
+        return watchdog.losses(self.ssh(), self.r())
+
+    def install(
+        self,
+        *,
+        apt: Sequence[str] = (),
+        r: Sequence[str] = (),
+        python: Sequence[str] = (),
+        report: Report = IGNORE,
+    ) -> None:
+        """Install packages on every node, and on those that come later. Raises SetupFailed with the log's end."""
+        packages = Packages(apt=tuple(apt), r=tuple(r), python=tuple(python))
+        context = self._account.context
+        pace = context.pace()
+        connection = self.ssh()
+        work = Undertaking(lambda send: install(connection, packages, report=send, pace=pace), pace)
+        work.wait(report)
+        work.result  # noqa: B018  # raises what it raised
+        if spec := self.refresh().record.spec:
+            ids = [node.instance_id for node in self.nodes if node.state.alive]
+            context.ec2.tag(ids, tags.of_spec(packages.added_to(spec)))
+            self.refresh()
+
+    def bake(self, name: str | None = None, *, report: Report = IGNORE) -> str:
+        """Make an image of the master as it is, without secrets; its id. Later launches use it."""
+        return self._account.images.bake(self.ssh(), self.record, name, report=report)
+
+    def attach_volume(
+        self,
+        volume_id: str,
+        node: Node | str | None = None,
+        *,
+        mount: str = "",
+        format: str | None = None,
+        report: Report = IGNORE,
+    ) -> dict[str, Any]:
+        """Attach an EBS volume to a node (default: the master), and mount it (``Volumes.attach``)."""
+        return self._account.volumes.attach(
+            self.ssh(), self.record, volume_id, node=node, mount=mount, format=format, report=report
+        )
+
+    def detach_volume(self, volume_id: str, *, force: bool = False, report: Report = IGNORE) -> None:
+        """Unmount and detach it; an error names who uses it, unless ``force``."""
+        running = self.state in (ClusterState.RUNNING, ClusterState.DEGRADED)
+        self._account.volumes.detach(
+            self.ssh() if running else None, self.record, volume_id, force=force, report=report
+        )
 
     def close(self) -> None:
         """Hang up; what runs on the cluster goes on."""
@@ -114,7 +238,10 @@ class Cluster:
                 self._connection.close()
             self._session = self._connection = None
 
-    def terminate(self, *, report: Report = lambda progress: None) -> None:
-        """End the cluster and remove all that was made for it. Safe to repeat."""
-        self.close()
-        self._manager.terminate(self.name, report=report)
+    def _known_hosts(self) -> Path:
+        """A file of the cluster's host keys, for OpenSSH; written anew each time."""
+        path = self._account.context.settings.state_dir / "known_hosts" / self.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"{node.address} {node.host_key}\n" for node in self.nodes if node.host_key]
+        path.write_text("".join(lines), encoding="ascii")
+        return path

@@ -1,32 +1,41 @@
 """Manager: the composition root; with Cluster the only API that front ends use.
 
-Starts the local cloud when it is the chosen one, and hands its endpoint to ``cloud``. Holds no truth of its own.
-Knows nothing of magics, widgets or terminals.
+Starts the local cloud when it is the chosen one, and hands its endpoint to ``cloud``. Notes in the ledger what was
+done. Holds no truth of its own. Knows nothing of magics, widgets or terminals.
 """
 
 from __future__ import annotations
 
+import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from . import localcloud, settings, ssh
-from .cloud.clusters import Clusters
+from . import settings
+from .cloud import cleanup
+from .cloud.account import Account
+from .cloud.cleanup import Orphan
 from .cloud.context import Context
 from .cloud.ec2 import EC2
+from .cloud.facts import Volume
+from .cloud.images import ImageInfo
+from .cloud.plan import Plan
 from .cloud.records import ClusterRecord, ClusterState, Progress
+from .cloud.removal import Removed, terminate
 from .cloud.spec import ClusterSpec
 from .cluster import Cluster
-from .errors import CloudError, NoSuchCluster
+from .errors import CloudError, LocalCloudUnavailable, NoSuchCluster
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .cloud.plan import Plan
+    from . import localcloud
 
 Report = Callable[[Progress], None]
+IGNORE: Report = lambda progress: None  # noqa: E731
 
 
 class Manager:
@@ -42,44 +51,56 @@ class Manager:
         self.settings = chosen or settings.load()
         self._report = report
 
+    # -- clusters ---------------------------------------------------------------------------------------
+
     def whose(self) -> str:
         """Whose money a launch spends: the first line of every review and status."""
-        if self.settings.cloud == "local":
-            return "local cloud: free"
-        identity = self._ec2.identity()
-        profile = self.settings.profile or "default"
-        return f"AWS account {identity.account}, region {identity.region}, profile {profile}"
+        return "local cloud: free" if self.is_free else self._account.survey.whose()
 
-    def plan(self, spec: ClusterSpec) -> Plan:
-        """What launching ``spec`` would create, its price and its problems; nothing is created in the cloud."""
-        if self.settings.cloud == "local":
-            localcloud.prepare(self.settings, report=self._report)
-        return self._clusters.plan(spec)
+    def credentials(self) -> str:
+        """Which of boto3's sources the credentials are from; never a secret."""
+        return "the local cloud's own" if self.is_free else self._ec2.credentials()
 
-    def launch(
-        self, spec: ClusterSpec | Plan, *, report: Report = lambda progress: None, wait: bool = True
-    ) -> Cluster:
+    @property
+    def is_free(self) -> bool:
+        """Whether it is the local cloud: then prices are what EC2 would charge."""
+        return self.settings.cloud == "local"
+
+    def plan(self, spec: ClusterSpec, *, dry_run: bool = False) -> Plan:
+        """What launching ``spec`` would create, its price and its problems; nothing is created in the cloud.
+
+        ``dry_run`` asks EC2 besides whether the credentials allow it all.
+        """
+        if self.is_free:
+            self._local.prepare(self.settings, report=self._report)
+        return self._account.survey.plan(spec, existing=self._account.clusters.find(), dry_run=dry_run)
+
+    def launch(self, spec: ClusterSpec | Plan, *, report: Report = IGNORE, wait: bool = True) -> Cluster:
         """Launch a cluster; one that runs already under the same name and specification is returned as it is.
 
-        Raises SpecError for what cannot be launched, LaunchFailed when it ended early.
+        A node that does not come up leaves the cluster degraded: ``record.troubles`` say why. Raises SpecError for
+        what cannot be launched, CapacityError, LaunchFailed; then nothing is left, or the error names it.
         """
         plan = self.plan(spec) if isinstance(spec, ClusterSpec) else spec
-        return Cluster(self, self._clusters.launch(plan, report=report, wait=wait))
+        record = self._account.clusters.launch(plan, report=report, wait=wait)
+        if plan.existing is None:
+            self._account.note("launch", record)
+        return Cluster(self._account, record)
 
     def clusters(self) -> list[Cluster]:
         """Every cluster that has not been terminated, whoever launched it; the newest first."""
         return [
-            Cluster(self, record)
-            for record in self._clusters.find()
+            Cluster(self._account, record)
+            for record in self._account.clusters.find()
             if record.state is not ClusterState.TERMINATED
         ]
 
     def cluster(self, name: str | None = None) -> Cluster:
         """The cluster of that name; without a name the sole running one. Raises NoSuchCluster."""
         if name is not None:
-            return Cluster(self, self._clusters.get(name))
+            return Cluster(self._account, self._account.clusters.get(name))
         found = self.clusters()
-        running = [cluster for cluster in found if cluster.state is ClusterState.RUNNING]
+        running = [each for each in found if each.state in (ClusterState.RUNNING, ClusterState.DEGRADED)]
         if len(running) == 1:
             return running[0]
         names = ", ".join(f"{cluster.name} ({cluster.state})" for cluster in found)
@@ -91,55 +112,117 @@ class Manager:
             else "there is no cluster; launch one with: %ppe_launch"
         )
 
-    def terminate(self, name: str, *, report: Report = lambda progress: None) -> bool:
-        """End the cluster and remove all that was made for it; whether there was anything. Safe to repeat."""
-        return self._clusters.terminate(name, report=report)
+    def terminate(self, name: str, *, report: Report = IGNORE) -> None:
+        """End the cluster and remove all that was made for it. Safe to repeat.
 
-    def types(self) -> pd.DataFrame:
-        """The instance types of the shipped catalog: a row each, prices in USD per hour, memory in GB."""
-        from . import catalog
+        Raises NoSuchCluster when nothing has or had that name, NothingToDo when it is gone already, CloudError naming
+        what could not be removed.
+        """
+        record = next((each for each in self._account.clusters.find() if each.name == name), None)
+        terminate(self._account.context, name, report=report)
+        if record is not None:
+            self._account.note("terminate", record)
 
-        return catalog.table()
+    def mine(self, record: ClusterRecord) -> bool:
+        """Whether this user launched it."""
+        return self._account.mine(record)
+
+    # -- what outlives clusters -------------------------------------------------------------------------
+
+    def types(self, **filters: Any) -> pd.DataFrame:
+        """Instance types, a row each, prices in USD per hour, memory in GB; ``catalog.table`` says which filters."""
+        return self._account.survey.types(**filters)
+
+    def images(self) -> Sequence[ImageInfo]:
+        """The user's own node images, and the stock ones."""
+        if self.is_free:
+            self._local.prepare(self.settings, report=self._report)
+        return self._account.images.list()
+
+    def delete_image(self, image_id: str) -> None:
+        """Delete an image of the user's own with its snapshots."""
+        self._account.images.delete(image_id)
+
+    def volumes(self) -> Sequence[Volume]:
+        """Every EBS volume of the region but root disks."""
+        return self._account.volumes.list()
+
+    def create_volume(
+        self, *, gb: int, zone: str, tags: Mapping[str, str] | None = None, encrypted: bool = True
+    ) -> str:
+        """Create an empty volume and return its id."""
+        volume_id = self._account.volumes.create(gb=gb, zone=zone, tags=tags, encrypted=encrypted)
+        self._account.note("create", self._account.volumes.get(volume_id))
+        return volume_id
+
+    def delete_volume(self, volume_id: str) -> None:
+        """Delete a volume with all that is on it; SpecError while it is attached."""
+        volume = self._account.volumes.get(volume_id)
+        self._account.volumes.delete(volume_id)
+        self._account.note("delete", volume)
+
+    def orphans(
+        self, *, images: bool = False, everyone: bool = False, force: bool = False, all_regions: bool = False
+    ) -> list[Orphan]:
+        """What was made by this package and nothing uses any more; the user's own unless ``everyone``.
+
+        ``force`` takes clients that say they are at work for dead.
+        """
+        return [
+            orphan
+            for context in (self._everywhere() if all_regions else [self._account.context])
+            for orphan in cleanup.orphans(context, images=images, everyone=everyone, force=force)
+        ]
+
+    def clean_up(self, orphans: Sequence[Orphan], *, report: Report = IGNORE) -> Removed:
+        """Remove these; the answer says what could not be removed, and why."""
+        removed = []
+        for region in dict.fromkeys(orphan.region for orphan in orphans):
+            there = [orphan for orphan in orphans if orphan.region == region]
+            removed.append(cleanup.clean_up(self._in(region), there, report=report))
+        leftovers = {what: why for each in removed for what, why in each.leftovers.items()}
+        return Removed(sum(each.found for each in removed), leftovers)
+
+    def costs(
+        self, *, month: str | None = None, by: str | None = None, explorer: bool = False
+    ) -> pd.DataFrame:
+        """What was spent, USD (``Costs.table``); ``explorer`` asks AWS's Cost Explorer too, for one cent."""
+        records = self._account.clusters.find()
+        return self._account.costs.table(records, month=month, by=by, explorer=explorer)
+
+    # -- the local cloud --------------------------------------------------------------------------------
 
     def local_up(self) -> localcloud.Status:
         """Start the local cloud, building its image if there is none."""
-        localcloud.prepare(self.settings, report=self._report)
-        localcloud.ensure(self.settings, report=self._report)
+        self._local.prepare(self.settings, report=self._report)
+        self._local.ensure(self.settings, report=self._report)
         return self.local_status()
 
     def local_status(self) -> localcloud.Status:
         """Whether the local cloud runs, where, and with how many nodes."""
-        return localcloud.status(self.settings)
+        status: localcloud.Status = self._local.status(self.settings)
+        return status
 
     def local_down(self) -> None:
         """End the local cloud with every cluster in it."""
-        localcloud.down(self.settings)
+        self._local.down(self.settings)
 
-    def connect(self, record: ClusterRecord) -> ssh.Connection:
-        """An SSH connection to the cluster's master, its host key verified."""
-        return self._clusters.connect(record)
+    # -- parts ------------------------------------------------------------------------------------------
 
-    def refresh(self, name: str) -> ClusterRecord:
-        """The cluster as it is now."""
-        return self._clusters.get(name)
+    @cached_property
+    def _local(self) -> ModuleType:
+        """The local cloud, which needs Linux; a client of AWS does without."""
+        if sys.platform != "linux":
+            raise LocalCloudUnavailable(
+                "the local cloud runs on Linux only; use AWS (%ppe_config cloud aws), or a Linux machine's JupyterLab"
+            )
+        from . import localcloud
 
-    def key_file(self, record: ClusterRecord) -> Path:
-        """The private half of the key pair that opens the cluster."""
-        return self._clusters.key_file(record)
-
-    def known_hosts(self, record: ClusterRecord) -> Path:
-        """A file of the cluster's host keys, for OpenSSH; written anew each time."""
-        path = self.settings.state_dir / "known_hosts" / record.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [f"{node.address} {node.host_key}\n" for node in record.nodes if node.host_key]
-        path.write_text("".join(lines), encoding="ascii")
-        return path
+        return localcloud
 
     @cached_property
     def _endpoint(self) -> localcloud.Endpoint | None:
-        if self.settings.cloud == "aws":
-            return None
-        return localcloud.ensure(self.settings, report=self._report)
+        return self._local.ensure(self.settings, report=self._report) if self.is_free else None
 
     @cached_property
     def _ec2(self) -> EC2:
@@ -155,12 +238,21 @@ class Manager:
         )
 
     @cached_property
-    def _clusters(self) -> Clusters:
-        return Clusters(self._context)
+    def _account(self) -> Account:
+        return self._over(self._ec2, self.settings)
 
-    @cached_property
-    def _context(self) -> Context:
-        return Context(ec2=self._ec2, settings=self.settings, caller_address=self._caller_address)
+    def _over(self, ec2: EC2, chosen: settings.Settings) -> Account:
+        return Account(Context(ec2=ec2, settings=chosen, caller_address=self._caller_address))
+
+    def _everywhere(self) -> list[Context]:
+        return [self._in(region) for region in self._ec2.regions()]
+
+    def _in(self, region: str) -> Context:
+        """The same account in another region; the local cloud has one only."""
+        if region == self._ec2.region or self.is_free:
+            return self._account.context
+        chosen = replace(self.settings, region=region)
+        return self._over(EC2(chosen), chosen).context
 
     def _caller_address(self) -> str:
         """This machine's address as the nodes see it."""

@@ -16,6 +16,7 @@ from results import add
 
 import ppe_jupyter as ppe
 from ppe_jupyter import errors, localcloud, ssh
+from ppe_jupyter.cloud.account import Account
 from ppe_jupyter.cloud.context import Connect
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.manager import Manager
@@ -30,7 +31,7 @@ POLLS = ("DescribeInstances", "DescribeInstanceStatus")
 def connecting_by(connect: Connect) -> Manager:
     """A manager that connects so."""
     manager = Manager()
-    manager.__dict__["_context"] = replace(manager._context, connect=connect)
+    manager.__dict__["_account"] = Account(replace(manager._account.context, connect=connect))
     return manager
 
 

@@ -52,9 +52,22 @@ class Account(Session):
         return str(self._session.profile_name)
 
     @translated
+    def credentials(self) -> str:
+        """Which of boto3's sources the credentials are from, and the end of the access key's id; no secret."""
+        found = self._session.get_credentials()
+        if found is None:
+            return "none; the AWS tools' usual places are empty (aws configure fills them)"
+        return f"from {found.method}, access key …{found.access_key[-4:]}"
+
+    @translated
     def alias(self) -> str:
         """The account's alias, "" if it has none."""
         return next(iter(self._client("iam").list_account_aliases()["AccountAliases"]), "")
+
+    @translated
+    def regions(self) -> list[str]:
+        """The regions that the account can use."""
+        return sorted(each["RegionName"] for each in self._ec2.describe_regions()["Regions"])
 
     @translated
     def account_plan(self) -> AccountPlan:

@@ -1,0 +1,86 @@
+"""Account: one account and region, with all that finds, changes and notes what is in it. What ``manager`` and
+``cluster`` use of this room."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CloudError
+from .cleanup import same_owner
+from .clusters import Clusters
+from .context import Context
+from .costs import Costs
+from .facts import Volume
+from .images import ImageStore
+from .ledger import Entry, Ledger
+from .records import ClusterRecord
+from .survey import Survey
+from .volumes import Volumes
+
+if TYPE_CHECKING:
+    from .change import Changes
+
+
+class Account:
+    """The parts of the room over one context; each is made when it is first wanted."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is the local cloud: then prices are what EC2 would charge."""
+        return self.context.settings.cloud == "local"
+
+    def mine(self, record: ClusterRecord) -> bool:
+        """Whether this user launched it."""
+        return same_owner(record.owner, self.context.owner())
+
+    def note(self, event: str, what: ClusterRecord | Volume) -> None:
+        """Into the ledger; that EC2 cannot be asked whose it is stops nothing."""
+        with contextlib.suppress(CloudError):
+            context = self.context
+            noted: dict[str, Any] = {"cloud": context.settings.cloud, "now": context.now()}
+            noted["whose"] = context.ec2.identity()
+            if isinstance(what, Volume):
+                self._ledger.record(Entry.of_volume(event, what, **noted))
+            else:
+                self._ledger.record(Entry.of_cluster(event, what, **noted))
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """What launches, finds and connects to clusters."""
+        return Clusters(self.context)
+
+    @cached_property
+    def changes(self) -> Changes:
+        """What changes clusters."""
+        from .change import Changes
+
+        return Changes(self.context, self.clusters)
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What asks the account before a launch."""
+        return Survey(self.context)
+
+    @cached_property
+    def images(self) -> ImageStore:
+        """Machine images."""
+        return ImageStore(self.context)
+
+    @cached_property
+    def volumes(self) -> Volumes:
+        """EBS volumes."""
+        return Volumes(self.context)
+
+    @cached_property
+    def costs(self) -> Costs:
+        """What was spent."""
+        return Costs(self.context, self._ledger)
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.context.settings.state_dir)
