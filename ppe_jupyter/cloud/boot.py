@@ -8,7 +8,7 @@ the master. Configures nothing, ends nothing.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -57,7 +57,7 @@ class Boot:
         self._report = report
         self._watch = watch
         self._cluster = instances[0].tags[tags.CLUSTER]
-        self._promoted: dict[str, str] = {}
+        self._noted: dict[str, str] = {}  # tags that EC2 may not list yet
         self._deadline = pace.elapsed + context.settings.boot_timeout
         self._interval = FIRST_WATCH_SECONDS
         self._next = pace.elapsed + self._interval
@@ -88,7 +88,7 @@ class Boot:
         # An instance that is not listed yet stays as RunInstances described it.
         known = {each.instance_id: each for each in listed}
         found = [known.get(each.instance_id, each) for each in self.instances]
-        self.instances = [replace(each, tags={**each.tags, **self._promoted}) for each in found]
+        self.instances = [replace(each, tags={**each.tags, **self._noted}) for each in found]
         for each in self.instances:
             if each.state not in (InstanceState.PENDING, InstanceState.RUNNING):
                 self._lose(each, "ended")
@@ -137,16 +137,21 @@ class Boot:
         raise CloudError(f"no node of {self._cluster!r} can be the master: {reasons}")
 
     def promote(self, instance_id: str) -> None:
-        """Make another instance the master, for every client to see."""
-        self._promoted = tags.of_master(instance_id)
+        """Make another instance the master."""
         self._report("promoting", 0, f"node {self._index(instance_id)} becomes the master")
-        ids = [each.instance_id for each in self.instances if each.state.alive]
+        self.note(tags.of_master(instance_id))
+
+    def note(self, new: Mapping[str, str]) -> None:
+        """Tag all instances, for every client to see."""
+        self._noted.update(new)
         self._pace.insist(
-            partial(self._context.ec2.tag, ids, self._promoted),
+            partial(
+                self._context.ec2.tag, [each.instance_id for each in self.instances if each.state.alive], new
+            ),
             codes=(*NOT_YET_CODES, *PASSING_CODES),
             seconds=PATIENCE_SECONDS,
         )
-        self.instances = [replace(each, tags={**each.tags, **self._promoted}) for each in self.instances]
+        self.instances = [replace(each, tags={**each.tags, **new}) for each in self.instances]
 
     def lose(self, instance_id: str, why: str) -> None:
         """Go on without that node."""

@@ -149,13 +149,29 @@ class _BringUp:
             patience_seconds=max(boot.seconds_left, LEAST_PATIENCE_SECONDS),
             packages=asdict(Packages.of(self._spec)),
         )
-        done = configure(self._connection, setup, report=self._report, pace=self._pace, check=boot.check)
+        done = configure(
+            self._connection,
+            setup,
+            report=self._report,
+            pace=self._pace,
+            check=boot.check,
+            note_keys=self._note_keys,
+        )
         self._keyed = master.instance_id
         before = len(boot.lost)
         boot.look()
         if len(boot.lost) > before:
             raise NodesLost
         return done
+
+    def _note_keys(self, host_keys: Mapping[str, str]) -> None:
+        """Let other clients, and this one if the line is cut, know the nodes by the keys that they will show."""
+        keys = {
+            node.index: host_keys[node.private_ip]
+            for node in self._boot.nodes
+            if node.private_ip in host_keys
+        }
+        self._boot.note({key: value for key, value in tags.when_running(keys).items() if key != tags.STATE})
 
     def finish(self, done: SetUp) -> BroughtUp:
         """Write the tags that say what runs, the same on all but for the state of those that are lost."""

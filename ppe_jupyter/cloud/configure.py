@@ -70,7 +70,12 @@ class Setup:
                 "subnet_cidr": self.subnet_cidr,
                 "launch_host_key": master.launch_host_key,
                 "cluster_private_key": self.cluster_private_key,
-                "nodes": [{key: getattr(node, key) for key in keys} for node in self.nodes],
+                "nodes": [
+                    # What the tags tell of a node that was never configured is the launch's key.
+                    {key: getattr(node, key) for key in keys}
+                    | ({"host_key": node.host_key} if node.host_key != node.launch_host_key else {})
+                    for node in self.nodes
+                ],
                 "limits": dict(self.limits),
                 "silence_seconds": self.silence_seconds,
                 "patience_seconds": self.patience_seconds,
@@ -129,11 +134,13 @@ def configure(
     report: Callable[[str, int, str], None],
     pace: Pace,
     check: Callable[[], None],
+    note_keys: Callable[[Mapping[str, str]], None] = lambda host_keys: None,
 ) -> SetUp:
     """Run setup.py on the master.
 
     ``report`` gets phase, nodes ready and a message; ``check`` is called every moment meanwhile, and may raise: a
-    worker that has ended would be waited for. Raises SetupFailed with what setup.py said, ConnectionLost.
+    worker that has ended would be waited for. ``note_keys`` gets the host keys by private address just before they
+    take the place of the launch's. Raises SetupFailed with what setup.py said, ConnectionLost.
     """
     connection.run(UNPACK, stdin=node_folder(), timeout=120)
     with connection.popen(SETUP) as channel:
@@ -142,6 +149,8 @@ def configure(
         for event in _events(channel, pace, check):
             if event["event"] == "progress":
                 report(event["phase"], int(event.get("ready", 0)), str(event.get("message", "")))
+            elif event["event"] == "host_keys":
+                note_keys(event["host_keys"])
             elif event["event"] == "error":
                 raise SetupFailed(event["message"], node=event.get("node"))
             elif event["event"] == "done":

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from .. import ssh
 from . import tags
-from .configure import bootstrap_script
+from .configure import SILENCE_SECONDS, bootstrap_script
 from .context import Context
 from .facts import Image
 from .plan import Plan
@@ -18,7 +18,13 @@ from .records import Cost
 from .shapes import InstanceRequest
 from .spec import ClusterSpec
 from .steps import RunInstances
-from .userdata import user_data
+from .userdata import NodeLimits, user_data
+
+# How long a node may take until it is configured, beside booting: then it ends itself.
+LEAST_BOOT_SECONDS = 600.0
+INSTALL_SECONDS = 3600.0
+# The watchdog ends the cluster first, and saves the workspace.
+SPARE_HOURS = 1.0
 
 
 def offers(
@@ -71,12 +77,24 @@ def offers(
 def first_boot(
     image: Image, spec: ClusterSpec, context: Context, *, host_key: ssh.KeyPair, cluster_key: str
 ) -> bytes:
-    """The user data of a new node of such a cluster; ``cluster_key`` is the public half of the cluster's own."""
+    """The user data of a new node of such a cluster; ``cluster_key`` is the public half of the cluster's own.
+
+    The spec of a cluster that exists has only the digest of its bootstrap script: put the script there.
+    """
+    boot_seconds = LEAST_BOOT_SECONDS + 2 * context.settings.boot_timeout
+    if spec.apt_packages or spec.r_packages or spec.python_packages or not image.node:
+        boot_seconds += INSTALL_SECONDS
     return user_data(
         host_key=host_key,
         cluster_key=cluster_key,
         login_user=image.login_user,
         bootstrap=None if image.node else bootstrap_script(),
+        extra_bootstrap=spec.bootstrap,
+        limits=NodeLimits(
+            boot_seconds=boot_seconds,
+            hard_hours=None if spec.max_hours is None else spec.max_hours + SPARE_HOURS,
+            silence_seconds=SILENCE_SECONDS,
+        ),
     )
 
 

@@ -6,7 +6,8 @@
                        patience_seconds, packages (apt, r, python)
     setup.py install   installs packages on all nodes of the cluster: apt, r, python
 
-Prints JSON lines: ``progress`` (phase, ready, total, message), then ``done`` (host_keys by address, versions, and lost:
+Prints JSON lines: ``progress`` (phase, ready, total, message), ``host_keys`` (those that the nodes will show, by
+address), then ``done`` (host_keys by address, versions, and lost:
 why, of the workers that are left out, by address) or ``error`` (message, node). Ends only when ``mpirun`` over all
 nodes and the R session have answered. A worker that does not answer within ``patience_seconds`` is left out. Safe to
 repeat, also after it was cut off. A running R session is left alone. Runs with the standard library of the master's
@@ -110,6 +111,8 @@ class SetUp:
         answers = self._each("booting", self._prepare)
         keys = {node.instance_id: answers[node.private_ip]["host_key"] for node in self._nodes}
         write(HOST_KEYS, json.dumps(keys))
+        # Before they are in force, for whoever has to begin again.
+        emit("host_keys", host_keys={node.private_ip: keys[node.instance_id] for node in self._nodes})
         self._expect(keys, launching=True)
         if wanted := _with_earlier(self._task.get("packages", {})):
             self._each("installing", partial(_install, wanted))
