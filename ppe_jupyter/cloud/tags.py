@@ -105,6 +105,21 @@ def busy(until: datetime) -> dict[str, str]:
     return {BUSY_UNTIL: _iso(until)}
 
 
+def busy_till(tags: Mapping[str, str]) -> datetime | None:
+    """Till when a client may be at work on what carries these tags."""
+    return _time(tags.get(BUSY_UNTIL, ""))
+
+
+def at_index(instance: Instance, index: int) -> dict[str, str]:
+    """The instance is the node of that index from now on; its first one may become negative."""
+    return {FIRST_INDEX: str(index - instance.launch_index)}
+
+
+def busy_until_of(tags: Mapping[str, str]) -> datetime | None:
+    """Till when a client may be at work on what has these tags."""
+    return _time(tags.get(BUSY_UNTIL, ""))
+
+
 def in_state(state: ClusterState) -> dict[str, str]:
     """What its clients are about to make of it, or have made."""
     return {STATE: state.value}
@@ -171,7 +186,7 @@ def _record(name: str, instances: list[Instance], now: datetime) -> ClusterRecor
     spec = spec_of(tags)
     expected = spec.nodes if spec else len(instances)
     nodes = _nodes(instances, master_id=tags.get(MASTER, ""), expected=expected)
-    until = _time(tags.get(BUSY_UNTIL, ""))
+    until = busy_till(tags)
     return ClusterRecord(
         name=name,
         state=cluster_state(
@@ -270,7 +285,7 @@ def _iso(time: datetime) -> str:
 
 
 def _whole(text: str, otherwise: int) -> int:
-    return int(text) if text.isdigit() else otherwise
+    return int(text) if text.removeprefix("-").isdigit() else otherwise
 
 
 def _time(text: str) -> datetime | None:
