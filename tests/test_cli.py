@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class Paid:
-    """Stands for a Manager of AWS, which no test may reach: what is asked before money is spent."""
+    """Stands for a Manager of AWS, which no test may reach."""
 
     def __init__(self) -> None:
-        self.settings = Settings(cloud="aws")
+        self.settings, self.is_free = Settings(cloud="aws"), False
         self.done: list[str] = []
 
     def whose(self) -> str:
         return "AWS account 123456789012, region us-east-1, profile default"
 
-    def plan(self, spec: Any) -> Any:
+    def plan(self, spec: Any, *, dry_run: bool) -> Any:
         return Namespace(
             name="lab",
             existing=None,
@@ -43,9 +43,6 @@ class Paid:
     def launch(self, plan: Any, *, report: Any, wait: bool) -> Any:
         self.done.append("launch")
         return Namespace(name="lab")
-
-    def terminate(self, name: str, *, report: Any) -> None:
-        self.done.append(f"terminate {name}")
 
 
 @pytest.fixture
@@ -91,21 +88,21 @@ def test_config_is_set_and_shown_without_secrets(capsys: pytest.CaptureFixture[s
     _, out, _ = ppe(capsys, "config")
     assert out.startswith("local cloud: free\n")
     assert re.search(r"max_nodes +8", out) and "http://***@proxy:3128" in out
+    assert "credentials: " in out
+    assert re.search(r"max_nodes  +number", ppe(capsys, "config", "max_nodes=")[1]) is None
     status, _, err = ppe(capsys, "config", "max_node", "8")
     assert status == 2 and "did you mean max_nodes?" in err
     status, _, err = ppe(capsys, "config", "cloud", "moon")
     assert status == 1 and "moon" in err
 
 
-@pytest.mark.parametrize("words", [["launch", "lab"], ["terminate", "lab"]])
-def test_nobody_to_ask_is_an_error(
-    words: list[str], paid: Paid, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_nobody_to_ask_is_an_error_with_the_price(
+    paid: Paid, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    status, _, err = ppe(capsys, *words)
-    assert status == 2 and not paid.done
-    assert "AWS account 123456789012" in err and "--yes" in err
-    assert words[0] == "terminate" or "$1.23 an hour" in err
+    status, out, err = ppe(capsys, "launch", "lab")
+    assert status == 2 and not paid.done and out.startswith("pays   AWS account 123456789012")
+    assert "AWS account 123456789012" in err and "--yes" in err and "$1.23 an hour" in err
 
 
 @pytest.mark.parametrize(("answer", "done"), [("y", ["launch"]), ("n", []), ("", [])])
@@ -116,17 +113,10 @@ def test_money_is_spent_after_yes_only(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cli, "_ask", lambda question: answer == "y")
-    status, out, _ = ppe(capsys, "launch", "lab", "--no-wait")
-    assert status == 0 and paid.done == done
-    assert out.startswith("pays     AWS account 123456789012")
-
-
-def test_yes_asks_nothing_and_dry_run_does_nothing(paid: Paid, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ppe(capsys, "launch", "lab", "--dry-run")[0] == 0 and paid.done == []
-    assert ppe(capsys, "launch", "lab", "--no-wait", "--yes")[0] == 0 and paid.done == ["launch"]
-    assert ppe(capsys, "terminate", "lab", "hut", "--yes")[0] == 0
-    assert paid.done == ["launch", "terminate lab", "terminate hut"]
+    typed = io.StringIO(f"{answer}\n")
+    typed.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert ppe(capsys, "launch", "lab", "--no-wait")[0] == 0 and paid.done == done
 
 
 def test_progress_without_a_terminal_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,7 +173,9 @@ def test_overview_and_status(kernel: Kernel, cluster: Cluster) -> None:
         assert shown.stdout == "local cloud: free\n" and shown.data("text/html")
         assert cluster.name in (shown.result or "") and "running" in (shown.result or "")
     shown = kernel.cell(f"nodes = %ppe_status {cluster.name}\nnodes")
-    assert "3 nodes · 6 slots" in shown.stdout
+    status = shown.data("text/plain")[0]
+    assert status.startswith("pays      local cloud: free") and "3 nodes · 6 slots" in status
+    assert re.search(r"parks the cluster at .*, in \d|at work: ", status), status
     assert all(node.private_ip in (shown.result or "") for node in cluster.nodes)
 
 
@@ -323,6 +325,18 @@ def test_a_dry_run_stops_after_the_review(bare_kernel: Kernel, cluster: Cluster)
     assert [each.name for each in cluster._manager.clusters()] == [cluster.name]
 
 
+def test_a_notice_is_a_coloured_line_from_any_thread(bare_kernel: Kernel) -> None:
+    """As a cluster's comes, by the thread that listens to it, also when no cell runs."""
+    shown = bare_kernel.cell(
+        "import threading; from argparse import Namespace; from ppe_jupyter.frontends import magics\n"
+        "desk = next(iter(magics._loaded.values())).desk\n"
+        "notice = Namespace(level='warning', text='will be parked at 16:02 <soon>')\n"
+        "listener = threading.Thread(target=desk._noticed, args=(notice,)); listener.start(); listener.join()"
+    )
+    assert shown.data("text/plain") == ["warning: will be parked at 16:02 <soon>"]
+    assert "color:" in shown.data("text/html")[0] and "&lt;soon&gt;" in shown.data("text/html")[0]
+
+
 def test_launch_and_terminate_leave_a_readable_notebook(bare_kernel: Kernel, local_cloud: object) -> None:
     launched = bare_kernel.cell("%ppe_launch brief --nodes 1 --type m5.large")
     assert launched.error is None, launched
@@ -330,6 +344,10 @@ def test_launch_and_terminate_leave_a_readable_notebook(bare_kernel: Kernel, loc
     lines = [text for text in launched.data("text/plain") if "launching brief" in text]
     assert re.match(r"✓ launching brief: \d+ s \(", lines[0]), lines
     assert "widget-view" not in str(launched)
+    bare_kernel.cell("%remote_r -n x <- c(1, 2)")
+    asked = bare_kernel.cell("%ppe terminate brief")
+    assert "in R, never pulled: x" in asked.data("text/plain")[0] and "--yes" in one_message(asked)
+    bare_kernel.cell("%remote_pull x")
     ended = bare_kernel.cell("%ppe terminate brief")
     assert "brief is terminated" in ended.stdout
     assert "brief" not in str(bare_kernel.cell("%ppe_list"))

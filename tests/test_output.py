@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
-from ppe_jupyter.frontends import tables
+from ppe_jupyter.frontends import tables, views
 from ppe_jupyter.frontends.output import FLUSH_AFTER, Console
 from ppe_jupyter.remote.session import Text
+from ppe_jupyter.remote.watchdog import Losses, Watchdog
 
 
-class Clusterlike:
+class FakeCluster:
     """What a table of clusters looks at."""
 
-    name, state, cost_so_far = "lab", "running", None
+    name, state, cost_so_far, is_free = "lab", "running", None, False
     nodes = (Namespace(instance_type="m5.xlarge", zone="us-east-1a"),) * 2
     record = Namespace(
-        slots=4, launched=tables.datetime.now(tables.timezone.utc), usd_per_hour=0.5912, owner="<me>"
+        slots=4,
+        launched=datetime.now(timezone.utc),
+        usd_per_hour=0.5912,
+        owner="<me> on a laptop",
+        troubles=("node 1 (i-1) is stopped",),
     )
 
 
+LAB: Any = FakeCluster()
+
+
 def test_a_table_shows_all_columns_and_what_is_unknown() -> None:
-    table = tables.clusters([Clusterlike()], connected=None)  # type: ignore[list-item]
+    table = views.clusters([LAB], connected=None)
     header, row = str(table).splitlines()
     assert header.split()[:4] == ["cluster", "state", "nodes", "slots"]
     assert row.split()[:6] == ["lab", "running", "2", "4", "m5.xlarge", "us-east-1a"]
@@ -31,9 +42,16 @@ def test_a_table_shows_all_columns_and_what_is_unknown() -> None:
     assert "&lt;me&gt;" in table._repr_html_()
 
 
+def test_a_long_table_is_cut_in_a_notebook_only() -> None:
+    table = tables.table([{"n": n, "ok": n % 2 == 0} for n in range(tables.MOST_ROWS + 3)])
+    assert str(table).endswith("\n… and 3 more") and "… and 3 more" in table._repr_html_()
+    assert len(table.text().splitlines()) == tables.MOST_ROWS + 4
+    assert table.text().splitlines()[1].split() == ["0", "✓"]
+
+
 def test_a_review_begins_with_who_pays_and_dollars_are_no_tex() -> None:
-    plan = Namespace(rows=lambda: [("step", "a"), ("step", "b"), ("price", "$1 or $2"), ("error", "no")])
-    review = tables.Review("AWS account 1", plan)  # type: ignore[arg-type]
+    plan: Any = Namespace(rows=lambda: [("step", "a"), ("step", "b"), ("price", "$1 or $2"), ("error", "no")])
+    review = views.review("AWS account 1", plan)
     lines = str(review).splitlines()
     assert [line.split(maxsplit=1) for line in lines] == [
         ["pays", "AWS account 1"],
@@ -43,6 +61,58 @@ def test_a_review_begins_with_who_pays_and_dollars_are_no_tex() -> None:
         ["error", "no"],
     ]
     assert "mathjax_ignore" in review._repr_html_()
+
+
+def test_the_status_says_when_and_why_the_watchdog_acts() -> None:
+    soon = datetime.now(timezone.utc) + timedelta(minutes=90, seconds=30)
+    watch = Watchdog(
+        acts_at=soon,
+        why="idle",
+        then="park",
+        idle_since=None,
+        working=(),
+        spent_usd=1.0,
+        notices=("spot",),
+        spot=("spot",),
+    )
+    text = str(views.status("AWS account 1", LAB, watch))
+    assert text.splitlines()[0].split(maxsplit=1) == ["pays", "AWS account 1"]
+    at = soon.astimezone()
+    assert f"parks the cluster at {tables.local_time(at)}, in 1 h 30 min: idle" in text
+    assert text.count("spot") == 1 and "node 1 (i-1) is stopped" in text and "%ppe_retry lab" in text
+    assert "cannot be asked" in str(views.status("AWS", LAB, "cannot be asked: no key"))
+    never = replace(watch, acts_at=None, working=("R evaluates",))
+    assert "R evaluates" in str(views.status("AWS", LAB, never))
+
+
+def test_losses_name_the_biggest_that_were_never_pulled() -> None:
+    objects = (("small", 900, False), ("here", 5, True), *((f"x{n}", 10**6 * n, False) for n in range(1, 7)))
+    lost = Losses(objects=objects, files=(("out.csv", 1234),), jobs=("mpirun",))
+    assert views.losses(lost) == [
+        ("at work", "mpirun"),
+        (
+            "lost",
+            "in R, never pulled: x6 (6.0 MB), x5 (5.0 MB), x4 (4.0 MB), x3 (3.0 MB), x2 (2.0 MB) and 2 more (1.0 MB)",
+        ),
+        ("lost", "files on the master: out.csv (1.2 kB)"),
+    ]
+    assert views.losses(Losses(objects=None, files=(), jobs=())) == [
+        ("lost", "R is busy, and cannot say what it holds")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [
+        (None, "an unknown amount"),
+        (0.0, "$0.00"),
+        (0.0004, "less than $0.001"),
+        (0.0423, "$0.042"),
+        (1234.5, "$1,234.50"),
+    ],
+)
+def test_money_has_sensible_digits(usd: float | None, text: str) -> None:
+    assert tables.dollars(usd) == text
 
 
 def test_streams_are_flushed_in_order_and_not_for_each_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,13 @@ from collections import Counter
 
 import pytest
 
+from ppe_jupyter.catalog import SORTS
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import UsageError
 from ppe_jupyter.frontends import typed
 from ppe_jupyter.frontends.actions import ACTIONS
 from ppe_jupyter.frontends.cells import CELLS
-from ppe_jupyter.verbs import VERBS, Face, Option, Verb, find, of
+from ppe_jupyter.verbs import VERBS, Face, Option, Verb, clusters, find, of
 
 
 def test_every_verb_does_something() -> None:
@@ -30,7 +31,8 @@ def test_a_long_name_means_one_thing() -> None:
     kinds: dict[str, set[tuple[object, bool]]] = {}
     for option in (option for verb in VERBS for option in verb.options if option.spellings):
         kinds.setdefault(option.name, set()).add((option.kind, option.flag))
-    assert {name for name, kind in kinds.items() if len(kind) > 1} == set()
+    # EC2 calls types cluster-capable that a cluster placement group takes.
+    assert {name for name, kind in kinds.items() if len(kind) > 1} == {"cluster"}
 
 
 def test_launch_has_an_option_for_every_field_of_the_spec() -> None:
@@ -41,7 +43,7 @@ def test_launch_has_an_option_for_every_field_of_the_spec() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("", {"nodes": None, "name": None, "tags": [], "yes": False}),
+        ("", {"nodes": None, "name": None, "tags": [], "yes": None}),
         ("lab --nodes 3 --type c7a.large", {"name": "lab", "nodes": 3, "instance_type": "c7a.large"}),
         ("--nodes=3 lab", {"name": "lab", "nodes": 3}),
         (
@@ -49,6 +51,12 @@ def test_launch_has_an_option_for_every_field_of_the_spec() -> None:
             {"tags": [("a", "1"), ("b", "x y")], "no_wait": True},
         ),
         ("--from 10.0.0.0/8 --key mine", {"caller_cidr": "10.0.0.0/8", "key_name": "mine"}),
+        ("--idle 90m --max-hours 1d --budget 5", {"idle_hours": 1.5, "max_hours": 24, "budget_usd": 5}),
+        ("--idle off --then terminate", {"idle_hours": 0, "then": "terminate"}),
+        ("--spot --spot-price 0.1", {"spot": True, "spot_max_usd": 0.1, "spot_fallback": None}),
+        ("--no-encryption --imdsv1", {"encrypted": False, "imdsv2": False}),
+        ("", {"encrypted": None, "imdsv2": None, "spot": None}),
+        ("--volume vol-1:/data --volume vol-2", {"volumes": ["vol-1:/data", "vol-2"]}),
     ],
 )
 def test_launch_is_parsed(line: str, expected: dict[str, object]) -> None:
@@ -71,7 +79,7 @@ def test_launch_is_parsed(line: str, expected: dict[str, object]) -> None:
         ("remote_py", "--ranks 6", {"ranks": 6}),
         ("remote_py", "--ranks print(1)", {"ranks": -1, "code": "print(1)"}),
         ("remote_sh", "--all uptime -p | tr a b", {"all": True, "code": "uptime -p | tr a b"}),
-        ("ssh", "--node 2 ls -l '~/a b'", {"node": 2, "code": "ls -l '~/a b'"}),
+        ("ssh", "--node 2 ls -l '~/a b'", {"node": "2", "code": "ls -l '~/a b'"}),
     ],
 )
 def test_options_come_before_code(verb: str, line: str, expected: dict[str, object]) -> None:
@@ -94,6 +102,10 @@ def test_a_command_keeps_its_words_apart() -> None:
         ("launch", "--tag colour", "'colour' is not KEY=VALUE"),
         ("launch", "--cloud moon", "moon"),
         ("launch", "one two", "'two' is not understood"),
+        ("launch", "--idle soon", "'soon' is not a duration such as 2h, 90m or off"),
+        ("launch", "--idle 1.h.", "is not a duration"),
+        ("resize", "lab", "required: --nodes"),
+        ("costs", "--month May", "'May' is not a month"),
         ("status", "'lab", "no closing quotation"),
         ("remote_r", "--timeout", "expected one argument"),
         ("remote_r", "--colour x", "--colour"),
@@ -117,6 +129,11 @@ def test_help_is_asked_for(face: Face) -> None:
     assert all(typed.parse(verb, "--help", face=face) is None for verb in of(face).values())
 
 
+def test_words_and_options_come_in_any_order() -> None:
+    arguments = typed.parse(find("attach-volume", face="magic"), "vol-1 --mount /data 2", face="magic")
+    assert arguments and (arguments.volume, arguments.node, arguments.mount) == ("vol-1", "2", "/data")
+
+
 @pytest.mark.parametrize(
     ("before", "some", "none"),
     [
@@ -129,14 +146,21 @@ def test_help_is_asked_for(face: Face) -> None:
         ("%ppe_terminate lab ", {"lab", "--yes"}, set()),
         ("%%remote_r -i ", {"x"}, {"--timeout"}),
         ("%%remote_r --cluster ", {"lab"}, set()),
+        ("%ppe_attach_volume ", {"vol-1"}, set()),
+        ("%ppe_launch --volume ", {"vol-1"}, set()),
+        ("%ppe_types --sort ", {"spot", "price-per-core"}, set()),
         ("%ppe nonsense ", set(), {"--nodes"}),
     ],
 )
 def test_completion(before: str, some: set[str], none: set[str]) -> None:
-    offers = {"cluster": lambda: ["lab"], "variable": lambda: ["x"]}
+    offers = {"cluster": lambda: ["lab"], "variable": lambda: ["x"], "volume": lambda: ["vol-1"]}
     found = set(typed.complete(before, face="magic", offers=offers))
     assert some <= found
     assert not none & found
+
+
+def test_types_are_sorted_as_the_catalog_can() -> None:
+    assert set(SORTS) == set(clusters.SORTS)
 
 
 def test_a_positional_argument_is_not_an_option() -> None:

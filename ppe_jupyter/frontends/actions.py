@@ -1,7 +1,7 @@
 """What each verb does for a user: ask the manager, show the answer. The same for notebook and command line.
 
 An action gets a Desk and the parsed arguments; what it returns is the verb's result (a DataFrame for lists).
-Every review and status begins with whose money it is; only AWS's is asked for.
+Every review and status begins with whose money it is. Here are the verbs that look and choose, and the table of all.
 """
 
 from __future__ import annotations
@@ -12,75 +12,61 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NothingToDo, UsageError, UserError
+from ..cloud.volumes import find_node
+from ..errors import NothingToDo, PpeError, UsageError
 from ..verbs import suggestion
-from . import tables
+from . import changes, keeping, views
 from .output import Console
+from .tables import Table, framed
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from ..manager import Manager
+    from ..cluster import Cluster
     from .desk import Desk
+    from .tables import Sheet
 
 Arguments = argparse.Namespace
 
 
-def overview(desk: Desk) -> pd.DataFrame | None:
+def overview(desk: Desk) -> Table | None:
     """Who pays, and all clusters."""
     return list_clusters(desk, Arguments())
 
 
 def config(desk: Desk, arguments: Arguments) -> Any:
-    """Show the settings, or set one."""
+    """Show the settings, set one, or convert the ancestor's."""
     from .. import settings
 
-    if arguments.setting is None:
-        desk.say(desk.manager().whose())
-        return tables.settings(settings.load())
-    key, equals, value = arguments.setting.partition("=")
+    key, equals, value = (arguments.setting or "").partition("=")
+    value = value if equals else arguments.value
+    if not key:
+        manager = desk.manager()
+        desk.say(manager.whose())
+        desk.say(f"credentials: {manager.credentials()}")
+        return views.settings(settings.load())
+    if key == "import":
+        for line in settings.import_ancestor(value):
+            desk.say(line)
+        return None
     known = [each.name for each in fields(settings.Settings)]
     if key not in known:
         raise UsageError(f"there is no setting {key!r}{suggestion(key, known)} (all: {desk.sign}config)")
-    value = value if equals else arguments.value
     if value is not None:
         desk.say(f"{key} is set in {settings.save(key, value)}")
-    return tables.settings(settings.load(), only=key)
+    return views.settings(settings.load(), only=key)
 
 
-def types(desk: Desk, arguments: Arguments) -> pd.DataFrame:
+def types(desk: Desk, arguments: Arguments) -> Table:
     """Instance types."""
-    return desk.manager(arguments).types()
+    names = ("min_cores", "min_gb", "cluster", "arch", "max_price", "sort", "all")
+    typed = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    found = desk.manager(arguments).types(**typed)
+    if found.empty:
+        raise NothingToDo("no instance type is like that; ask for less")
+    desk.say(found.attrs["source"])
+    return framed(found)
 
 
-def launch(desk: Desk, arguments: Arguments) -> None:
-    """Plan, review, ask, launch; the new cluster becomes the connected one."""
-    from ..cloud.spec import ClusterSpec
-
-    manager = desk.manager(arguments)
-    typed = {each.name: getattr(arguments, each.name, None) for each in fields(ClusterSpec)}
-    typed["tags"] = dict(arguments.tags)
-    plan = manager.plan(ClusterSpec(**{key: value for key, value in typed.items() if value is not None}))
-    if plan.existing is not None and not plan.errors:
-        desk.connect(manager.launch(plan), arguments)
-        desk.say(f"{manager.whose()}; connected to {tables.summary(desk.cluster(plan.name, arguments))}")
-        return
-    desk.show(tables.Review(manager.whose(), plan))
-    if arguments.dry_run:
-        return
-    plan.check()
-    price = "an unknown price" if plan.usd_per_hour is None else f"${plan.usd_per_hour:.2f} an hour"
-    _agree(desk, manager, arguments, f"Launch {plan.name} for {price} ({manager.whose()})?")
-    with desk.progress(f"launching {plan.name}") as report:
-        cluster = manager.launch(plan, report=report, wait=not arguments.no_wait)
-    if arguments.no_wait:
-        desk.say(f"{cluster.name} is being launched; see how it goes with: {desk.sign}status {cluster.name}")
-    else:
-        desk.connect(cluster, arguments)
-        desk.say(f"connected to {tables.summary(cluster)}")
-
-
-def list_clusters(desk: Desk, arguments: Arguments) -> pd.DataFrame | None:
+def list_clusters(desk: Desk, arguments: Arguments) -> Table | None:
     """All clusters."""
     manager = desk.manager(arguments)
     desk.say(manager.whose())
@@ -88,15 +74,22 @@ def list_clusters(desk: Desk, arguments: Arguments) -> pd.DataFrame | None:
     if not clusters:
         desk.say(f"no clusters; launch one with: {desk.sign}launch")
         return None
-    return tables.clusters(clusters, connected=desk.connected)
+    return views.clusters(clusters, connected=desk.connected)
 
 
-def status(desk: Desk, arguments: Arguments) -> pd.DataFrame:
+def status(desk: Desk, arguments: Arguments) -> Table:
     """One cluster and its nodes, as they are now."""
-    cluster = desk.cluster(arguments.name, arguments).refresh()
-    desk.say(desk.manager(arguments).whose())
-    desk.say(tables.summary(cluster))
-    return tables.nodes(cluster)
+    cluster = desk.any_cluster(arguments.name, arguments)
+    desk.show(_status(desk.manager(arguments).whose(), cluster))
+    return views.nodes(cluster)
+
+
+def _status(whose: str, cluster: Cluster) -> Sheet:
+    try:
+        watch = cluster.watchdog() if cluster.state in views.UP else None
+    except PpeError as error:
+        return views.status(whose, cluster, f"cannot be asked: {error}")
+    return views.status(whose, cluster, watch)
 
 
 def connect(desk: Desk, arguments: Arguments) -> None:
@@ -104,7 +97,7 @@ def connect(desk: Desk, arguments: Arguments) -> None:
     cluster = desk.cluster(arguments.name, arguments)
     cluster.r()
     desk.connect(cluster, arguments)
-    desk.say(f"connected to {tables.summary(cluster)}")
+    desk.say(f"connected to {views.summary(cluster)}")
 
 
 def disconnect(desk: Desk, arguments: Arguments) -> None:
@@ -119,31 +112,14 @@ def disconnect(desk: Desk, arguments: Arguments) -> None:
 def ssh(desk: Desk, arguments: Arguments) -> str | None:
     """The ssh command line, or a command run on one node."""
     cluster = desk.cluster(arguments.cluster, arguments)
-    index = arguments.node or 0
-    node = next((node for node in cluster.nodes if node.index == index), None)
-    if node is None:
-        known = ", ".join(str(node.index) for node in cluster.nodes)
-        raise UserError(f"{cluster.name} has no node {index}; its nodes are {known}")
+    node = find_node(cluster.record, arguments.node)
     if not arguments.code:
         return cluster.ssh_command(node)
     # Only the master is talked to; it reaches the others with the cluster's own key.
-    command = arguments.code if index == 0 else shlex.join(["ssh", node.private_ip, arguments.code])
+    at_master = node == cluster.master
+    command = arguments.code if at_master else shlex.join(["ssh", node.private_ip, arguments.code])
     cluster.run_shell(command, on_output=Console())
     return None
-
-
-def terminate(desk: Desk, arguments: Arguments) -> None:
-    """End clusters, after asking if they are AWS's."""
-    manager = desk.manager(arguments)
-    names = arguments.names or [desk.cluster(None, arguments).name]
-    _agree(desk, manager, arguments, f"Terminate {', '.join(names)} ({manager.whose()})?")
-    for name in names:
-        desk.forget(name, arguments)
-        with desk.progress(f"terminating {name}") as report:
-            found = manager.terminate(name, report=report)
-        desk.say(
-            f"{name} is terminated; nothing of it is left" if found else f"there was nothing of {name!r}"
-        )
 
 
 def local(desk: Desk, arguments: Arguments) -> str:
@@ -151,31 +127,38 @@ def local(desk: Desk, arguments: Arguments) -> str:
     manager = desk.manager(Arguments(cloud="local"))
     if arguments.action == "down":
         instances = manager.local_status().instances
-        if (
-            instances
-            and not arguments.yes
-            and not desk.ask(f"End {instances} instances with all that is on them?")
-        ):
-            raise NothingToDo("nothing was done")
+        desk.agree(
+            f"End {instances} instances with all that is on them?", unless=arguments.yes or not instances
+        )
         manager.local_down()
-    return tables.local_cloud(manager.local_up() if arguments.action == "up" else manager.local_status())
-
-
-def _agree(desk: Desk, manager: Manager, arguments: Arguments, question: str) -> None:
-    """Raise NothingToDo unless the user agrees; what is free needs no question."""
-    if manager.settings.cloud != "local" and not arguments.yes and not desk.ask(question):
-        raise NothingToDo("nothing was done")
+    return views.local_cloud(manager.local_up() if arguments.action == "up" else manager.local_status())
 
 
 ACTIONS: Mapping[str, Callable[[Desk, Arguments], Any]] = {
     "config": config,
     "types": types,
-    "launch": launch,
+    "images": keeping.images,
+    "launch": changes.launch,
     "list": list_clusters,
     "status": status,
     "connect": connect,
     "disconnect": disconnect,
     "ssh": ssh,
-    "terminate": terminate,
+    "reboot": changes.reboot,
+    "resize": changes.resize,
+    "retry": changes.retry,
+    "park": changes.park,
+    "start": changes.start,
+    "install": keeping.install,
+    "bake": keeping.bake,
+    "delete_image": keeping.delete_image,
+    "volumes": keeping.volumes,
+    "create_volume": keeping.create_volume,
+    "attach_volume": keeping.attach_volume,
+    "detach_volume": keeping.detach_volume,
+    "delete_volume": keeping.delete_volume,
+    "terminate": changes.terminate,
+    "cleanup": keeping.cleanup,
+    "costs": keeping.costs,
     "local": local,
 }

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _run(words)
     except NothingToDo as nothing:
-        print(_for_a_terminal(nothing))
+        print(_for_a_terminal(str(nothing)))
     except UsageError as error:
         return _failed(error, 2)
     except PpeError as error:
@@ -40,7 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> None:
     from . import actions
 
-    desk = Desk(say=partial(print, flush=True), show=_show, ask=_ask, display=progress.terminal, sign="ppe ")
+    desk = Desk(
+        say=partial(print, flush=True),
+        show=_show,
+        ask=_ask,
+        display=progress.terminal,
+        notice=_notice,
+        sign="ppe ",
+    )
     if words[:1] == ["--version"]:
         print(f"ppe {__version__}")
     elif words[:1] == ["--help"]:
@@ -57,24 +64,27 @@ def _run(words: list[str]) -> None:
 
 
 def _show(result: Any) -> None:
-    if result is None:
-        return
-    # The table of types is a plain DataFrame, which prints only its ends.
-    print(result.to_string() if type(result).__name__ == "DataFrame" else result)
+    if result is not None:
+        print(result.text() if hasattr(result, "text") else result, flush=True)
 
 
-def _ask(question: str) -> bool:
+def _ask(question: str, instead: str) -> str:
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is nobody here to ask; add --yes.")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        raise UsageError(f"{question} There is nobody here to ask; add {instead}.")
+    return input(f"{question} ").strip().lower()
+
+
+def _notice(level: str, text: str) -> None:
+    colours = {"error": "\x1b[31m", "warning": "\x1b[33m"} if sys.stderr.isatty() else {}
+    plain = "\x1b[0m" if level in colours else ""
+    print(f"{colours.get(level, '')}{_for_a_terminal(text)}{plain}", file=sys.stderr, flush=True)
 
 
 def _failed(error: PpeError, status: int) -> int:
-    red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-    print(f"{red}{_for_a_terminal(error)}{plain}", file=sys.stderr)
+    _notice("error", str(error))
     return status
 
 
-def _for_a_terminal(message: PpeError) -> str:
+def _for_a_terminal(text: str) -> str:
     """What to do next, said with this front end's verbs."""
-    return str(message).replace("%ppe_", "ppe ")
+    return text.replace("%ppe_", "ppe ")

@@ -7,12 +7,12 @@ that were made; it makes none before a verb needs it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PpeError
+from ..errors import NoSuchCluster, NothingToDo, PpeError
 from . import progress
 
 if TYPE_CHECKING:
@@ -24,16 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Desk:
-    """``say`` prints a line, ``show`` a table; ``ask`` answers a question or raises UsageError.
+    """``say`` prints a line, ``show`` a table; ``ask`` returns what is typed, or raises UsageError that names
+    ``instead``, when there is nobody. ``notice`` shows what a cluster has to say, from any thread. ``keep`` takes
+    values pulled from R; None where they would be lost.
 
     ``sign`` precedes a verb where the user types one: ``%ppe_`` or ``ppe ``.
     """
 
     say: Callable[[str], None]
     show: Callable[[Any], None]
-    ask: Callable[[str], bool]
+    ask: Callable[[str, str], str]
     display: Callable[[str], progress.Display]
+    notice: Callable[[str, str], None]
     sign: str
+    keep: Callable[[dict[str, Any]], None] | None = None
     connected: Cluster | None = None
     _connected_by: Manager | None = None
     _managers: dict[Settings, Manager] = field(default_factory=dict)
@@ -65,6 +69,16 @@ class Desk:
         known = self._clusters.get((manager.settings, name or ""))
         return known or self._kept(manager, manager.cluster(name))
 
+    def any_cluster(self, name: str | None, arguments: argparse.Namespace | None = None) -> Cluster:
+        """As ``cluster``, and as it is now; without a name also the only one there is, in whatever state."""
+        try:
+            return self.cluster(name, arguments).refresh()
+        except NoSuchCluster:
+            found = self.manager(arguments).clusters() if name is None else []
+            if len(found) != 1:
+                raise
+            return self._kept(self.manager(arguments), found[0]).refresh()
+
     def connect(self, cluster: Cluster, arguments: argparse.Namespace | None = None) -> None:
         """Remote cells, and verbs without a name, use this cluster from now on."""
         manager = self.manager(arguments)
@@ -78,16 +92,46 @@ class Desk:
         if cluster is self.connected:
             self.connected = self._connected_by = None
 
-    def known_clusters(self) -> list[str]:
-        """Names for Tab completion; none before a verb has talked to a cloud."""
-        try:
-            return sorted({each.name for manager in self._managers.values() for each in manager.clusters()})
-        except PpeError:
-            return []
+    def agree(self, question: str, *, unless: object) -> None:
+        """Raise NothingToDo unless the user agrees; ``unless`` that was said already."""
+        if not unless and self.ask(f"{question} [y/N]", "--yes") not in ("y", "yes"):
+            raise NothingToDo("nothing was done")
+
+    def choose(self, question: str, choices: Sequence[str], *, instead: str) -> str:
+        """One of the choices, or its first letters; raise NothingToDo for anything else."""
+        typed = self.ask(f"{question} [{', '.join(choices)}, or nothing]", instead)
+        chosen = [choice for choice in choices if typed and choice.startswith(typed)]
+        if len(chosen) != 1:
+            raise NothingToDo("nothing was done")
+        return chosen[0]
 
     def progress(self, title: str) -> AbstractContextManager[Callable[[Progress], None]]:
         """Show what is reported within the block."""
         return progress.shown(title, self.display)
 
+    def offers(self) -> dict[str, Callable[[], list[str]]]:
+        """What Tab may complete, for each kind of ``Option.values``."""
+        from .. import catalog, settings
+
+        return {
+            "cluster": lambda: self._asked(lambda manager: (each.name for each in manager.clusters())),
+            "volume": lambda: self._asked(lambda manager: (each.volume_id for each in manager.volumes())),
+            "image": lambda: self._asked(lambda manager: (each.name for each in manager.images())),
+            "type": lambda: list(catalog.instance_types()),
+            "setting": lambda: [each.name for each in fields(settings.Settings)],
+        }
+
+    def _asked(self, names: Callable[[Manager], Iterable[str]]) -> list[str]:
+        """What the managers answer that were made; none are before a verb has talked to a cloud."""
+        try:
+            return sorted({name for manager in self._managers.values() for name in names(manager)})
+        except PpeError:
+            return []
+
     def _kept(self, manager: Manager, cluster: Cluster) -> Cluster:
-        return self._clusters.setdefault((manager.settings, cluster.name), cluster)
+        kept = self._clusters.setdefault((manager.settings, cluster.name), cluster)
+        kept.on_notice = self._noticed
+        return kept
+
+    def _noticed(self, notice: Any) -> None:
+        self.notice(notice.level, notice.text)

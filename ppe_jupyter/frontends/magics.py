@@ -43,7 +43,15 @@ class Magics:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
-        self.desk = Desk(say=print, show=display, ask=self._ask, display=self._progress, sign="%ppe_")
+        self.desk = Desk(
+            say=print,
+            show=display,
+            ask=self._ask,
+            display=self._progress,
+            notice=self._notice,
+            keep=self.shell.push,
+            sign="%ppe_",
+        )
 
     def register(self) -> None:
         """Make the magics known to the shell."""
@@ -128,13 +136,20 @@ class Magics:
                 shown += [f"{number}: {call}" for number, call in enumerate(error.traceback, 1)]
         return shown
 
-    def _ask(self, question: str) -> bool:
+    def _ask(self, question: str, instead: str) -> str:
+        nobody = f"{question} There is nobody here to ask; add {instead}."
         if getattr(self.shell, "kernel", None) is None and not sys.stdin.isatty():
-            raise UsageError(f"{question} There is nobody here to ask; add --yes.")
+            raise UsageError(nobody)
         try:
-            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+            return input(f"{question} ").strip().lower()
         except (StdinNotImplementedError, EOFError):
-            raise UsageError(f"{question} There is nobody here to ask; add --yes.") from None
+            raise UsageError(nobody) from None
+
+    def _notice(self, level: str, text: str) -> None:
+        """Also when no cell runs, and from any thread: a kernel puts it below the last cell."""
+        from .tables import Line
+
+        display(Line(level, text))
 
     def _progress(self, title: str) -> Display:
         from . import progress
@@ -161,7 +176,7 @@ class Magics:
         def variables() -> list[str]:
             return [name for name in self.shell.user_ns if not name.startswith("_")]
 
-        return {"variable": variables, "cluster": self.desk.known_clusters}
+        return {**self.desk.offers(), "variable": variables}
 
 
 _loaded: dict[InteractiveShell, Magics] = {}

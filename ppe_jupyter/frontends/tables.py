@@ -1,197 +1,195 @@
-"""How clusters, nodes, settings and a launch's review look: tables, one-line summaries, text and HTML."""
+"""How things look: a table of many alike, a sheet of facts about one, money, times and sizes; as text and HTML.
+
+Knows nothing of what is shown.
+"""
 
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 
 import pandas as pd
 
-from ..settings import Settings
-
-if TYPE_CHECKING:
-    from ..cloud.plan import Plan
-    from ..cluster import Cluster
-    from ..localcloud import Status
-
-DECIMALS = {"EC2 $/h": 3, "EC2 $ so far": 2}
 # Else Jupyter takes what is between two dollar signs for TeX.
 TABLE = '<table class="mathjax_ignore tex2jax_ignore">'
 NOWRAP = "white-space:nowrap;"
-COLOURS = {"error": "#c0392b", "warning": "#b9770e"}
+COLOURS = {"error": "#c0392b", "warning": "#b9770e", "notice": "#b9770e", "info": "#5d6d7e"}
+MOST_ROWS = 25  # of a table in a notebook
 
 
 class Table(pd.DataFrame):
-    """A small DataFrame, shown whole and with words to the left; parts of it are plain DataFrames."""
+    """A DataFrame with words to the left and money in sensible digits; parts of it are plain DataFrames.
+
+    In a notebook the first ``MOST_ROWS`` are shown; ``text()`` is all of it.
+    """
 
     def __repr__(self) -> str:
-        columns = [
-            [cell.rjust(width) if numeric else cell.ljust(width) for cell in cells]
-            for cells, numeric in self._shown()
-            for width in [max(map(len, cells))]
-        ]
-        return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
+        return self.text(MOST_ROWS)
 
     __str__ = __repr__
+
+    def text(self, most: int | None = None) -> str:
+        """As lines of text; at most so many rows."""
+        columns = [
+            [cell.rjust(width) if numeric else cell.ljust(width) for cell in cells]
+            for cells, numeric in self._shown(most)
+            for width in [max(map(len, cells))]
+        ]
+        lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+        return "\n".join([*lines, *self._rest(most)])
 
     def _repr_html_(self) -> str:
         columns = [
             [f'{NOWRAP}text-align:{"right" if numeric else "left"}">{html.escape(cell)}' for cell in cells]
-            for cells, numeric in self._shown()
+            for cells, numeric in self._shown(MOST_ROWS)
         ]
         header, *rows = zip(*columns, strict=True)
         head = "".join(f'<th style="{cell}</th>' for cell in header)
         body = "".join(
             f"<tr>{''.join(f'<td style={chr(34)}{cell}</td>' for cell in row)}</tr>" for row in rows
         )
-        return f"{TABLE}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        rest = "".join(f"<p><i>{html.escape(line)}</i></p>" for line in self._rest(MOST_ROWS))
+        return f"{TABLE}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
 
-    def _shown(self) -> list[tuple[list[str], bool]]:
+    def _shown(self, most: int | None) -> list[tuple[list[str], bool]]:
         """For each column, the index among them: header and cells as text, and whether they are numbers."""
-        frame = self.reset_index()
+        frame = pd.DataFrame(self).head(most or len(self)).reset_index()
         return [
             (
-                [str(name), *(_cell(value, DECIMALS.get(str(name))) for value in frame[name])],
-                pd.api.types.is_numeric_dtype(frame[name]),
+                [str(name), *(_cell(value, _digits(str(name))) for value in frame[name])],
+                pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name]),
             )
             for name in frame.columns
         ]
 
-
-def clusters(found: Sequence[Cluster], *, connected: Cluster | None) -> Table:
-    """A row for each cluster; prices are EC2's, in USD."""
-    rows = [
-        {
-            "cluster": cluster.name,
-            "state": str(cluster.state),
-            "nodes": len(cluster.nodes),
-            "slots": cluster.record.slots,
-            "type": ", ".join(sorted({node.instance_type for node in cluster.nodes})),
-            "zone": ", ".join(sorted({node.zone for node in cluster.nodes})),
-            "age": _age(cluster.record.launched),
-            "EC2 $/h": cluster.record.usd_per_hour,
-            "EC2 $ so far": cluster.cost_so_far,
-            "connected": "✓" if connected is not None and cluster.name == connected.name else "",
-            "owner": cluster.record.owner.partition(" ")[0],
-        }
-        for cluster in found
-    ]
-    return _table(rows)
-
-
-def nodes(cluster: Cluster) -> Table:
-    """A row for each node, the master first."""
-    rows = [
-        {
-            "node": node.index,
-            "role": node.role,
-            "state": str(node.state),
-            "slots": node.slots,
-            "private address": node.private_ip,
-            "private name": node.private_dns,
-            "public address": node.public_ip,
-            "type": node.instance_type,
-            "zone": node.zone,
-            "instance": node.instance_id,
-        }
-        for node in cluster.nodes
-    ]
-    return _table(rows)
-
-
-def summary(cluster: Cluster) -> str:
-    """One line: name, state, size, age, cost."""
-    record = cluster.record
-    parts = [
-        str(cluster.state),
-        f"{len(cluster.nodes)} node{'s' * (len(cluster.nodes) != 1)}",
-        f"{record.slots} slot{'s' * (record.slots != 1)}",
-        f"{_age(record.launched)} old",
-    ]
-    if cluster.is_free:
-        parts.append("free here")
-    if cluster.cost_so_far is not None:
-        parts.append(
-            f"{'on EC2 ' * cluster.is_free}${record.usd_per_hour:.3f} an hour, ${cluster.cost_so_far:.2f} so far"
-        )
-    return f"{cluster.name}: {' · '.join(parts)}"
-
-
-def settings(chosen: Settings, only: str | None = None) -> Table:
-    """A row for each setting, or the one named; passwords within URLs are not shown."""
-    rows = [
-        {
-            "setting": each.name,
-            "value": _masked(getattr(chosen, each.name)),
-            "meaning": each.metadata.get("help", ""),
-        }
-        for each in fields(chosen)
-        if only in (None, each.name)
-    ]
-    return _table(rows)
-
-
-def local_cloud(status: Status) -> str:
-    """Whether it runs, where, and with what."""
-    if not status.running:
-        return "the local cloud is down"
-    images = ", ".join(status.images) or "none yet"
-    return f"the local cloud is up: {status.instances} instances, {status.url}, process {status.pid}, image {images}"
+    def _rest(self, most: int | None) -> list[str]:
+        return [f"… and {len(self) - most} more"] if most and len(self) > most else []
 
 
 @dataclass(frozen=True)
-class Review:
-    """What a launch would do and cost, beginning with who pays."""
+class Sheet:
+    """Facts as (what, detail), in sections of one "what" each."""
 
-    whose: str
-    plan: Plan
+    rows: Sequence[tuple[str, str]]
 
-    def rows(self) -> list[tuple[str, str]]:
-        """(what, detail); of several rows of a kind only the first says which."""
-        rows = [("pays", self.whose), *self.plan.rows()]
-        kinds = [what for what, _ in rows]
+    def lines(self) -> list[tuple[str, str]]:
+        """The rows; of several of a kind only the first says which."""
+        kinds = ["", *(what for what, _ in self.rows)]
         return [
-            ("" if kinds[at - 1 : at] == [what] else what, detail) for at, (what, detail) in enumerate(rows)
+            ("" if before == what else what, detail)
+            for (before, what), (_, detail) in zip(pairwise(kinds), self.rows, strict=True)
         ]
 
     def __str__(self) -> str:
-        return "\n".join(f"{what:<8} {detail}" for what, detail in self.rows())
+        width = max((len(what) for what, _ in self.rows), default=0)
+        return "\n".join(f"{what:<{width}}  {detail}" for what, detail in self.lines())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        left = "text-align:left;vertical-align:top"
-        cells = "".join(
-            f'<tr style="background:none"><th style="{left};color:{COLOURS.get(what, "inherit")}">'
-            f'{html.escape(what)}</th><td style="{left}">{html.escape(detail)}</td></tr>'
-            for what, detail in self.rows()
-        )
-        return f"{TABLE}{cells}</table>"
+        left = "text-align:left;vertical-align:top;padding:2px 10px"
+        cells: list[str] = []
+        for (what, detail), (kind, _) in zip(self.lines(), self.rows, strict=True):
+            line = "border-top:1px solid #8884;" if what and cells else ""
+            colour = COLOURS.get(kind, "inherit")
+            cells.append(
+                f'<tr style="background:none"><th style="{line}{left};{NOWRAP}color:{colour}">'
+                f'{html.escape(what)}</th><td style="{line}{left}">{html.escape(detail)}</td></tr>'
+            )
+        return f"{TABLE}{''.join(cells)}</table>"
 
 
-def _table(rows: Sequence[Mapping[str, object]]) -> Table:
-    """The rows, the first column as the index."""
-    table: Table = Table(pd.DataFrame(rows).set_index(next(iter(rows[0]))))
-    return table
+@dataclass(frozen=True)
+class Line:
+    """One line in the colour of its ``level``: info, warning or error."""
+
+    level: str
+    text: str
+
+    def __repr__(self) -> str:
+        return f"{self.level}: {self.text}" if self.level != "info" else self.text
+
+    def _repr_html_(self) -> str:
+        colour = COLOURS.get(self.level, "inherit")
+        text = html.escape(self.text)
+        return f'<div style="color:{colour};border-left:3px solid {colour};padding-left:8px">{text}</div>'
 
 
-def _cell(value: object, decimals: int | None) -> str:
-    if value is None or value != value:  # NaN: a price that is not known
-        return "?"
-    return f"{value:.{decimals}f}" if decimals is not None else str(value)
+def framed(frame: pd.DataFrame) -> Table:
+    """A DataFrame of the manager's, shown as the tables here."""
+    made: Table = Table(frame)
+    return made
 
 
-def _age(since: datetime) -> str:
-    minutes = int((datetime.now(timezone.utc) - since).total_seconds() // 60)
+def table(rows: Sequence[Mapping[str, object]]) -> Table:
+    """The rows, at least one; the first column as the index."""
+    made: Table = Table(pd.DataFrame(rows).set_index(next(iter(rows[0]))))
+    return made
+
+
+def dollars(usd: float | None) -> str:
+    """An amount in US dollars, at least two digits of it."""
+    if usd is None:
+        return "an unknown amount"
+    if usd and abs(usd) < 0.1:
+        return f"${usd:.2g}" if abs(usd) >= 0.001 else "less than $0.001"
+    return f"${usd:,.2f}"
+
+
+def age(since: datetime) -> str:
+    """How long ago that was."""
+    return span(datetime.now(timezone.utc) - since)
+
+
+def span(time: timedelta) -> str:
+    """A duration in the two units that matter."""
+    minutes = max(0, int(time.total_seconds() // 60))
     if minutes < 60:
-        return f"{max(minutes, 0)} min"
+        return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
 
 
-def _masked(value: object) -> str:
-    return "" if value is None else re.sub(r"//[^/@]*@", "//***@", str(value))
+def local_time(moment: datetime) -> str:
+    """The time of day here, with the date unless that is today."""
+    here = moment.astimezone()
+    same_day = here.date() == datetime.now().astimezone().date()
+    return f"{here:%H:%M}" if same_day else f"{here:%a %d %b %H:%M}"
+
+
+def size(count: float) -> str:
+    """Bytes, in the unit that fits."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _digits(column: str) -> str:
+    """How a number of that column is written."""
+    if "$" in column or "USD" in column:
+        return ".4f" if "core" in column else ".3f" if "/h" in column else ".2f"
+    return "g"
+
+
+def _cell(value: object, digits: str) -> str:
+    if value is None or value != value:  # NaN: a price that is not known
+        return "?"
+    if isinstance(value, bool):
+        return "✓" if value else ""
+    if isinstance(value, datetime):
+        return local_time(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={each}" for key, each in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(map(str, value))
+    return f"{value:{digits}}" if isinstance(value, float) else str(value)

@@ -59,7 +59,7 @@ def parse(verb: Verb, typed: str | Sequence[str], *, face: Face) -> argparse.Nam
     if "--help" in argv:
         return None
     parser = _parser(verb, face)
-    arguments, unknown = parser.parse_known_args(argv)
+    arguments, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         spellings = [spelling for option in verb.options for spelling in option.spellings]
         parser.error(f"{unknown[0]!r} is not understood{suggestion(unknown[0], spellings)}")
@@ -129,7 +129,7 @@ def _parser(verb: Verb, face: Face) -> _Parser:
 def _add(parser: _Parser, option: Option) -> None:
     keywords: dict[str, Any] = {"help": option.help}
     if option.flag:
-        keywords["action"] = "store_true"
+        keywords |= {"action": "store_const", "const": option.sets}
     else:
         keywords |= {"type": option.kind, "metavar": option.metavar or option.name.upper()}
         if option.choices:
@@ -140,6 +140,8 @@ def _add(parser: _Parser, option: Option) -> None:
             keywords |= {"nargs": "?", "const": option.bare}
         if option.nargs in ("?", "*"):
             keywords["nargs"] = option.nargs
+    if option.required:
+        keywords["required"] = True
     if option.nargs:
         parser.add_argument(option.dest or option.name, **keywords)
     else:

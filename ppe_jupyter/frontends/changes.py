@@ -1,0 +1,263 @@
+"""The verbs that launch, change and end clusters: a review, a question, then the work.
+
+What is free needs no question, unless it would lose something or is somebody else's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cloud.records import ClusterState
+from ..errors import NothingToDo, PpeError, UsageError
+from . import views
+from .cells import python_name
+from .tables import Sheet, dollars
+
+if TYPE_CHECKING:
+    from ..cloud.plan import Plan
+    from ..cloud.spec import ClusterSpec
+    from ..cluster import Cluster
+    from ..manager import Manager
+    from ..remote.watchdog import Losses
+    from .desk import Desk
+
+Arguments = argparse.Namespace
+WAYS = ("wait", "replace", "drop")
+
+
+def launch(desk: Desk, arguments: Arguments) -> None:
+    """Plan, review, ask, launch; the new cluster becomes the connected one."""
+    manager = desk.manager(arguments)
+    spec = _spec(arguments)
+    plan = manager.plan(spec, dry_run=bool(arguments.dry_run))
+    if arguments.save:
+        from ..cloud import spec_file
+
+        spec_file.save(spec, Path(arguments.save))
+        desk.say(
+            f"the specification is in {arguments.save}; use it with: {desk.sign}launch --spec {arguments.save}"
+        )
+    if plan.existing is not None and not plan.errors and not plan.steps:
+        desk.connect(manager.launch(plan), arguments)
+        desk.say(f"{manager.whose()}; connected to {views.summary(desk.cluster(plan.name, arguments))}")
+        return
+    desk.show(views.review(manager.whose(), plan))
+    plan.check()
+    if arguments.dry_run:
+        return
+    _agree(desk, manager, arguments, f"Launch {plan.name} {_price(plan)} ({manager.whose()})?")
+    with desk.progress(f"launching {plan.name}") as report:
+        cluster = manager.launch(plan, report=report, wait=not arguments.no_wait)
+    if arguments.no_wait:
+        desk.say(f"{cluster.name} is being launched; see how it goes with: {desk.sign}status {cluster.name}")
+        return
+    desk.connect(cluster, arguments)
+    _tell(desk, cluster, "connected to")
+
+
+def reboot(desk: Desk, arguments: Arguments) -> None:
+    """All nodes, or one."""
+    cluster = desk.any_cluster(arguments.name, arguments)
+    _change(desk, arguments, cluster, "reboot", node=arguments.node)
+
+
+def park(desk: Desk, arguments: Arguments) -> None:
+    """Workers gone, master stopped."""
+    cluster = desk.any_cluster(arguments.name, arguments)
+    _change(desk, arguments, cluster, "park")
+
+
+def start(desk: Desk, arguments: Arguments) -> None:
+    """A parked cluster comes back, and becomes the connected one."""
+    cluster = desk.any_cluster(arguments.name, arguments)
+    _change(desk, arguments, cluster, "start", nodes=arguments.nodes)
+    desk.connect(cluster, arguments)
+
+
+def resize(desk: Desk, arguments: Arguments) -> None:
+    """More nodes, or fewer."""
+    cluster = desk.any_cluster(arguments.name, arguments)
+    _change(desk, arguments, cluster, "resize", nodes=arguments.nodes)
+
+
+def retry(desk: Desk, arguments: Arguments) -> None:
+    """Wait for what is lost, replace it or drop it."""
+    typed = [way for way in WAYS if getattr(arguments, way)]
+    if len(typed) > 1:
+        raise UsageError(f"one of --{' and --'.join(typed)} only")
+    cluster = desk.any_cluster(arguments.name, arguments)
+    if not typed:
+        rows = [("warning", text) for text in cluster.record.troubles]
+        desk.show(Sheet([("pays", desk.manager(arguments).whose()), *rows]))
+        ask = f"What to do with {cluster.name}?"
+        typed = [desk.choose(ask, WAYS, instead="--wait, --replace or --drop")]
+    _change(desk, arguments, cluster, "retry", choice=typed[0])
+
+
+def terminate(desk: Desk, arguments: Arguments) -> None:
+    """End clusters, after saying what would be lost with them."""
+    manager = desk.manager(arguments)
+    names = _names(desk, manager, arguments)
+    known = {each.name for each in manager.clusters()}
+    # All is asked before anything is ended: the ends take a while.
+    decided = {name: _decision(desk, manager, arguments, name, known=name in known) for name in names}
+    for name, end in decided.items():
+        if end == "park":
+            cluster = desk.cluster(name, arguments)
+            plan = cluster.plan("park")
+            plan.check()
+            _carry_out(desk, cluster, plan)
+        else:
+            _end(desk, manager, arguments, name)
+
+
+def _end(desk: Desk, manager: Manager, arguments: Arguments, name: str) -> None:
+    desk.forget(name, arguments)
+    try:
+        with desk.progress(f"terminating {name}") as report:
+            manager.terminate(name, report=report)
+    except NothingToDo as nothing:  # of several, the others are to end all the same
+        desk.say(str(nothing))
+    else:
+        desk.say(f"{name} is terminated; nothing of it is left")
+
+
+def _names(desk: Desk, manager: Manager, arguments: Arguments) -> list[str]:
+    if not arguments.all:
+        return arguments.names or [desk.any_cluster(None, arguments).name]
+    if arguments.names:
+        raise UsageError("either names or --all")
+    everyone = bool(arguments.everyone)
+    names = [each.name for each in manager.clusters() if everyone or manager.mine(each.record)]
+    if not names:
+        raise NothingToDo("there is no cluster" if everyone else "there is no cluster of yours")
+    return names
+
+
+def _decision(desk: Desk, manager: Manager, arguments: Arguments, name: str, *, known: bool) -> str:
+    """``terminate``, ``park`` or nothing, as the user says. Somebody else's needs more than --yes."""
+    whose = manager.whose()
+    question = f"Terminate {name} ({whose})?"
+    if not known:  # what may be left of a launch that died
+        return _agreed(desk, manager, arguments, question)
+    cluster = desk.cluster(name, arguments).refresh()
+    foreign = not manager.mine(cluster.record)
+    if arguments.yes and (arguments.everyone or not foreign):
+        return "terminate"
+    while True:
+        lost, rows = _losses(cluster)
+        if foreign:
+            rows.insert(0, ("warning", f"{name} is not yours: {cluster.record.owner} launched it"))
+        if not rows:
+            return _agreed(desk, manager, arguments, question)
+        desk.show(Sheet([("pays", whose), ("cluster", views.summary(cluster)), *rows]))
+        unpulled = [each for each, _, pulled in (lost.objects or () if lost else ()) if not pulled]
+        choices = [
+            "terminate",
+            *(["park"] if cluster.state in views.UP else []),
+            *(["pull"] if desk.keep and unpulled else []),
+        ]
+        instead = "--yes --everyone" if foreign else "--yes"
+        chosen = desk.choose(question, choices, instead=instead)
+        if chosen != "pull":
+            return chosen
+        assert desk.keep is not None
+        desk.keep({python_name(each): cluster.r().pull(each) for each in unpulled})
+        desk.say(f"pulled {', '.join(map(python_name, unpulled))}")
+
+
+def _agreed(desk: Desk, manager: Manager, arguments: Arguments, question: str) -> str:
+    _agree(desk, manager, arguments, question)
+    return "terminate"
+
+
+def _losses(cluster: Cluster) -> tuple[Losses | None, list[tuple[str, str]]]:
+    """What would be lost, and the rows that say so."""
+    if cluster.state not in views.UP:
+        parked = cluster.state is ClusterState.PARKED
+        return None, [("lost", "the parked master's disk, with home and workspace")] * parked
+    try:
+        lost = cluster.losses()
+    except PpeError as error:
+        return None, [("lost", f"it cannot be asked what it holds: {error}")]
+    return lost, views.losses(lost)
+
+
+def _change(desk: Desk, arguments: Arguments, cluster: Cluster, verb: str, **options: Any) -> None:
+    manager = desk.manager(arguments)
+    plan = cluster.plan(verb, force=bool(arguments.force), **options)
+    if not plan.steps and not plan.errors:
+        raise NothingToDo("; ".join(each.text for each in plan.problems))
+    desk.show(views.review(manager.whose(), plan))
+    plan.check()
+    if getattr(arguments, "dry_run", None):
+        return
+    owner = "" if manager.mine(cluster.record) else f", which {cluster.record.owner} launched"
+    question = f"{verb.capitalize()} {cluster.name}{owner}, then {_price(plan)} ({manager.whose()})?"
+    _agree(desk, manager, arguments, question, always=bool(owner))
+    _carry_out(desk, cluster, plan)
+
+
+def _carry_out(desk: Desk, cluster: Cluster, plan: Plan) -> None:
+    with desk.progress(f"{plan.verb} {cluster.name}") as report:
+        cluster.carry_out(plan, report=report)
+    _tell(desk, cluster, f"{plan.verb}:")
+
+
+def _tell(desk: Desk, cluster: Cluster, how: str) -> None:
+    desk.say(f"{how} {views.summary(cluster)}")
+    for trouble in cluster.record.troubles:
+        desk.notice("warning", trouble)
+    if cluster.record.troubles and cluster.state in views.UP:
+        desk.notice("warning", f"wait for it, replace it or drop it with: {desk.sign}retry {cluster.name}")
+
+
+def _price(plan: Plan) -> str:
+    return (
+        "for an unknown price" if plan.usd_per_hour is None else f"for {dollars(plan.usd_per_hour)} an hour"
+    )
+
+
+def _agree(
+    desk: Desk, manager: Manager, arguments: Arguments, question: str, *, always: bool = False
+) -> None:
+    """Raise NothingToDo unless the user agrees; what is free needs no question."""
+    free = manager.is_free and not always
+    desk.agree(question, unless=free or arguments.yes)
+
+
+def _spec(arguments: Arguments) -> ClusterSpec:
+    """What was typed, over what --spec holds."""
+    from ..cloud.spec import ClusterSpec
+
+    chosen: dict[str, Any] = {}
+    if arguments.spec:
+        from ..cloud import spec_file
+
+        chosen = spec_file.load(Path(arguments.spec))
+    for each in fields(ClusterSpec):
+        value = getattr(arguments, each.name)
+        if each.name == "tags":
+            chosen["tags"] = {**chosen.get("tags", {}), **dict(value)}
+        elif each.name.endswith("_packages"):
+            chosen[each.name] = packages(value) or chosen.get(each.name, ())
+        elif each.name == "bootstrap" and value is not None:
+            chosen["bootstrap"] = _script(value)
+        elif value not in (None, []):
+            chosen[each.name] = value
+    return ClusterSpec(**chosen)
+
+
+def packages(typed: list[str]) -> tuple[str, ...]:
+    """``a,b`` and ``a b`` and both: the names."""
+    return tuple(name for each in typed for name in each.replace(",", " ").split())
+
+
+def _script(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"cannot read the bootstrap script {path}: {exc}") from exc

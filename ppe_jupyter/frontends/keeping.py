@@ -1,0 +1,170 @@
+"""The verbs on what outlives a cluster: images, volumes, packages, costs, and what was left behind.
+
+What would delete data asks, free or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from .. import catalog
+from ..cloud.images import table as images_table
+from ..cloud.volumes import table as volumes_table
+from ..errors import NothingToDo, UsageError
+from . import views
+from .changes import packages
+from .tables import Table, counted, dollars, framed
+
+if TYPE_CHECKING:
+    from ..cluster import Cluster
+    from .desk import Desk
+
+Arguments = argparse.Namespace
+
+
+def images(desk: Desk, arguments: Arguments) -> Table:
+    """The catalog of images, and with --type which of them fit."""
+    manager = desk.manager(arguments)
+    desk.say(manager.whose())
+    found = manager.images()
+    if not found:
+        raise NothingToDo("there are no images here")
+    kind = None
+    if arguments.instance_type:
+        kind = catalog.instance_types().get(arguments.instance_type)
+        if kind is None:
+            raise UsageError(f"there is no instance type {arguments.instance_type!r}; see: {desk.sign}types")
+    return framed(images_table(found, kind))
+
+
+def bake(desk: Desk, arguments: Arguments) -> None:
+    """An image of a configured node."""
+    cluster = desk.cluster(arguments.cluster, arguments)
+    free = cluster.is_free
+    desk.agree(
+        f"Bake an image of {cluster.name}? Its snapshot costs by the GB and month.",
+        unless=free or arguments.yes,
+    )
+    with desk.progress(f"baking an image of {cluster.name}") as report:
+        image_id = cluster.bake(arguments.name, report=report)
+    desk.say(f"{image_id} is there; launch with: {desk.sign}launch --image {arguments.name or image_id}")
+
+
+def delete_image(desk: Desk, arguments: Arguments) -> None:
+    """An image of one's own, with its snapshot."""
+    manager = desk.manager(arguments)
+    desk.agree(f"Delete {arguments.image} ({manager.whose()})?", unless=arguments.yes)
+    manager.delete_image(arguments.image)
+    desk.say(f"{arguments.image} is deleted, with its snapshot")
+
+
+def volumes(desk: Desk, arguments: Arguments) -> Table | None:
+    """All EBS volumes."""
+    manager = desk.manager(arguments)
+    desk.say(manager.whose())
+    found = manager.volumes()
+    if not found:
+        desk.say(f"no volumes; make one with: {desk.sign}create_volume --gb N --zone ZONE")
+        return None
+    return framed(volumes_table(found, [each.record for each in manager.clusters()]))
+
+
+def create_volume(desk: Desk, arguments: Arguments) -> str:
+    """A new EBS volume; its id is the result."""
+    manager = desk.manager(arguments)
+    price = dollars(catalog.disk_usd_per_hour(arguments.gb) * catalog.HOURS_PER_MONTH)
+    text = f"a volume of {arguments.gb} GB in {arguments.zone}, {price} a month ({manager.whose()})"
+    desk.agree(f"Create {text}?", unless=arguments.yes or manager.is_free)
+    made: str = manager.create_volume(gb=arguments.gb, zone=arguments.zone, tags=dict(arguments.tags))
+    desk.say(f"created {text}; attach it with: {desk.sign}attach_volume {made} --mount /data --format ext4")
+    return made
+
+
+def delete_volume(desk: Desk, arguments: Arguments) -> None:
+    """A volume and all that is on it."""
+    manager = desk.manager(arguments)
+    question = f"Delete {arguments.volume} with all that is on it ({manager.whose()})?"
+    desk.agree(question, unless=arguments.yes)
+    manager.delete_volume(arguments.volume)
+    desk.say(f"{arguments.volume} is deleted")
+
+
+def attach_volume(desk: Desk, arguments: Arguments) -> None:
+    """A volume for a node."""
+    cluster = _cluster(desk, arguments)
+    place = {"node": arguments.node, "mount": arguments.mount or "", "format": arguments.format}
+    with desk.progress(f"attaching {arguments.volume}") as report:
+        cluster.attach_volume(arguments.volume, **place, report=report)
+    where = "the master" if arguments.node is None else f"node {arguments.node}"
+    mounted = f", mounted at {arguments.mount}" if arguments.mount else ""
+    desk.say(f"{arguments.volume} is attached to {where} of {cluster.name}{mounted}")
+
+
+def detach_volume(desk: Desk, arguments: Arguments) -> None:
+    """A volume off its node."""
+    cluster = _holder(desk, arguments)
+    with desk.progress(f"detaching {arguments.volume}") as report:
+        cluster.detach_volume(arguments.volume, force=bool(arguments.force), report=report)
+    desk.say(f"{arguments.volume} is detached; it stays")
+
+
+def install(desk: Desk, arguments: Arguments) -> None:
+    """Packages on all nodes."""
+    wanted = {kind: packages(getattr(arguments, f"{kind}_packages")) for kind in ("apt", "r", "python")}
+    names = [name for each in wanted.values() for name in each]
+    if not names:
+        raise UsageError("nothing to install: name packages after --apt, --r or --python")
+    cluster = _cluster(desk, arguments)
+    with desk.progress(f"installing {', '.join(names)}") as report:
+        cluster.install(**wanted, report=report)
+    desk.say(f"{', '.join(names)}: installed on {counted(len(cluster.nodes), 'node')} of {cluster.name}")
+
+
+def costs(desk: Desk, arguments: Arguments) -> Table:
+    """What it has all cost."""
+    manager = desk.manager(arguments)
+    desk.say(manager.whose())
+    asked = bool(arguments.explorer)
+    found = manager.costs(month=arguments.month, by=arguments.by, explorer=asked)
+    if found.empty:
+        raise NothingToDo("nothing has cost anything")
+    for note in found.attrs.get("notes", ()):
+        desk.say(note)
+    return framed(found)
+
+
+def cleanup(desk: Desk, arguments: Arguments) -> Table | None:
+    """What no living cluster uses, and its end."""
+    manager = desk.manager(arguments)
+    desk.say(manager.whose())
+    flags = {name: bool(getattr(arguments, name)) for name in ("images", "everyone", "force", "all_regions")}
+    found = manager.orphans(**flags)
+    if not found:
+        raise NothingToDo("nothing is left behind")
+    table = views.alike(found)
+    if arguments.dry_run:
+        return table
+    desk.show(table)
+    data = {"volume", "image", "snapshot"} & {each.kind for each in found}
+    free = manager.is_free and not data and not arguments.everyone
+    question = f"Remove {counted(len(found), 'thing')} ({manager.whose()})?"
+    desk.agree(question, unless=arguments.yes or free)
+    with desk.progress("cleaning up") as report:
+        manager.clean_up(found, report=report)
+    desk.say(f"removed: {counted(len(found), 'thing')}")
+    return None
+
+
+def _cluster(desk: Desk, arguments: Arguments) -> Cluster:
+    return desk.cluster(arguments.cluster, arguments).refresh()
+
+
+def _holder(desk: Desk, arguments: Arguments) -> Cluster:
+    """The cluster that the volume is attached to."""
+    manager = desk.manager(arguments)
+    at = {each.volume_id: each.instance_id for each in manager.volumes()}.get(arguments.volume)
+    for cluster in manager.clusters() if at and arguments.cluster is None else ():
+        if at in [node.instance_id for node in cluster.nodes]:
+            return desk.cluster(cluster.name, arguments).refresh()
+    return _cluster(desk, arguments)

@@ -1,0 +1,80 @@
+"""The verbs of the remote cells: R, Python and shell on the cluster, and variables both ways."""
+
+from __future__ import annotations
+
+from .options import CLUSTER, TIMEOUT, Option, Verb, count
+
+ALL_SLOTS = -1
+
+CELLS: tuple[Verb, ...] = (
+    Verb(
+        name="remote_r",
+        help="run R in the master's session",
+        detail=(
+            "%%remote_r runs a cell and prints as R's console does; %remote_r returns the value of the last "
+            "expression, unless -n is given or the line ends with a semicolon. The options are those of "
+            "rpy2's %%R."
+        ),
+        options=(
+            Option(name="input", short="i", repeat=True, values="variable", metavar="A,B", help="push first"),
+            Option(
+                name="output",
+                short="o",
+                repeat=True,
+                metavar="A,B",
+                help="pull afterwards; a dot in a name becomes _",
+            ),
+            Option(name="noreturn", short="n", flag=True, help="return nothing"),
+            Option(name="width", short="w", kind=float, help="width of plots"),
+            Option(name="height", short="h", kind=float, help="height of plots"),
+            Option(name="units", short="u", choices=("px", "in", "cm", "mm"), help="units of both"),
+            Option(name="res", short="r", kind=int, help="pixels per inch"),
+            Option(name="pointsize", short="p", kind=int, help="point size of plots' text"),
+            Option(name="bg", short="b", help="background of plots"),
+            CLUSTER,
+            TIMEOUT,
+        ),
+        code="R code",
+        cell=True,
+        faces=("magic",),
+    ),
+    Verb(
+        name="remote_py",
+        help="run Python on the master, or on every MPI rank",
+        detail="With --ranks the code runs on that many ranks through mpi4py, output grouped by rank.",
+        options=(
+            Option(name="ranks", kind=count, bare=ALL_SLOTS, metavar="N", help="on N ranks, or all slots"),
+            CLUSTER,
+            TIMEOUT,
+        ),
+        code="Python code",
+        cell=True,
+        faces=("magic",),
+    ),
+    Verb(
+        name="remote_sh",
+        help="run shell commands on the master, or on every node",
+        options=(Option(name="all", flag=True, help="on every node"), CLUSTER, TIMEOUT),
+        code="commands",
+        cell=True,
+        faces=("magic",),
+    ),
+    Verb(
+        name="remote_push",
+        help="copy Python variables to R",
+        options=(Option(name="names", nargs="*", values="variable", help="their names"), CLUSTER),
+        faces=("magic",),
+    ),
+    Verb(
+        name="remote_pull",
+        help="copy R variables to Python",
+        options=(Option(name="names", nargs="*", help="their names"), CLUSTER),
+        faces=("magic",),
+    ),
+    Verb(
+        name="remote_interrupt",
+        help="interrupt what the R session evaluates, whoever started it",
+        options=(CLUSTER,),
+        faces=("magic",),
+    ),
+)

@@ -1,0 +1,210 @@
+"""The verbs on clusters: choose, launch, look, change, end."""
+
+from __future__ import annotations
+
+from .options import (
+    CLOUD,
+    CLUSTER,
+    DRY_RUN,
+    EVERYONE,
+    FORCE,
+    NAME,
+    PACKAGES,
+    TAG,
+    YES,
+    Option,
+    Verb,
+    count,
+    hours,
+)
+
+SORTS = ("price-per-core", "price", "spot", "cores", "gb", "network")  # the catalog's
+
+CONFIG = Verb(
+    name="config",
+    help="show the settings, or set one",
+    detail=(
+        "Without arguments shows every setting, which account would pay and which credentials are used. Secrets "
+        "are never shown. 'import FILE' converts a configuration file of cloudRmpi, and keeps it as FILE.cloudRmpi."
+    ),
+    options=(
+        Option(name="setting", nargs="?", values="setting", help="KEY, or KEY=VALUE to set it, or import"),
+        Option(name="value", nargs="?", help="the new value, or the file to import"),
+    ),
+)
+TYPES = Verb(
+    name="types",
+    help="instance types: physical cores, memory, network, price",
+    options=(
+        Option(name="min-cores", kind=count, metavar="N", help="with so many physical cores at least"),
+        Option(name="min-gb", kind=float, metavar="GB", help="with so much memory at least"),
+        Option(name="cluster", flag=True, help="only those that a cluster placement group takes"),
+        Option(name="arch", choices=("x86_64", "arm64"), help="of this architecture"),
+        Option(name="max-price", kind=float, metavar="USD", help="for so much an hour at most"),
+        Option(name="sort", choices=SORTS, help="the best of this first; else price-per-core"),
+        Option(name="all", flag=True, help="also those of former generations"),
+        *CLOUD,
+    ),
+)
+LAUNCH = Verb(
+    name="launch",
+    help="launch a cluster",
+    detail="Shows first who pays, what will be created and what it costs. Asks before it spends money.",
+    options=(
+        Option(name="name", nargs="?", help="its name; generated if not given"),
+        Option(name="nodes", kind=count, metavar="N", help="number of nodes, the master included"),
+        Option(name="type", dest="instance_type", values="type", help="instance type of each node"),
+        Option(name="slots", kind=count, metavar="N", help="ranks per node; else its physical cores"),
+        Option(name="threads-per-core", kind=count, metavar="N", help="1 or 2; else 1 where it can be set"),
+        Option(name="image", values="image", help="machine image, by id or by its name in images"),
+        Option(name="login-user", metavar="USER", help="login user of an image that does not tell its own"),
+        Option(name="zone", help="availability zone; else any that has the machines"),
+        Option(name="subnet", metavar="SUBNET-ID", help="subnet; else the default VPC's"),
+        Option(
+            name="public", dest="public_addresses", choices=("all", "master", "none"), help="who gets one"
+        ),
+        Option(name="security-group", metavar="SG-ID", help="an existing one; else one of its own"),
+        Option(name="from", dest="caller_cidr", metavar="CIDR", help="who may reach port 22; else you"),
+        Option(name="key", dest="key_name", help="EC2 key pair; else yours is made and kept"),
+        Option(name="placement", metavar="auto|off|NAME", help="placement group; NAME is an existing one"),
+        Option(name="instance-profile", metavar="NAME", help="IAM instance profile, by name or ARN"),
+        Option(name="spot", flag=True, help="workers on the spot market; an interruption ends MPI runs"),
+        Option(name="spot-price", dest="spot_max_usd", kind=float, metavar="USD", help="for so much at most"),
+        Option(name="spot-fallback", flag=True, help="on-demand workers if there are no spot ones"),
+        Option(name="root-gb", kind=count, metavar="GB", help="size of each node's root disk"),
+        Option(name="root-type", choices=("gp3", "gp2"), help="its type"),
+        Option(name="no-encryption", dest="encrypted", flag=True, sets=False, help="do not encrypt it"),
+        Option(name="imdsv1", dest="imdsv2", flag=True, sets=False, help="allow instance metadata v1 too"),
+        Option(
+            name="volume",
+            dest="volumes",
+            repeat=True,
+            values="volume",
+            metavar="VOL[:/MOUNT]",
+            help="attach this EBS volume to the master and mount it there; repeat it",
+        ),
+        TAG,
+        Option(
+            name="idle", dest="idle_hours", kind=hours, metavar="2h|90m|off", help="park after so long idle"
+        ),
+        Option(name="max-hours", kind=hours, metavar="HOURS", help="park after so long"),
+        Option(
+            name="budget", dest="budget_usd", kind=float, metavar="USD", help="park when it has cost that"
+        ),
+        Option(name="then", choices=("park", "terminate"), help="terminate then, instead of parking"),
+        *PACKAGES,
+        Option(name="bootstrap", metavar="FILE", help="a script to run on each node at its first boot"),
+        Option(name="spec", metavar="FILE", help="a file of --save; what is typed comes before it"),
+        Option(name="save", metavar="FILE", help="write the specification to this file (TOML)"),
+        DRY_RUN,
+        YES,
+        Option(name="no-wait", flag=True, help="return when the machines are asked for"),
+        *CLOUD,
+    ),
+)
+LIST = Verb(name="list", help="all clusters", options=CLOUD)
+STATUS = Verb(
+    name="status",
+    help="one cluster: its state, cost, limits and nodes",
+    options=(NAME, *CLOUD),
+)
+CONNECT = Verb(
+    name="connect",
+    help="choose the cluster of the remote cells",
+    detail="A sole running cluster is used without it.",
+    options=(NAME, *CLOUD),
+    faces=("magic",),
+)
+DISCONNECT = Verb(
+    name="disconnect", help="close the connection; what runs on the cluster goes on", faces=("magic",)
+)
+SSH = Verb(
+    name="ssh",
+    help="the ssh command line, or run a command on a node",
+    options=(
+        CLUSTER,
+        Option(name="node", metavar="N", help="its number in the status, or instance id; else the master"),
+        *CLOUD,
+    ),
+    code="command",
+)
+REBOOT = Verb(
+    name="reboot",
+    help="reboot all nodes, or one; waits until R answers again",
+    options=(
+        NAME,
+        Option(name="node", metavar="N", help="only this one: its number in the status, or its instance id"),
+        FORCE,
+        YES,
+        *CLOUD,
+    ),
+)
+PARK = Verb(
+    name="park",
+    help="end the workers and stop the master, whose disk keeps everything",
+    detail="The R session's workspace is saved first. A parked cluster costs its master's disk only.",
+    options=(NAME, FORCE, YES, *CLOUD),
+)
+START = Verb(
+    name="start",
+    help="bring a parked cluster back, and its R workspace",
+    options=(
+        NAME,
+        Option(name="nodes", kind=count, metavar="N", help="with so many nodes; else as many as it had"),
+        DRY_RUN,
+        FORCE,
+        YES,
+        *CLOUD,
+    ),
+)
+RESIZE = Verb(
+    name="resize",
+    help="more nodes, or fewer",
+    detail="R runs on; its workers see the new slots when they are spawned anew.",
+    options=(
+        NAME,
+        Option(name="nodes", kind=count, required=True, metavar="N", help="how many, the master included"),
+        DRY_RUN,
+        FORCE,
+        YES,
+        *CLOUD,
+    ),
+)
+RETRY = Verb(
+    name="retry",
+    help="mend a cluster: wait for a node that did not come up, replace or drop it",
+    detail="Also finishes a launch that died half-way. Asks which of the three unless one is typed.",
+    options=(
+        NAME,
+        Option(name="wait", flag=True, help="look again, and configure what is there by now"),
+        Option(name="replace", flag=True, help="end the lost nodes and launch others"),
+        Option(name="drop", flag=True, help="go on without them"),
+        FORCE,
+        YES,
+        *CLOUD,
+    ),
+)
+TERMINATE = Verb(
+    name="terminate",
+    help="end clusters for good, with all that was made for them",
+    detail="Says first what would be lost; then you can pull R's variables, park the cluster or terminate it.",
+    options=(
+        Option(name="names", nargs="*", values="cluster", help="the clusters; else the one in use"),
+        Option(name="all", flag=True, help="all of yours"),
+        EVERYONE,
+        YES,
+        *CLOUD,
+    ),
+)
+INSTALL = Verb(
+    name="install",
+    help="install Debian, R or Python packages on all nodes",
+    detail="Nodes that come later get them too.",
+    options=(*PACKAGES, CLUSTER, *CLOUD),
+)
+LOCAL = Verb(
+    name="local",
+    help="the local cloud: start it, see it, take it down",
+    options=(Option(name="action", nargs="1", choices=("up", "status", "down"), help="what to do"), YES),
+    faces=("cli",),
+)

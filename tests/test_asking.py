@@ -1,0 +1,362 @@
+"""What is asked before money is spent, data is lost or somebody else's cluster is touched.
+
+The manager and its clusters are fakes that note what they are told to do: no test may reach AWS.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ppe_jupyter.cloud.plan import Grade, Plan, Problem
+from ppe_jupyter.cloud.records import ClusterState
+from ppe_jupyter.cloud.spec import ClusterSpec
+from ppe_jupyter.cloud.steps import RebootInstances
+from ppe_jupyter.errors import NothingToDo, SpecError, UsageError
+from ppe_jupyter.frontends import progress, typed
+from ppe_jupyter.frontends.actions import ACTIONS
+from ppe_jupyter.frontends.desk import Desk
+from ppe_jupyter.remote.watchdog import Losses
+from ppe_jupyter.settings import Settings
+from ppe_jupyter.verbs import find
+
+NOTHING = Losses(objects=(), files=(), jobs=())
+STEPS = (RebootInstances(instance_ids=("i-1",)),)
+
+
+def plan(verb: str, *, problems: Sequence[Problem] = (), name: str = "lab") -> Plan:
+    return Plan(
+        verb=verb,
+        spec=ClusterSpec(name=name),
+        name=name,
+        owner="me",
+        steps=() if problems else STEPS,
+        usd_per_hour=1.234,
+        problems=tuple(problems),
+    )
+
+
+class FakeCluster:
+    """A running cluster that notes what is done with it."""
+
+    is_free, cost_so_far, nodes = False, 2.5, ()
+
+    def __init__(self, manager: FakeManager, name: str, owner: str = "me") -> None:
+        self.manager, self.name, self.state = manager, name, ClusterState.RUNNING
+        self.record = Namespace(
+            name=name,
+            owner=owner,
+            slots=4,
+            launched=datetime.now(timezone.utc),
+            usd_per_hour=1.234,
+            troubles=(),
+        )
+        self.lost, self.values = NOTHING, {"x": 1, "my.y": 2}
+        self.problems: list[Problem] = []
+
+    def refresh(self) -> FakeCluster:
+        return self
+
+    def close(self) -> None:
+        pass
+
+    def losses(self) -> Losses:
+        return self.lost
+
+    def r(self) -> Any:
+        return self
+
+    def pull(self, name: str) -> int:
+        self.lost = NOTHING
+        return self.values[name]
+
+    def plan(self, verb: str, **options: Any) -> Plan:
+        self.options = options
+        return plan(verb, problems=self.problems, name=self.name)
+
+    def carry_out(self, plan: Plan, *, report: Any) -> FakeCluster:
+        self.manager.done.append(f"{plan.verb} {self.name}")
+        return self
+
+
+class FakeManager:
+    """Notes what it is told to do."""
+
+    def __init__(self, cloud: Any) -> None:
+        self.settings, self.is_free = Settings(cloud=cloud), cloud == "local"
+        self.done: list[str] = []
+        self.found = {name: FakeCluster(self, name) for name in ("lab", "hut")}
+        self.left: list[Any] = []
+
+    def whose(self) -> str:
+        return "AWS account 123456789012, region us-east-1, profile default"
+
+    def mine(self, record: Any) -> bool:
+        return bool(record.owner == "me")
+
+    def clusters(self) -> list[Any]:
+        return list(self.found.values())
+
+    def cluster(self, name: str | None = None) -> Any:
+        return self.found[name or "lab"]
+
+    def plan(self, spec: ClusterSpec, *, dry_run: bool = False) -> Plan:
+        self.spec = spec
+        return plan("launch")
+
+    def launch(self, plan: Plan, *, report: Any, wait: bool) -> Any:
+        self.done.append("launch")
+        return self.found["lab"]
+
+    def terminate(self, name: str, *, report: Any) -> None:
+        if self.found.get(name) is None:
+            raise NothingToDo(f"{name} is gone already")
+        self.done.append(f"terminate {name}")
+
+    def orphans(self, **flags: bool) -> list[Any]:
+        return self.left
+
+    def clean_up(self, orphans: Any, *, report: Any) -> None:
+        self.done.append(f"removed {len(orphans)}")
+
+    def delete_volume(self, volume_id: str) -> None:
+        self.done.append(f"deleted {volume_id}")
+
+
+class FakeDesk(Desk):
+    """A desk whose only manager is a fake."""
+
+    fake: Any
+
+    def manager(self, arguments: Any = None) -> Any:
+        return self.fake
+
+
+class Session:
+    """Types verbs, answers questions from a list, and keeps what was shown."""
+
+    def __init__(self, cloud: str) -> None:
+        self.manager = FakeManager(cloud)
+        self.answers: list[str] = []
+        self.shown: list[str] = []
+        self.kept: dict[str, Any] = {}
+        self.desk = FakeDesk(
+            say=self.shown.append,
+            show=lambda each: self.shown.append(str(each)),
+            ask=self.ask,
+            display=progress.PlainProgress,
+            notice=lambda level, text: self.shown.append(text),
+            keep=self.kept.update,
+            sign="%ppe_",
+        )
+        self.desk.fake = self.manager
+
+    def ask(self, question: str, instead: str) -> str:
+        if not self.answers:
+            raise UsageError(f"{question} There is nobody here to ask; add {instead}.")
+        self.shown.append(question)
+        return self.answers.pop(0)
+
+    def __call__(self, line: str, *answers: str) -> list[str]:
+        """Type the line; what was done. Raises UsageError for a question more than there are answers."""
+        self.answers, self.manager.done[:], self.shown[:] = list(answers), [], []
+        verb = find(line.split()[0], face="magic")
+        arguments = typed.parse(verb, line.partition(" ")[2], face="magic")
+        assert arguments is not None
+        ACTIONS[verb.name](self.desk, arguments)
+        assert not self.answers, "not everything was asked"
+        return list(self.manager.done)
+
+
+@pytest.fixture
+def local() -> Session:
+    return Session("local")
+
+
+@pytest.fixture
+def aws() -> Session:
+    return Session("aws")
+
+
+@pytest.mark.parametrize(
+    ("line", "done"),
+    [
+        ("launch lab --no-wait", "launch"),
+        ("reboot lab", "reboot lab"),
+        ("park lab", "park lab"),
+        ("start lab", "start lab"),
+        ("resize lab --nodes 3", "resize lab"),
+        ("retry lab --replace", "retry lab"),
+        ("terminate lab", "terminate lab"),
+    ],
+)
+def test_money_is_asked_for_and_the_local_cloud_is_free(
+    local: Session, aws: Session, line: str, done: str
+) -> None:
+    assert local(line) == [done]
+    assert aws(line, "y") == [done]
+    assert "AWS account 123456789012" in aws.shown[0]
+    assert aws(f"{line} --yes") == [done]
+    with pytest.raises(NothingToDo):
+        aws(line, "")
+    with pytest.raises(UsageError, match=r"nobody here to ask; add --yes") as refused:
+        aws(line)
+    assert "AWS account 123456789012" in str(refused.value) and aws.manager.done == []
+    if not line.startswith("terminate"):
+        assert "$1.23 an hour" in str(refused.value)
+
+
+def test_what_a_plan_forbids_is_shown_and_not_asked(local: Session) -> None:
+    local.manager.found["lab"].problems = [Problem(Grade.ERROR, "max_nodes = 2")]
+    with pytest.raises(SpecError, match="resize is not possible: max_nodes = 2"):
+        local("resize lab --nodes 3 --yes")
+    assert local.manager.done == [] and "error" in local.shown[-1]
+
+
+def test_nothing_to_do_says_so(local: Session) -> None:
+    local.manager.found["lab"].problems = [Problem(Grade.INFO, "lab has 3 nodes already")]
+    with pytest.raises(NothingToDo, match="lab has 3 nodes already"):
+        local("resize lab --nodes 3")
+
+
+def test_a_dry_run_stops_after_the_review(aws: Session) -> None:
+    assert aws("launch lab --dry-run") == [] and aws("resize lab --nodes 3 --dry-run") == []
+    assert "$1.23" in aws.shown[-1]
+
+
+def test_options_reach_the_plan(local: Session) -> None:
+    lab = local.manager.found["lab"]
+    local("reboot lab --node 2")
+    assert lab.options == {"node": "2", "force": False}
+    local("start lab --nodes 3 --force")
+    assert lab.options == {"nodes": 3, "force": True}
+
+
+@pytest.mark.parametrize("way", ["wait", "replace", "drop"])
+def test_retry_asks_which_way(local: Session, way: str) -> None:
+    local("retry lab", way[:2])
+    assert local.manager.found["lab"].options["choice"] == way
+    with pytest.raises(UsageError, match="add --wait, --replace or --drop"):
+        local("retry lab")
+    with pytest.raises(UsageError, match="one of --wait and --drop only"):
+        local("retry lab --wait --drop")
+
+
+def test_the_end_of_unpulled_objects_asks_in_the_local_cloud_too(local: Session) -> None:
+    lab = local.manager.found["lab"]
+    lab.lost = Losses(objects=(("x", 2_000_000, False), ("my.y", 10, False)), files=(), jobs=())
+    with pytest.raises(UsageError, match="add --yes"):
+        local("terminate lab")
+    assert "in R, never pulled: x (2.0 MB), my.y (10 bytes)" in local.shown[-1]
+    with pytest.raises(NothingToDo):
+        local("terminate lab", "")
+    assert local("terminate lab", "t") == ["terminate lab"]
+    assert local("terminate lab --yes") == ["terminate lab"]
+    assert local("terminate lab", "park") == ["park lab"]
+    assert local("terminate lab", "pull") == ["terminate lab"] and local.kept == {"x": 1, "my_y": 2}
+
+
+def test_after_a_pull_aws_still_asks(aws: Session) -> None:
+    aws.manager.found["lab"].lost = Losses(objects=(("x", 1, False),), files=(), jobs=())
+    assert aws("terminate lab", "pull", "yes") == ["terminate lab"]
+
+
+def test_busy_r_and_files_are_losses_that_cannot_be_pulled(local: Session) -> None:
+    local.manager.found["lab"].lost = Losses(objects=None, files=(("a.csv", 5),), jobs=("R evaluates",))
+    with pytest.raises(NothingToDo):
+        local("terminate lab", "pull")
+    assert "pull" not in local.shown[-1] and "a.csv" in local.shown[0]
+
+
+def test_all_is_mine_only_unless_everyone_is_said(local: Session) -> None:
+    local.manager.found["hut"].record.owner = "ann on her laptop"
+    assert local("terminate --all") == ["terminate lab"]
+    with pytest.raises(UsageError, match="--yes --everyone"):
+        local("terminate --all --everyone")
+    assert local("terminate --all --everyone --yes") == ["terminate lab", "terminate hut"]
+
+
+def test_somebody_elses_cluster_is_asked_for_with_its_owners_name(local: Session) -> None:
+    local.manager.found["hut"].record.owner = "ann on her laptop"
+    with pytest.raises(UsageError, match="add --yes --everyone"):
+        local("terminate hut --yes")
+    assert "ann on her laptop launched it" in local.shown[-1]
+    assert local("terminate hut", "terminate") == ["terminate hut"]
+    with pytest.raises(UsageError, match="which ann on her laptop launched"):
+        local("park hut")
+
+
+def test_all_is_asked_before_anything_ends(aws: Session) -> None:
+    with pytest.raises(UsageError):
+        aws("terminate lab hut", "y")
+    assert aws.manager.done == []
+    assert aws("terminate lab hut", "y", "y") == ["terminate lab", "terminate hut"]
+
+
+def test_one_that_is_gone_does_not_keep_the_others(local: Session) -> None:
+    assert local("terminate gone hut") == ["terminate hut"]
+    assert local.shown == ["gone is gone already", "hut is terminated; nothing of it is left"]
+
+
+@dataclass(frozen=True)
+class FakeOrphan:
+    kind: str
+    usd_per_hour: float | None = 0.0
+
+
+def test_cleanup_asks_before_data_goes(local: Session, aws: Session) -> None:
+    with pytest.raises(NothingToDo, match="nothing is left behind"):
+        local("cleanup")
+    for session in (local, aws):
+        session.manager.left = [FakeOrphan("security group")]
+        assert session("cleanup --dry-run") == []
+    assert local("cleanup") == ["removed 1"]
+    assert aws("cleanup", "y") == ["removed 1"]
+    local.manager.left.append(FakeOrphan("volume", 0.003))
+    with pytest.raises(UsageError, match=r"Remove 2 things \(AWS"):
+        local("cleanup")
+    assert local("cleanup --yes") == ["removed 2"]
+
+
+def test_deleting_a_volume_asks_everywhere(local: Session) -> None:
+    with pytest.raises(UsageError, match="Delete vol-1 with all that is on it"):
+        local("delete_volume vol-1")
+    assert local("delete_volume vol-1", "y") == ["deleted vol-1"]
+
+
+def test_what_is_typed_becomes_the_specification(local: Session, tmp_path: Path) -> None:
+    script = tmp_path / "boot.sh"
+    script.write_text("echo hi")
+    local(
+        f"launch lab --nodes 3 --spot --idle off --apt a,b --apt c --no-encryption --bootstrap {script} "
+        "--volume vol-0123456789abcdef0:/data --tag k=v --no-wait"
+    )
+    assert local.manager.spec == ClusterSpec(
+        name="lab",
+        nodes=3,
+        spot=True,
+        idle_hours=0,
+        apt_packages=("a", "b", "c"),
+        encrypted=False,
+        bootstrap="echo hi",
+        volumes=("vol-0123456789abcdef0:/data",),
+        tags={"k": "v"},
+    )
+    with pytest.raises(UsageError, match="cannot read the bootstrap script"):
+        local("launch lab --bootstrap /nowhere")
+
+
+def test_a_specification_is_saved_and_what_is_typed_comes_before_it(local: Session, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    local(f"launch lab --nodes 4 --slots 2 --idle 90m --tag a=b --r lme4 --no-wait --save {path}")
+    saved = local.manager.spec
+    local(f"launch --spec {path} --no-wait")
+    assert local.manager.spec == saved
+    local(f"launch hut --spec {path} --nodes 2 --tag c=d --no-wait")
+    assert local.manager.spec == replace(saved, name="hut", nodes=2, tags={"a": "b", "c": "d"})
