@@ -32,7 +32,7 @@ def machine_problems(choices: Choices) -> Iterator[Problem]:
     kind = choices.facts.instance_type
     if kind is None:
         wanted = choices.spec.instance_type
-        near = difflib.get_close_matches(wanted, catalog.instance_types(), n=3)
+        near = difflib.get_close_matches(wanted, catalog.instance_types(), n=3, cutoff=0.5)
         hint = f"; like it: {', '.join(near)}" if near else ""
         yield Problem(ERROR, f"there is no instance type {wanted!r} in this region{hint}; see: %ppe_types")
     else:
