@@ -35,6 +35,7 @@ def inventory(cloud_id: str) -> str:
     commands = [
         ["ip", "-brief", "link"], ["nft", "list", "tables"], ["mount"], ["ps", "-ewwo", "args"],
         ["cat", "/etc/hosts"],
+        ["losetup", "--list"],
         ["find", "/var/lib/ppe_jupyter/clouds", "/run/lxc", "/sys/fs/cgroup", "-maxdepth", "6"],
     ]  # fmt: skip
     text = "".join(subprocess.run(c, capture_output=True, text=True, check=False).stdout for c in commands)
@@ -68,6 +69,10 @@ def test_after_kill_9_the_next_use_removes_what_is_left_and_starts_again(own: Se
     nodes = Nodes(first, "killed")
     (instance_id,) = nodes.launch()
     nodes.connect(instance_id).close()
+    volume_id = nodes.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
+    nodes.ec2.attach_volume(VolumeId=volume_id, InstanceId=instance_id, Device="/dev/sdf")
+    mount = "sudo mkfs.ext4 -q /dev/nvme1n1 && sudo mount /dev/nvme1n1 /mnt"
+    until(lambda: nodes.run(instance_id, mount)[0] == 0)
     pid = localcloud.status(own).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

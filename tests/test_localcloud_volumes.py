@@ -176,22 +176,22 @@ def test_the_host_mounts_no_more_than_the_callers_volumes_on_its_own_directories
 
     ports = iter(range(600, 700))
 
-    def post(what: str, *, port: int | None = None, **wish: object) -> str:
+    def post(what: str, wish: dict[str, Any], port: int = 0) -> str:
         return does(connection, f'sudo python3 -c "{ask.format(port or next(ports), what, wish)}"')
 
     mount = {"source": "nvme1n1", "target": "/mnt", "type": "auto", "options": ""}
-    assert "only root" in post("mount", port=5000, **mount)
+    assert "only root" in post("mount", mount, 5000)
     for target in ("/proc", "/proc/sys", "/sys", "/dev", "/run", "/dev/shm"):
-        assert "root disk or of a volume only" in post("mount", **(mount | {"target": target}))
-    assert "does not exist" in post("mount", **(mount | {"source": "loop0"}))
-    assert "does not exist" in post("mount", **(mount | {"source": "../vda"}))
-    assert "bad superblock" in post("mount", **(mount | {"type": "tmpfs"}))
-    assert "option" in post("mount", **(mount | {"options": "dev,suid"}))
-    assert "Error" in post("mount", **(mount | {"target": 7}))
+        assert "root disk or of a volume only" in post("mount", mount | {"target": target})
+    assert "does not exist" in post("mount", mount | {"source": "loop0"})
+    assert "does not exist" in post("mount", mount | {"source": "../vda"})
+    assert "bad superblock" in post("mount", mount | {"type": "tmpfs"})
+    assert "option" in post("mount", mount | {"options": "dev,suid"})
+    assert "Error" in post("mount", mount | {"target": 7})
     for target in ("/proc/sys", "/proc", "/dev/shm", "/", "/mnt"):
-        assert "not a mounted volume" in post("umount", target=target, lazy=False)
+        assert "not a mounted volume" in post("umount", {"target": target, "lazy": False})
     does(connection, "sudo rm -rf /tmp/way && ln -s /proc/1/root/mnt /tmp/way")
-    assert '""' not in post("mount", **(mount | {"target": "/tmp/way"})), "no magic links"
+    assert '""' not in post("mount", mount | {"target": "/tmp/way"}), "no magic links"
     does(connection, "sudo ln -sfn /mnt /tmp/way && sudo mount /dev/nvme1n1 /tmp/way && mountpoint /mnt")
     does(connection, "sudo umount /tmp/way")
     fails(connection, "mount /dev/nvme1n1 /mnt")

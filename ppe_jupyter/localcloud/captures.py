@@ -56,9 +56,13 @@ class Captures:
         self._given_up.add(ami_id)
 
     def collect(self) -> None:
-        """Remove what was given up and is not lain on."""
-        for ami_id in list(self._given_up):
+        """Remove what was given up and is not lain on; then what only that lay on."""
+        while self._given_up:
             users = [*self._instances.glob("*/config"), *self._folder.glob("*/lower")]
-            if not any(f"/{ami_id}/" in user.read_text(encoding="utf-8") for user in users):
+            used = "".join(user.read_text(encoding="utf-8") for user in users)
+            unused = {ami_id for ami_id in self._given_up if f"/{ami_id}/" not in used}
+            for ami_id in unused:
                 shutil.rmtree(self._folder / ami_id, ignore_errors=True)
-                self._given_up.discard(ami_id)
+            self._given_up -= unused
+            if not unused:
+                return

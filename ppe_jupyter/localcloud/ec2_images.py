@@ -88,6 +88,13 @@ class ImageActions(Ec2Actions):
         self.reconciler.submit(Action.CAPTURE, instance, Capture(ami.id, reboot, done))
         return ActionResult({"ImageId": ami.id})
 
+    def run_instances(self) -> ActionResult:
+        """Launch, but not a deregistered image, which moto still takes."""
+        ami_id = self._get_param("ImageId")
+        if ami_id in self.ec2_backend.deleted_amis:
+            raise EC2ClientError("InvalidAMIID.Unavailable", f"The image ID '{ami_id}' is no longer available")
+        return super().run_instances()
+
     def deregister_image(self) -> ActionResult:
         """It cannot be launched any more; its snapshot stays, unless it shall go too."""
         ami = self.ec2_backend.amis.get(self._get_param("ImageId"))
