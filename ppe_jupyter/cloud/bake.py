@@ -34,7 +34,7 @@ NOT_YET_SECONDS = 20.0
 
 VERSIONS = r"""sync; . /etc/os-release; echo "base=$ID-$VERSION_ID"
 echo "Open MPI=$(mpirun --version | sed -n '1s/.* //p')"
-Rscript --vanilla -e 'cat(sprintf("R=%s\nRmpi=%s\n", getRversion(), packageVersion("Rmpi")), sep = "")'
+Rscript --vanilla -e 'cat(sprintf("R=%s\nRmpi=%s\n", getRversion(), packageDescription("Rmpi")$Version))'
 """
 # A boot command comes before any service of ours, so the copy never takes itself for the master. Afterwards nothing
 # may run: cloud-init would go on to make host keys. The copy stops only if all went well.

@@ -7,6 +7,7 @@ on the node is node/volume.py's part, sent over the one SSH connection to the ma
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import string
 import uuid
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MADE = "ppe:made"
+MOUNT = re.compile(r"(/\w[\w.-]*)+", re.ASCII)  # as it can stand in fstab
 # EC2 recommends these names for EBS volumes (user guide, device_naming).
 DEVICES = tuple(f"/dev/sd{letter}" for letter in string.ascii_lowercase[5:16])
 CREATE_SECONDS = 120.0
@@ -102,6 +104,8 @@ class Volumes:
         zone, CloudError for what EC2 refuses, RemoteCommandFailed for what the node says.
         """
         target = find_node(record, node)
+        if mount and not MOUNT.fullmatch(mount):
+            raise SpecError(f"{mount!r} is no mount point such as /data: letters, digits and . _ - / only")
         pace = self._context.pace()
 
         def work(send: Report) -> dict[str, Any]:

@@ -38,6 +38,9 @@ def mount(task: dict[str, Any]) -> Answer:
     device = _wait_for_device(task["volume_id"], task["device"])
     answer: Answer = {"device": device, "file_system": "", "formatted": False, "mounted": ""}
     wanted, directory = task["format"], task["mount"]
+    if wanted not in (None, *FILE_SYSTEMS):
+        raise Refused(f"there is no --format {wanted}, only {' and '.join(FILE_SYSTEMS)}")
+    mounted = _has_place(device, directory) if directory else True
     found = _signature(device)
     if wanted and not found:
         _format(device, wanted)
@@ -50,7 +53,8 @@ def mount(task: dict[str, Any]) -> Answer:
     if directory:
         if not found:
             raise Refused("it has no file system; give it one with --format ext4")
-        _mount(device, directory)
+        if not mounted:
+            _run("mount", device, directory)
         if wanted and {each.name for each in Path(directory).iterdir()} <= {"lost+found"}:
             user = pwd.getpwnam(task["user"])
             os.chown(directory, user.pw_uid, user.pw_gid)
@@ -122,8 +126,6 @@ def _said(found: dict[str, str]) -> str:
 
 def _format(device: str, kind: str) -> None:
     """Make a file system on an empty device that nothing uses. Neither command is given its force option."""
-    if kind not in FILE_SYSTEMS:
-        raise Refused(f"there is no --format {kind}, only {' and '.join(FILE_SYSTEMS)}")
     try:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL))  # EBUSY while it is in use (open(2))
     except OSError as exc:
@@ -133,18 +135,19 @@ def _format(device: str, kind: str) -> None:
     _run(f"mkfs.{kind}", "-q", device)
 
 
-def _mount(device: str, directory: str) -> None:
+def _has_place(device: str, directory: str) -> bool:
+    """Whether it is mounted there already; else that is an empty directory now."""
     there = _mounted_at(device)
-    if there == [directory]:
-        return
     if there:
-        raise Refused(f"it is mounted at {there[0]} already")
+        if there != [directory]:
+            raise Refused(f"it is mounted at {there[0]} already")
+        return True
     Path(directory).mkdir(parents=True, exist_ok=True)
     if os.path.realpath(directory) != os.path.normpath(directory):
         raise Refused(f"{directory} is a link to {os.path.realpath(directory)}")
     if os.path.ismount(directory) or any(Path(directory).iterdir()):
         raise Refused(f"{directory} is not empty: what is there would be hidden; name another directory")
-    _run("mount", device, directory)
+    return False
 
 
 def _mounted_at(device: str) -> list[str]:
