@@ -128,9 +128,9 @@ class Draft:
         self._check_caps()
 
     def public(self, *, master: bool) -> bool:
-        """Whether such a node gets a public address."""
+        """Whether such a node gets a public address; it is of use only where an internet gateway is."""
         wanted = self.spec.public_addresses == "all" or (master and self.spec.public_addresses == "master")
-        return wanted and self.facts.subnet is not None and self.facts.subnet.public
+        return wanted and self.facts.subnet is not None and self.facts.subnet.way_out in ("internet", "")
 
     def _run_step(self, first: int, count: int, *, master: bool) -> RunInstances:
         spec, kind = self.spec, self.facts.instance_type
@@ -143,6 +143,8 @@ class Draft:
             image=self.facts.image,
             subnets=(self.facts.subnet,),
             root_gb=spec.root_gb,
+            root_type=spec.root_type,
+            encrypted=spec.encrypted,
             cores=kind.cores if kind and kind.one_thread_per_core and spec.threads_per_core != 2 else None,
             public=self.public(master=master),
             spot=spot,

@@ -36,14 +36,14 @@ def plan_change(
 
     ``node`` is the only one to reboot (its index, instance id, host name or private address), ``nodes`` how many
     there are to be after resize or start, ``choice`` (one of CHOICES) what retry does with lost nodes. ``force``
-    disregards another client at work, and what runs on nodes that go. Raises UsageError for an unknown verb, node or
-    choice.
+    disregards another client at work, what runs on nodes that go, and a workspace that cannot be saved. Raises
+    UsageError for an unknown verb, node or choice.
     """
     draft = Draft(record, facts)
     if verb == "reboot":
-        _reboot(draft, draft.nodes if node is None else [_named(record, node)])
+        _reboot(draft, draft.nodes if node is None else [_named(record, node)], force=force)
     elif verb == "park":
-        _park(draft)
+        _park(draft, force=force)
     elif verb == "start":
         _start(draft, nodes)
     elif verb == "resize":
@@ -69,7 +69,7 @@ def plan_change(
 # -- verbs --------------------------------------------------------------------------------------------------
 
 
-def _reboot(draft: Draft, chosen: Iterable[Node]) -> None:
+def _reboot(draft: Draft, chosen: Iterable[Node], *, force: bool) -> None:
     master = draft.master()
     if master is None:
         return
@@ -79,7 +79,7 @@ def _reboot(draft: Draft, chosen: Iterable[Node]) -> None:
         return
     chosen = [each for each in chosen if each.state is InstanceState.RUNNING]
     if master in chosen:
-        draft.do(SaveWorkspace())
+        draft.do(SaveWorkspace(must=not force))
         draft.warn("what runs on it ends, jobs and R's workers too; R's workspace is saved and loaded again")
     else:
         draft.warn("what runs there ends; R's workers there are lost, so close them first")
@@ -87,7 +87,7 @@ def _reboot(draft: Draft, chosen: Iterable[Node]) -> None:
     draft.configure()
 
 
-def _park(draft: Draft) -> None:
+def _park(draft: Draft, *, force: bool) -> None:
     if draft.record.state is _S.PARKED:
         draft.nothing(f"{draft.record.name} is parked already")
         return
@@ -99,7 +99,7 @@ def _park(draft: Draft) -> None:
     if draft.record.state in (_S.PENDING, _S.CONFIGURING):
         draft.error(f"it is {draft.record.state}: only a cluster that runs can be parked")
     if master.state is InstanceState.RUNNING:
-        draft.do(SaveWorkspace())
+        draft.do(SaveWorkspace(must=not force))
     workers = [each for each in draft.nodes if each is not master]
     if workers:
         draft.do(TerminateInstances(instance_ids=ids(workers)))

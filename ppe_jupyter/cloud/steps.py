@@ -130,10 +130,12 @@ class Promote:
 
 @dataclass(frozen=True, kw_only=True)
 class SaveWorkspace:
-    """Have the R session save its workspace, to be loaded again at the next start."""
+    """Have the R session save its workspace, to be loaded again at the next start; ``must``: or nothing is done."""
+
+    must: bool = True
 
     def __str__(self) -> str:
-        return "save the R session's workspace on the master's disk"
+        return f"save the R session's workspace on the master's disk{', if it can be' * (not self.must)}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,11 +105,6 @@ def busy(until: datetime) -> dict[str, str]:
     return {BUSY_UNTIL: _iso(until)}
 
 
-def busy_till(tags: Mapping[str, str]) -> datetime | None:
-    """Till when a client may be at work on what carries these tags."""
-    return _time(tags.get(BUSY_UNTIL, ""))
-
-
 def at_index(instance: Instance, index: int) -> dict[str, str]:
     """The instance is the node of that index from now on; its first one may become negative."""
     return {FIRST_INDEX: str(index - instance.launch_index)}
@@ -125,6 +120,11 @@ def in_state(state: ClusterState) -> dict[str, str]:
     return {STATE: state.value}
 
 
+def was_configured(tags: Mapping[str, str]) -> bool:
+    """Whether setting the instance up has ever ended well; what was then is "configuring" till it is so again."""
+    return tags.get(STATE) not in (None, "", ClusterState.PENDING.value)
+
+
 def of_master(instance_id: str) -> dict[str, str]:
     """This instance is the master from now on."""
     return {MASTER: instance_id}
@@ -132,13 +132,17 @@ def of_master(instance_id: str) -> dict[str, str]:
 
 def when_running(host_keys: Mapping[int, str]) -> dict[str, str]:
     """The tags that every instance gets when the cluster runs; ``host_keys`` by index, complete."""
+    return {**of_host_keys(host_keys), **in_state(ClusterState.RUNNING)}
+
+
+def of_host_keys(host_keys: Mapping[int, str]) -> dict[str, str]:
+    """The tags that hold the nodes' own host keys, by index."""
     last = min(max(host_keys, default=-1) + 1, KEYS_PER_TAG * MAX_HOST_KEY_TAGS)
     raw = [_raw_key(host_keys[index]) if host_keys.get(index) else NO_KEY for index in range(last)]
-    tags = {
+    return {
         f"{HOST_KEYS}{start // KEYS_PER_TAG}": "".join(raw[start : start + KEYS_PER_TAG])
         for start in range(0, len(raw), KEYS_PER_TAG)
     }
-    return {**tags, **in_state(ClusterState.RUNNING)}
 
 
 def host_key(tags: Mapping[str, str], index: int) -> str:
@@ -186,7 +190,7 @@ def _record(name: str, instances: list[Instance], now: datetime) -> ClusterRecor
     spec = spec_of(tags)
     expected = spec.nodes if spec else len(instances)
     nodes = _nodes(instances, master_id=tags.get(MASTER, ""), expected=expected)
-    until = busy_till(tags)
+    until = busy_until_of(tags)
     return ClusterRecord(
         name=name,
         state=cluster_state(
@@ -249,7 +253,7 @@ def _node(instance: Instance, index: int, role: str) -> Node:
         launch_host_key=instance.tags.get(LAUNCH_HOST_KEY, ""),
         spot=instance.spot,
         price=_price(instance),
-        configured=instance.tags.get(STATE) not in (None, "", ClusterState.PENDING.value),
+        configured=was_configured(instance.tags) and instance.tags[STATE] != ClusterState.CONFIGURING.value,
         reason=instance.reason,
         stopped=instance.stopped,
     )
