@@ -257,6 +257,15 @@ def test_what_spot_workers_cost_and_may_come_to_cost(spec: ClusterSpec, workers:
     assert f"up to ${made.most:.3f} an hour if the spot price rises" in list(made.rows())
 
 
+def test_a_spot_price_that_is_unknown_is_counted_as_on_demand() -> None:
+    made = plan_launch(SPOT, facts()).bill
+    assert made is not None
+    assert (made.instances, made.rise) == (pytest.approx(3 * 0.192), 0)
+    assert made.prices.startswith(
+        "spot price of workers unknown, so counted as on demand; on demand: us-east-1"
+    )
+
+
 RATE = 3 * (0.192 + 30 * 0.08 / 730 + 0.005)
 
 

@@ -130,5 +130,13 @@ def _bill(
         disk=disk,
         addresses=public * catalog.USD_PER_HOUR_PUBLIC_IPV4,
         rise=workers * (most - now),
-        prices=f"{'spot workers at the price of now, the master ' * spec.spot}on demand: {facts.prices}",
+        prices=_sources(spec, facts, spot_usd),
     )
+
+
+def _sources(spec: ClusterSpec, facts: Facts, spot_usd: float | None) -> str:
+    """Of which kind the instances' prices are, and where they are from."""
+    if not spec.spot:
+        return f"on demand: {facts.prices}"
+    workers = "as of now" if spot_usd is not None else "unknown, so counted as on demand"
+    return f"spot price of workers {workers}; on demand: {facts.prices}"

@@ -219,7 +219,6 @@ class Facts:
 
     name: str
     owner: str
-    region: str = ""
     caps: Caps = field(default_factory=Caps)
     idle_hours: float = 0.0
     proxied: bool = False

@@ -75,7 +75,6 @@ class Survey:
         settings = self._settings
         return Facts(
             name=name,
-            region=self._ec2.region,
             caps=Caps(max_usd_per_hour=settings.max_usd_per_hour, max_nodes=settings.max_nodes),
             idle_hours=settings.idle_hours,
             proxied=bool(settings.proxy_jump or settings.proxy_command),

@@ -30,7 +30,7 @@ QUOTAS: Mapping[str, tuple[str, str | None]] = {
     "x": ("L-7295265B", "L-E3A00192"),
 }
 # What a dry run says once permission was granted: the ids it was asked with are made up.
-MADE_UP = re.compile(r"Invalid\w*(\.NotFound|\.Unknown|ID\.Malformed)|IncorrectInstanceState")
+MADE_UP = re.compile(r"Invalid\w*\.(NotFound|Unknown|Malformed)|InvalidID|IncorrectInstanceState")
 
 
 class Account(Session):
