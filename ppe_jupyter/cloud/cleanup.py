@@ -16,6 +16,7 @@ from .context import Context
 from .orphans import KINDS
 from .orphans import Orphan as Orphan
 from .orphans import orphans as orphans
+from .orphans import same_owner as same_owner
 from .pace import Pace, Report
 from .records import ClusterState, InstanceState, Progress
 from .removal import IN_USE_CODES, IN_USE_SECONDS, SHUTDOWN_SECONDS, Removed
