@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,11 @@ from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, Cost, Instanc
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.cloud.spending import items
 from ppe_jupyter.errors import UsageError
+from ppe_jupyter.localcloud import hooks
+
+if TYPE_CHECKING:
+    from ppe_jupyter.localcloud import Endpoint
+    from ppe_jupyter.manager import Manager
 
 NOW = datetime(2026, 5, 20, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -233,3 +238,36 @@ def test_what_aws_has_billed_stands_beside_it() -> None:
     found = table(entries, billed={"old": 4.4, "colleague": 7.0, "": 100.0})
     assert found["billed USD"].to_dict() == {"old": 4.4, "colleague": 7.0, "(not tagged)": 100.0}
     assert found.loc["colleague", "note"] == "not in the ledger"
+
+
+# -- asking EC2 and Cost Explorer ---------------------------------------------------------------------------
+
+
+def test_the_table_has_what_ec2_lists_and_on_request_what_was_billed(
+    manager: Manager, local_cloud: Endpoint, tmp_path: Path
+) -> None:
+    account = manager._account
+    ledger = Ledger(tmp_path)
+    asked = costs.Costs(account.context, ledger)
+    volume_id = account.volumes.create(gb=1, zone="us-east-1a")
+    try:
+        frame = asked.table([])
+        assert frame.loc[volume_id, "where"] == "local cloud: free"
+        assert frame.loc[volume_id, "state"] == "available"
+        assert "what EC2 would have charged" in frame.attrs["notes"][0]
+        hooks.reset(local_cloud)
+        refused = asked.table([], explorer=True)
+        assert "Cost Explorer cannot be asked" in refused.attrs["notes"][-1]
+        hooks.set_account(local_cloud, cost_explorer=True)
+        billed = asked.table([], explorer=True)
+        assert "brisk-otter" in billed.index[billed["billed USD"] > 0]
+        assert "(not tagged)" in billed.index
+        by_owner = asked.table([], by="owner", explorer=True)
+        assert "Cost allocation tags" in by_owner.attrs["notes"][-1]
+        assert (
+            "only by cluster, owner or a tag" in asked.table([], by="type", explorer=True).attrs["notes"][-1]
+        )
+        assert hooks.calls(local_cloud).count("GetCostAndUsage") == 3
+    finally:
+        hooks.reset(local_cloud)
+        account.volumes.delete(volume_id)
