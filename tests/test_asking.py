@@ -53,6 +53,7 @@ class FakeCluster:
             name=name,
             owner=owner,
             slots=4,
+            wanted=0,
             launched=datetime.now(timezone.utc),
             usd_per_hour=1.234,
             troubles=(),

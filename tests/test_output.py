@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ppe_jupyter.cloud.records import ClusterState, InstanceState
 from ppe_jupyter.frontends import tables, views
 from ppe_jupyter.frontends.output import FLUSH_AFTER, Console
 from ppe_jupyter.remote.session import Text
@@ -18,10 +19,11 @@ from ppe_jupyter.remote.watchdog import Losses, Watchdog
 class FakeCluster:
     """What a table of clusters looks at."""
 
-    name, state, cost_so_far, is_free = "lab", "running", None, False
-    nodes = (Namespace(instance_type="m5.xlarge", zone="us-east-1a"),) * 2
+    name, state, cost_so_far, is_free = "lab", ClusterState.DEGRADED, None, False
+    nodes = (Namespace(instance_type="m5.xlarge", zone="us-east-1a", state=InstanceState.RUNNING),) * 2
     record = Namespace(
         slots=4,
+        wanted=3,
         launched=datetime.now(timezone.utc),
         usd_per_hour=0.5912,
         owner="<me> on a laptop",
@@ -36,7 +38,7 @@ def test_a_table_shows_all_columns_and_what_is_unknown() -> None:
     table = views.clusters([LAB], connected=None)
     header, row = str(table).splitlines()
     assert header.split()[:4] == ["cluster", "state", "nodes", "slots"]
-    assert row.split()[:6] == ["lab", "running", "2", "4", "m5.xlarge", "us-east-1a"]
+    assert row.split()[:6] == ["lab", "degraded", "2", "4", "m5.xlarge", "us-east-1a"]
     assert "0.591" in row and "?" in row
     assert table.loc["lab", "EC2 $/h"] == 0.5912
     assert "&lt;me&gt;" in table._repr_html_()
@@ -79,6 +81,7 @@ def test_the_status_says_when_and_why_the_watchdog_acts() -> None:
     assert text.splitlines()[0].split(maxsplit=1) == ["pays", "AWS account 1"]
     at = soon.astimezone()
     assert f"parks the cluster at {tables.local_time(at)}, in 1 h 30 min: idle" in text
+    assert "degraded · 2 of 3 nodes · 4 slots" in text
     assert text.count("spot") == 1 and "node 1 (i-1) is stopped" in text and "%ppe_retry lab" in text
     assert "cannot be asked" in str(views.status("AWS", LAB, "cannot be asked: no key"))
     never = replace(watch, acts_at=None, working=("R evaluates",))

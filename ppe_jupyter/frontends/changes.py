@@ -90,7 +90,7 @@ def retry(desk: Desk, arguments: Arguments) -> None:
         raise UsageError(f"one of --{' and --'.join(typed)} only")
     cluster = desk.any_cluster(arguments.name, arguments)
     if not typed:
-        rows = [("warning", text) for text in cluster.record.troubles]
+        rows = [("warning", text) for text in cluster.record.troubles] or [("info", "nothing is wrong")]
         desk.show(Sheet([("pays", desk.manager(arguments).whose()), *rows]))
         ask = f"What to do with {cluster.name}?"
         typed = [desk.choose(ask, WAYS, instead="--wait, --replace or --drop")]
@@ -209,10 +209,8 @@ def _carry_out(desk: Desk, cluster: Cluster, plan: Plan) -> None:
 
 def _tell(desk: Desk, cluster: Cluster, how: str) -> None:
     desk.say(f"{how} {views.summary(cluster)}")
-    for trouble in cluster.record.troubles:
+    for trouble in views.troubles(cluster):
         desk.notice("warning", trouble)
-    if cluster.record.troubles and cluster.state in views.UP:
-        desk.notice("warning", f"wait for it, replace it or drop it with: {desk.sign}retry {cluster.name}")
 
 
 def _price(plan: Plan) -> str:

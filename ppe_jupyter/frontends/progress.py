@@ -67,6 +67,11 @@ def _line(progress: Progress) -> str:
     return " · ".join(part for part in (progress.phase, progress.message) if part)
 
 
+def _count(progress: Progress) -> str:
+    """How many nodes are ready; of one it says nothing."""
+    return f"{progress.ready}/{progress.total} nodes, " if progress.total > 1 else ""
+
+
 class TerminalProgress:
     """One line that redraws itself."""
 
@@ -78,13 +83,13 @@ class TerminalProgress:
             total=0,
             leave=False,
             dynamic_ncols=True,
-            bar_format="{desc} {bar:24} {n_fmt}/{total_fmt} nodes  {elapsed}  {unit}",
+            bar_format="{desc} {bar:24} {elapsed}  {unit}",
         )
 
     def update(self, progress: Progress) -> None:
         """Redraw."""
         self._bar.total, self._bar.n = progress.total, progress.ready
-        self._bar.unit = _line(progress)
+        self._bar.unit = f"{_count(progress)}{_line(progress)}"
         self._bar.refresh()
 
     def close(self, summary: str, *, failed: bool) -> None:
@@ -103,9 +108,8 @@ class PlainProgress:
         """Print if the phase or the number of nodes changed."""
         if (progress.phase, progress.ready) != self._last:
             self._last = (progress.phase, progress.ready)
-            ready = f"{progress.ready}/{progress.total} nodes"
             print(
-                f"{self._title}: {ready}, {progress.elapsed:.0f} s, {_line(progress)}",
+                f"{self._title}: {_count(progress)}{progress.elapsed:.0f} s, {_line(progress)}",
                 file=self._stream,
                 flush=True,
             )
@@ -139,8 +143,8 @@ class NotebookProgress:
         """Move the bar; the label says phase, nodes and seconds."""
         self._bar.max, self._bar.value = max(progress.total, 1), progress.ready
         self._label.value = (
-            f"<b>{html.escape(self._title)}</b> &nbsp; {progress.ready}/{progress.total} nodes "
-            f"&nbsp; {progress.elapsed:.0f} s &nbsp; {html.escape(_line(progress))}"
+            f"<b>{html.escape(self._title)}</b> &nbsp; {_count(progress)}{progress.elapsed:.0f} s "
+            f"&nbsp; {html.escape(_line(progress))}"
         )
 
     def close(self, summary: str, *, failed: bool) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 TABLE = '<table class="mathjax_ignore tex2jax_ignore">'
 NOWRAP = "white-space:nowrap;"
 COLOURS = {"error": "#c0392b", "warning": "#b9770e", "notice": "#b9770e", "info": "#5d6d7e"}
+PARTS = ("instances", "disks", "addresses", "snapshots")  # of costs, USD
 MOST_ROWS = 25  # of a table in a notebook
 
 
@@ -176,8 +177,8 @@ def counted(number: int, noun: str) -> str:
 
 def _digits(column: str) -> str:
     """How a number of that column is written."""
-    if "$" in column or "USD" in column:
-        return ".4f" if "core" in column else ".3f" if "/h" in column else ".2f"
+    if "$" in column or "USD" in column or column in PARTS:
+        return ".4f" if "core" in column else ".2f" if "so far" in column else ".3f"
     return "g"
 
 

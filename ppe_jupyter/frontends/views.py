@@ -92,10 +92,14 @@ def status(whose: str, cluster: Cluster, watch: Watchdog | str | None) -> Sheet:
     rows += [("watchdog", text) for text in ([watch] if isinstance(watch, str) else watchdog(watch))]
     if watch is not None and not isinstance(watch, str):
         rows += [("notice", text) for text in dict.fromkeys((*watch.spot, *watch.notices))]
-    rows += [("warning", text) for text in cluster.record.troubles]
-    if cluster.record.troubles:
-        rows.append(("warning", f"mend it with: %ppe_retry {cluster.name}"))
-    return Sheet(rows)
+    return Sheet(rows + [("warning", text) for text in troubles(cluster)])
+
+
+def troubles(cluster: Cluster) -> list[str]:
+    """What is wrong with its nodes, and the way out; that nodes are not there yet, or parked, is not wrong."""
+    if cluster.state is not ClusterState.DEGRADED:
+        return []
+    return [*cluster.record.troubles, f"mend it with: %ppe_retry {cluster.name}"]
 
 
 def watchdog(watch: Watchdog | None) -> list[str]:
@@ -164,9 +168,11 @@ def local_cloud(status: Status) -> str:
 
 def _state(cluster: Cluster) -> str:
     record = cluster.record
+    alive = sum(node.state.alive for node in cluster.nodes)
+    few = f"{alive} of " if alive != record.wanted else ""
     parts = [
         str(cluster.state),
-        counted(len(cluster.nodes), "node"),
+        f"{few}{counted(record.wanted, 'node')}",
         counted(record.slots, "slot"),
         f"{age(record.launched)} old",
         *(["free here"] if cluster.is_free else []),
