@@ -239,8 +239,8 @@ class Launch:
         assert self._done is not None
         name, troubles = self._plan.name, "; ".join(self._done.record.troubles)
         return (
-            f"{self._ready} of {self._plan.spec.nodes} nodes of {name!r} can be used. {troubles}. Wait for them, "
-            f"replace or drop them with: %ppe_retry {name}"
+            f"{self._ready} of {self._plan.spec.nodes} nodes of {name!r} can be used. {troubles}. Wait on, or replace "
+            f"or drop what is lost: %ppe_retry {name} --wait, --replace or --drop"
         )
 
     def _ended(self, exc: BaseException) -> PpeError:
