@@ -39,8 +39,7 @@ class Shop:
         self.subnets = [each for each in ec2.subnets() if each.zone in ZONES]
         self.subnets.sort(key=lambda each: each.zone)
         ec2.import_key_pair("bought", ssh.generate_key_pair().public, tags=TAGS)
-        image = ec2.own_node_image(["x86_64", "arm64"])
-        assert image is not None
+        image = next(each for each in ec2.own_images() if each.node)
         self.master = InstanceRequest(
             count=1,
             instance_type="m5.xlarge",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
@@ -11,6 +13,7 @@ from botocore.validate import ParamValidator
 from localcloud_nodes import client, until
 
 from ppe_jupyter.cloud.facts import Volume
+from ppe_jupyter.cloud.pace import Pace
 from ppe_jupyter.cloud.volumes import DEVICES, Volumes, find_node, table
 from ppe_jupyter.errors import CloudError, NothingToDo, RemoteCommandFailed, SpecError
 from ppe_jupyter.localcloud import hooks
@@ -186,6 +189,24 @@ def test_what_ec2_refuses_is_told_in_its_words(disk: Disk, local_cloud: Endpoint
     except CloudError:
         disk.attach()
     assert disk.now.attachment == "attached"
+
+
+def test_a_volume_that_a_node_does_not_let_go_is_told_with_what_to_do(
+    disk: Disk, manager: Manager, cluster: Cluster
+) -> None:
+    disk.attach(mount=MOUNT, format="ext4")
+    clock = [0.0]
+
+    def wait(event: threading.Event, seconds: float) -> bool:
+        clock[0] += seconds
+        return False
+
+    hasty = replace(manager._account.context, pace=lambda: Pace(clock=lambda: clock[0], wait=wait))
+    # Without a connection nobody unmounts it, and EC2 waits for that.
+    with pytest.raises(CloudError, match=r"after 180 s .* has yet to be detached: .*--force, then reboot"):
+        Volumes(hasty).detach(None, cluster.record, disk.id)
+    disk.detach(force=True)
+    assert disk.now.state == "available"
 
 
 def test_the_list_has_no_root_disks_and_says_what_is_where(disk: Disk) -> None:

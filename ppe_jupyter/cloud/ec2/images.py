@@ -31,18 +31,6 @@ class Images(Session):
         return sorted(map(shapes.image, answer["Images"]), key=lambda image: image.created, reverse=True)
 
     @translated
-    def own_node_image(self, architectures: Sequence[str]) -> Image | None:
-        """The newest image of this account that is a node already and fits one of the architectures."""
-        return next(
-            (each for each in self.own_images() if each.node and each.architecture in architectures), None
-        )
-
-    def debian_image(self, architectures: Sequence[str]) -> Image | None:
-        """Debian 12's current image, by its SSM public parameter."""
-        names = ["/aws/service/debian/release/12/latest/amd64"] if "x86_64" in architectures else []
-        return next(iter(self.images(list(self.parameters(names).values()) if names else [])), None)
-
-    @translated
     def parameters(self, names: Sequence[str]) -> dict[str, str]:
         """The values of those of these SSM parameters that exist; at most ten names."""
         answer = self._ssm.get_parameters(Names=names)
