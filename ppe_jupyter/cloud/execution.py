@@ -40,6 +40,8 @@ from .steps import (
 )
 
 SAVE = f"python3 {FOLDER}/agent.py save"
+# Of a cluster that is parked the workers are gone at the next boot, and R would wait for them.
+FORGET = "rm -f ~/.ppe/session-hostfile"
 SAVE_SECONDS = 1900.0
 # What the tags say meanwhile, if it is not what they said before.
 STATES = {
@@ -117,7 +119,8 @@ class Change:
     def _end(self) -> ClusterRecord:
         if self._done is None:
             return self._fleet.record()
-        self._fleet.wait(self._leaving, (InstanceState.TERMINATED,), "terminating")
+        if self._leaving:
+            self._fleet.wait(self._leaving, (InstanceState.TERMINATED,), "terminating")
         if not self._late:
             return self._done.record
         said = tuple(
@@ -158,6 +161,8 @@ class Change:
         try:
             with self._connect(self._record) as master:
                 done = master.run(SAVE, timeout=SAVE_SECONDS, check=False)
+                if self._plan.verb != "reboot":
+                    master.run(FORGET)
             answer = json.loads(done.stdout or b"{}")
             why = "" if answer.get("saved") else answer.get("error") or done.stderr.decode(errors="replace")
         except (PpeError, TimeoutError, ValueError) as exc:
@@ -303,6 +308,7 @@ class Change:
         idle = tags.busy(self._context.now())
         if verb == "start":
             master = record.master.instance_id
+            self._save(SaveWorkspace(must=False))
             self._fleet.stop([master])
             self._fleet.tag(
                 [master], {**idle, **tags.in_state(ClusterState.PARKED), **tags.of_cost(self._cost())}

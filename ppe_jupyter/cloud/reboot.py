@@ -37,15 +37,14 @@ def reboot(
     chosen = [each for each in record.nodes if each.instance_id in instance_ids]
     workers = [each for each in chosen if each.role != "master"]
     before = {instance_id: seen.boot for instance_id, seen in probe(master, chosen).items()}
+    masters = boot_id(master)
     deadline = pace.elapsed + context.settings.boot_timeout
     report("rebooting", 0, "")
     context.ec2.reboot_instances(instance_ids)
-    back = 0
-    if len(workers) < len(chosen):
-        before.setdefault(record.master.instance_id, boot_id(master))
+    back = len(chosen) - len(workers)
+    if back:
         master.close()
-        master = _master_again(context, record, before[record.master.instance_id], deadline, pace)
-        back = 1
+        master = _master_again(context, record, masters, deadline, pace)
     late = _late(master, workers, before, deadline, pace, lambda up: report("rebooting", back + up, ""))
     if back:
         master.close()

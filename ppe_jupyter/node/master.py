@@ -82,13 +82,27 @@ def versions() -> dict[str, str]:
 
 
 def start_r() -> None:
-    """Start the agent, whose ``start`` ends when R answers. Raises NodeFailed."""
-    agent = ["python3", str(NODE_FOLDER / "agent.py"), "start"]
-    done = subprocess.run(
-        agent, capture_output=True, text=True, timeout=START_SECONDS, stdin=subprocess.DEVNULL, check=False
-    )
+    """Start the agent, whose ``start`` ends when R answers. Raises NodeFailed.
+
+    After a boot of the master it may have failed to start R, because workers were not up yet, or are gone.
+    """
+    done = _agent("start")
+    if done.returncode != 0:
+        _agent("stop")
+        done = _agent("start")
     if done.returncode != 0:
         raise NodeFailed(f"the R session did not start: {(done.stderr or done.stdout).strip()}")
+
+
+def _agent(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["python3", str(NODE_FOLDER / "agent.py"), command],
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def _within(seconds: float, command: Sequence[str]) -> tuple[str, str]:
