@@ -36,17 +36,9 @@ REFUSED_CALLS = (
     "kexec_load", "kexec_file_load", "open_by_handle_at", "init_module", "finit_module", "delete_module"
 )  # fmt: skip
 SECCOMP = "2\ndenylist\n[all]\n" + "".join(f"{call} errno 1\n" for call in REFUSED_CALLS)
-ALLOWED_DEVICES = (
-    "1:3",
-    "1:5",
-    "1:7",
-    "1:8",
-    "1:9",
-    "5:0",
-    "5:1",
-    "5:2",
-    "136:*",
-)  # null zero full random tty pts
+ALLOWED_DEVICES = (  # null zero full random urandom tty console ptmx pts
+    "1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:1", "5:2", "136:*"
+)  # fmt: skip
 MAX_PROCESSES = 8192
 HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import LocalCloudUnavailable, PpeError
-from . import container, metadata, network, volumes
+from . import container, metadata, network, resolver, volumes
 from .reconciler import Action, Reconciler
+from .resolver import Resolver
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STOP_SECONDS = 20.0
@@ -62,8 +63,8 @@ def _serve(cloud_id: str, folder: Path, root: Path, *, key: str, secret: str) ->
     (folder / "instances").mkdir(parents=True)
     try:
         bridge = network.up(cloud_id, local_root=root)
-        resolver = network.Resolver(bridge, folder / "hosts")
-        reconciler = Reconciler(folder, bridge, resolver, cloud_id=cloud_id)
+        names = Resolver(bridge, folder / "hosts")
+        reconciler = Reconciler(folder, bridge, names, cloud_id=cloud_id)
         about_themselves = metadata.Service(bridge, reconciler.caller)
         network.lead_to_metadata(bridge, about_themselves.server_address[1])
         about_themselves.start()
@@ -85,7 +86,7 @@ def _serve(cloud_id: str, folder: Path, root: Path, *, key: str, secret: str) ->
         )
         reconciler.run()  # in the main thread, whose end is the containers' end
         server.shutdown()
-        resolver.stop()
+        names.stop()
     finally:
         _remove(cloud_id, folder, root)
 
@@ -95,6 +96,7 @@ def _remove(cloud_id: str, folder: Path, root: Path) -> None:
     container.sweep(folder / "instances")
     volumes.sweep(folder / "volumes")
     shutil.rmtree(folder, ignore_errors=True)
+    resolver.sweep(network.bridge_name(cloud_id))
     network.down(cloud_id, local_root=root)
 
 

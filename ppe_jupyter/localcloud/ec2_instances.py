@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import instances as moto_instances
 
+from . import ec2_identity
 from .container import NodeSpec
 from .firewall import ANY, Ingress
 from .metadata import Identity
@@ -93,6 +93,22 @@ class ContainerInstance(Instance):
         self._has_public_address, self.nics[0].public_ip_auto_assign = bool(self.public_ip), False
         self.private_address = str(self.private_ip_address)
         self._show_public_address(True)
+        self._explain("", "")
+
+    @property
+    def private_ip_address(self) -> str | None:
+        """As moto has it, until it is terminated: then EC2 shows no address, name or interface."""
+        return None if self.state == "terminated" else self.private_ip
+
+    @property
+    def private_dns_name(self) -> str:
+        """Its name in the network."""
+        return "" if self.state == "terminated" else super().private_dns_name
+
+    @property
+    def network_interfaces(self) -> list[Any]:
+        """Its interfaces."""
+        return [] if self.state == "terminated" else super().network_interfaces
 
     def setup_defaults(self) -> None:
         """The root volume, under the name that the image gives it."""
@@ -203,32 +219,9 @@ class ContainerInstance(Instance):
             )
 
     def identity(self) -> Identity:
-        """What the metadata service tells it, below ``latest/``."""
+        """What the metadata service tells it."""
         with self.lock:
-            key = self.ec2_backend.key_pairs.get(self.key_name)
-            notice = self.interruption and json.dumps({"action": "terminate", "time": self.interruption})
-            texts = {
-                "ami-id": self.image_id,
-                "instance-id": self.id,
-                "instance-life-cycle": "spot" if self.lifecycle == "spot" else "on-demand",
-                "instance-type": self.instance_type,
-                "local-hostname": self.private_dns_name,
-                "local-ipv4": self.private_address,
-                "mac": self.nics[0].mac_address,
-                "placement/availability-zone": self.availability_zone,
-                "placement/region": self.region_name,
-                "public-hostname": self.public_dns_name,
-                "public-ipv4": self.public_ip,
-                "public-keys/0/openssh-key": key and key.public_key.strip(),
-                "spot/instance-action": notice,
-                "spot/termination-time": self.interruption,
-            }
-            found = {f"meta-data/{name}": text.encode() for name, text in texts.items() if text}
-            options = self.metadata_options
-        if self.user_data:
-            found["user-data"] = base64.b64decode(str(self.user_data))
-        required, enabled = options.http_tokens == "required", options.http_endpoint != "disabled"
-        return Identity(texts=found, token_required=required, enabled=enabled)
+            return ec2_identity.identity(self)
 
     def disks(self) -> list[Wish]:
         """Its volumes that are disks; those made by its launch are records only."""
@@ -276,7 +269,7 @@ class ContainerInstance(Instance):
 
     def _explain(self, code: str, reason: str) -> None:
         """EC2's StateReason and StateTransitionReason."""
-        self.state_reason = moto_instances.StateReason(f"{code}: {reason}" if code else "", code)
+        self.state_reason: Any = moto_instances.StateReason(f"{code}: {reason}", code) if code else None
         self._reason = code if code.startswith("Server.") else ""
         if code == USER:
             self._reason = f"User initiated ({utcnow():%Y-%m-%d %H:%M:%S} GMT)"

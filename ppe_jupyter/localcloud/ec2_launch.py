@@ -65,7 +65,9 @@ class LaunchActions(SpotActions):
         launched: Any = result.result
         for instance in launched.instances:
             self._give_profile(instance)
-            instance.security_groups = instance.nics[0].group_set  # the default one where none is asked for
+            instance.security_groups = list(
+                instance.nics[0].group_set
+            )  # the default one where none is asked for
             instance.placement.group_name = self._get_param("Placement.GroupName", "")
             instance.cpu_options = cpu_options
             if instance.lifecycle == "spot":

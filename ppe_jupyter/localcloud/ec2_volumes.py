@@ -68,6 +68,16 @@ class VolumeActions(Ec2Actions):
                 attached.delete_on_termination = bool(disk and disk.delete_on_termination)
         return super().describe_volumes()
 
+    def modify_volume(self) -> ActionResult:
+        """Not here: moto's record would change, and not the disk."""
+        raise NotImplementedError("make another volume")
+
+    def create_snapshot(self) -> ActionResult:
+        """Not here: moto's snapshot would be empty."""
+        raise NotImplementedError("a volume lives as long as the local cloud")
+
+    create_snapshots = create_snapshot
+
     def delete_volume(self) -> ActionResult:
         """Delete one that is attached to nothing, with what it holds."""
         result = super().delete_volume()

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from .network import METADATA
 from .privilege import PROXY_VARIABLES
 
 DEBOOTSTRAP = Path("/usr/sbin/debootstrap")
@@ -44,8 +45,10 @@ def write(root: Path) -> None:
     _put(root / "etc/apt/sources.list", sources)
     options = [line for line in _output("apt-config", "dump") if line.startswith(APT_OPTIONS)]
     _put(root / "etc/apt/apt.conf.d/90ppe-host", options)
-    proxies = [name for name in PROXY_VARIABLES if os.environ.get(name)]
-    _put(root / "etc/environment", [f"{name}={os.environ[name]}" for name in proxies])
+    proxies = {name: os.environ[name] for name in PROXY_VARIABLES if os.environ.get(name)}
+    if proxies:
+        proxies["no_proxy"] = ",".join(filter(None, [proxies.get("no_proxy"), METADATA]))
+    _put(root / "etc/environment", [f"{name}={value}" for name, value in proxies.items()])
     bundle = Path("/etc/ssl/certs/ca-certificates.crt")
     if bundle.exists():
         (root / "etc/ssl/certs").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The local cloud's network: one bridge on an unused private /16, with a resolver and, for some, a way out.
+"""The local cloud's network: one bridge on an unused private /16, with a way out for some.
 
 The /16 is the default VPC, so that EC2's PrivateIpAddress is the container's address. Everything made here
 carries the cloud's id in its name, so that what a dead daemon left is found and removed by name alone. Runs
@@ -11,13 +11,9 @@ import contextlib
 import fcntl
 import ipaddress
 import json
-import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -27,10 +23,7 @@ from ..errors import LocalCloudUnavailable
 
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 HOSTS = Path("/etc/hosts")
-RESOLVER_SECONDS = 10.0
 METADATA = "169.254.169.254"
-# DNS, RFC 1035: id 1, recursion desired, one question, none of the others; "ec2.internal", type A, class IN.
-QUERY = bytes.fromhex("0001 0100 0001 0000 0000 0000") + b"\x03ec2\x08internal\x00\x00\x01\x00\x01"
 CANDIDATES = [
     *(IPv4Network(f"10.{n}.0.0/16") for n in range(213, 255)),
     *(IPv4Network(f"172.{n}.0.0/16") for n in range(31, 15, -1)),
@@ -130,7 +123,6 @@ def down(cloud_id: str, *, local_root: Path) -> None:
     """Remove everything that up() made; safe to repeat, and after a crash."""
     bridge = bridge_name(cloud_id)
     publish_on_host(cloud_id, {})
-    _end_resolver(bridge)
     with _locked(local_root):
         for rule in _exceptions(bridge):
             run("iptables", "-D", *rule)
@@ -161,66 +153,6 @@ def publish_on_host(cloud_id: str, names: Mapping[str, Sequence[str]]) -> None:
 def hosts_lines(names: Mapping[str, Sequence[str]]) -> str:
     """Lines in the format of hosts(5)."""
     return "".join(f"{address} {' '.join(aliases)}\n" for address, aliases in sorted(names.items()))
-
-
-class Resolver:
-    """dnsmasq on the bridge: the nodes' names, and everything else from the host's own resolvers.
-
-    It changes its credentials, which clears a parent-death signal: down() finds a dead daemon's.
-    """
-
-    def __init__(self, network: Network, hosts_file: Path) -> None:
-        self._hosts_file = hosts_file
-        hosts_file.write_text("")
-        arguments = [
-            "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=",
-            "--no-hosts", "--no-negcache",
-            f"--addn-hosts={hosts_file}", f"--interface={network.bridge}", "--except-interface=lo",
-            "--bind-interfaces", "--local=/ec2.internal/", "--domain-needed",
-        ]  # fmt: skip
-        self._command, self._gateway = ["dnsmasq", *arguments], network.gateway
-        self._start()
-
-    def _start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
-        self._wait_until_it_answers(self._gateway)
-
-    def publish(self, names: Mapping[str, Sequence[str]]) -> None:
-        """Let these names resolve, and no other."""
-        self._hosts_file.write_text(hosts_lines(names), encoding="utf-8")
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGHUP)
-        else:
-            self._start()
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
-
-    def _wait_until_it_answers(self, address: str) -> None:
-        """Before it does, SIGHUP would end it, or be lost."""
-        deadline = time.monotonic() + RESOLVER_SECONDS
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.settimeout(0.05)
-            probe.connect((address, 53))
-            while time.monotonic() < deadline and self._process.poll() is None:
-                with contextlib.suppress(OSError):
-                    probe.send(QUERY)
-                    probe.recv(512)
-                    return
-                time.sleep(0.01)
-        self.stop()
-        raise LocalCloudUnavailable(f"the local cloud's resolver does not answer at {address}, port 53")
-
-
-def _end_resolver(bridge: str) -> None:
-    """End a dnsmasq of ours on that bridge: it would keep the address's port 53 from the next one."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            arguments = path.read_bytes().split(b"\0")
-            if arguments[0] == b"dnsmasq" and f"--interface={bridge}".encode() in arguments:
-                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def run(*command: str, stdin: str = "") -> str:

@@ -27,7 +27,8 @@ from .captures import Captures
 from .container import Container, NodeSpec
 from .machine import Action as Action
 from .machine import Capture, Machine
-from .network import Network, Resolver, publish_on_host
+from .network import Network, publish_on_host
+from .resolver import Resolver
 from .volumes import Disks, Volumes
 
 STOP_SECONDS = 10.0  # then the plug is pulled; EC2 waits minutes
