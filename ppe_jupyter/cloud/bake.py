@@ -2,15 +2,17 @@
 
 The image is of a copy: the master is imaged while it works on; an instance of that, with no key to it, takes off
 itself at its first boot whatever was the cluster's and shuts down; and that is imaged. So the cluster is never
-touched, and whatever ends a bake early removes all that it made, or names it. Runs in a thread of its own (``pace``).
+touched, and whatever ends a bake early removes all that carries its mark, or names it. Runs in a thread of its own
+(``pace``).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from ..errors import CloudError, PpeError
 from ..ssh import Connection
@@ -22,6 +24,7 @@ from .records import ClusterRecord, InstanceState, Progress
 from .tags import IMAGE, LOGIN_USER, OWNER, busy
 from .volumes import MADE
 
+BAKE = "ppe:bake"  # the mark of one bake on all that it makes
 BASE = "ppe:base"
 SURCHARGE = "ppe:surcharge"
 SOFTWARE = {"R": "ppe:r", "Open MPI": "ppe:openmpi", "Rmpi": "ppe:rmpi"}
@@ -58,11 +61,11 @@ class Bake:
         self._record = record
         self._name = name
         self._pace = pace
-        self._made: dict[str, Callable[[], None]] = {}  # what this has made, and how to undo it
+        self._copies: list[str] = []  # EC2 may not list them yet
         self._token = uuid.uuid4().hex
         until = context.now() + timedelta(seconds=2 * IMAGE_SECONDS + COPY_SECONDS)
         # What is only on the way there is found by cleanup, but not while this is at work.
-        self._passing = {OWNER: context.owner(), MADE: "bake", "ppe:bake": self._token, **busy(until)}
+        self._passing = {OWNER: context.owner(), MADE: "bake", BAKE: self._token, **busy(until)}
 
     def run(self, send: Report) -> str:
         """Do it; the new image's id."""
@@ -76,8 +79,7 @@ class Bake:
         except BaseException:
             self._undo()
             raise
-        del self._made[image.image_id]
-        if left := self._undo():
+        if left := self._undo(keep=image.image_id):
             self._report("made", f"Still there: {left}")
         return image.image_id
 
@@ -85,7 +87,10 @@ class Bake:
         """The three steps: an image of the master, a copy that cleans itself, an image of that."""
         software = self._software()
         master = self._instance(cluster=self._record.name, instance_id=self._record.master.instance_id)
-        assert master is not None
+        if master is None:
+            raise CloudError(
+                f"the master of {self._record.name!r} is another one now; look again: %ppe_status"
+            )
         data_disks = [
             each.device
             for each in self._ec2.volumes(instance_id=master.instance_id)
@@ -111,6 +116,7 @@ class Bake:
             "Name": self._name,
             OWNER: self._passing[OWNER],
             MADE: "image",
+            BAKE: self._token,
             IMAGE: "node",
             LOGIN_USER: self._record.login_user,
             BASE: software.get("base", ""),
@@ -124,8 +130,7 @@ class Bake:
         """An image of the instance as it is, when it can be launched."""
         self._report(phase)
         self._pace.check()
-        image_id = self._ec2.create_image(instance_id, name=name, reboot=False, without=without, tags=tags)
-        self._made[image_id] = lambda: self._discard(image_id)
+        image_id = self._create(instance_id, name=name, reboot=False, without=without, tags=tags)
         for last in self._pace.tries(seconds=IMAGE_SECONDS, longest=15.0):
             image = self._ec2.image(image_id)
             if image is not None and image.state == "available":
@@ -135,6 +140,16 @@ class Bake:
                 raise CloudError(f"image {image_id} of {instance_id} is {state}, not available")
             self._report(phase)
         raise AssertionError("the last try returns or raises")
+
+    def _create(self, instance_id: str, *, name: str, **options: Any) -> str:
+        """The image's id; also when the answer was lost and the repetition found the name taken by itself."""
+        try:
+            return self._ec2.create_image(instance_id, name=name, **options)
+        except CloudError:
+            for image in self._marked_images():
+                if image.name == name:
+                    return image.image_id
+            raise
 
     def _clean_copy(self, master: Instance, raw: Image) -> str:
         """The id of an instance that was started from ``raw``, has cleaned itself and stopped."""
@@ -154,7 +169,7 @@ class Bake:
             codes=NOT_YET_CODES,
             seconds=NOT_YET_SECONDS,
         )
-        self._made[copy_id] = lambda: self._ec2.terminate_instances([copy_id])
+        self._copies.append(copy_id)
         for last in self._pace.tries(seconds=COPY_SECONDS):
             copy = self._instance(bake=self._token, instance_id=copy_id)
             if copy is not None and copy.state is InstanceState.STOPPED:
@@ -176,19 +191,25 @@ class Bake:
             lines = []
         return f"; its console's last lines: {' | '.join(lines[-CONSOLE_LINES:])}" if lines else ""
 
-    def _undo(self) -> str:
-        """Remove what was made, the last first; what could not be removed, and why."""
-        left = {}
-        for what, undo in reversed(self._made.items()):
-            try:
-                undo()
-            except CloudError as exc:
-                left[what] = str(exc)
-        return "; ".join(f"{what} ({why})" for what, why in left.items())
+    def _marked_images(self) -> list[Image]:
+        return [each for each in self._ec2.own_images() if each.tags.get(BAKE) == self._token]
 
-    def _discard(self, image_id: str) -> None:
-        if image := self._ec2.image(image_id):
-            discard(self._ec2, image)
+    def _undo(self, *, keep: str = "") -> str:
+        """Remove all that carries the mark but for the image ``keep``; what could not be removed, and why."""
+        left = []
+        try:
+            listed = [each.instance_id for each in self._ec2.instances(bake=self._token) if each.state.alive]
+            if copies := list({*listed, *self._copies}):
+                self._ec2.terminate_instances(copies)
+        except CloudError as exc:
+            left.append(f"the copy {', '.join(self._copies)} ({exc})")
+        try:
+            for image in self._marked_images():
+                if image.image_id != keep:
+                    discard(self._ec2, image)
+        except CloudError as exc:
+            left.append(f"images with the tag {BAKE}={self._token} ({exc})")
+        return "; ".join([*left, "remove it with: %ppe_cleanup --images"] if left else [])
 
     def _report(self, phase: str, message: str = "") -> None:
         self._send(Progress(phase, 0, 1, self._pace.elapsed, message or self._name))

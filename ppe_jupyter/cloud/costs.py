@@ -61,23 +61,12 @@ class Costs:
         now = self._context.now()
         first, end = month_of(month) if month else (None, now)
         by = by or "cluster"
-        cloud = self._context.settings.cloud
-        found = items(
-            self._ledger.entries(),
-            whose=self._context.ec2.identity(),
-            cloud=cloud,
-            now=now,
-            records=records,
-            volumes=[
-                each
-                for each in self._context.ec2.volumes()
-                if OWNER in each.tags and not each.ends_with_instance
-            ],
-            snapshots=self._context.ec2.snapshots(),
-        )
+        found = self._items(records, now)
         spends = [spend for item in found for spend in item.spends()]
         start = first or min((spend.start for spend in spends), default=now)
-        notes = ["The local cloud is free: shown is what EC2 would have charged."] * (cloud == "local")
+        notes = ["The local cloud is free: shown is what EC2 would have charged."] * (
+            self._context.settings.cloud == "local"
+        )
         billed: Mapping[str, float] | None = None
         if explorer and (by not in KEYS or by in TAGS):
             billed, note = self._billed(TAGS.get(by, by), start, min(end, now))
@@ -87,6 +76,18 @@ class Costs:
         frame = table(found, start=start, end=end, by=by, billed=billed)
         frame.attrs["notes"] = tuple(notes)
         return frame
+
+    def _items(self, records: Iterable[ClusterRecord], now: datetime) -> list[Item]:
+        ec2 = self._context.ec2
+        return items(
+            self._ledger.entries(),
+            whose=ec2.identity(),
+            cloud=self._context.settings.cloud,
+            now=now,
+            records=records,
+            volumes=[each for each in ec2.volumes() if OWNER in each.tags and not each.ends_with_instance],
+            snapshots=ec2.snapshots(),
+        )
 
     def _billed(self, tag: str, start: datetime, end: datetime) -> tuple[Mapping[str, float], str]:
         """What Cost Explorer says by that tag, and what to say about it."""
