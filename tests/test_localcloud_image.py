@@ -47,6 +47,17 @@ def test_the_key_follows_the_content(recipe: Path) -> None:
     assert image.current_key() != first
 
 
+def test_the_stock_image_is_one_of_its_own(recipe: Path, tmp_path: Path) -> None:
+    (recipe / "build.sh").write_text('mkdir -p "$1" && echo "$#" > "$1/arguments"')
+    assert image.find_stock(tmp_path) is None
+    stock = image.ensure_stock(tmp_path, report=lambda line: None)
+    node = image.ensure(tmp_path, report=lambda line: None)
+    assert [(each.rootfs / "arguments").read_text() for each in (stock, node)] == ["3\n", "4\n"]
+    (recipe / "bootstrap.sh").write_text("false\n")
+    assert image.find_stock(tmp_path) == stock, "bootstrap.sh is not in it"
+    assert image.find(tmp_path) is None
+
+
 def test_builds_that_race_build_once(recipe: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     threads = [

@@ -92,7 +92,9 @@ class ImageActions(Ec2Actions):
         """Launch, but not a deregistered image, which moto still takes."""
         ami_id = self._get_param("ImageId")
         if ami_id in self.ec2_backend.deleted_amis:
-            raise EC2ClientError("InvalidAMIID.Unavailable", f"The image ID '{ami_id}' is no longer available")
+            raise EC2ClientError(
+                "InvalidAMIID.Unavailable", f"The image ID '{ami_id}' is no longer available"
+            )
         return super().run_instances()
 
     def deregister_image(self) -> ActionResult:

@@ -123,9 +123,14 @@ class Disks:
             disk = self._plugged.get(wish.volume_id)
             if not wish.leaving:
                 if disk is None:
-                    disk = self._plugged[wish.volume_id] = self._volumes.open(wish)
+                    disk = self._volumes.open(wish)
+                    try:
+                        self._plug(disk)
+                    except Exception:
+                        _free(disk.loop)
+                        raise
+                    self._plugged[wish.volume_id] = disk
                     self._container.write_hook(self._plugged.values())
-                    self._plug(disk)
                 return "attached"
             if disk is not None:
                 places = self._places(disk)
@@ -145,16 +150,11 @@ class Disks:
         if unknown:
             return f"the local cloud cannot mount with the option {unknown[0]}"
         with self._lock:
-            found = ((disk, _file_system(disk)) for disk in self._plugged.values())
-            disk, facts = next(
-                (
-                    (d, f)
-                    for d, f in found
-                    if source in (d.name, f"UUID={f.get('UUID')}", f"LABEL={f.get('LABEL')}")
-                ),
-                (None, {}),
-            )
-            if disk is None:
+            for disk in self._plugged.values():
+                facts = _file_system(disk)
+                if source in (disk.name, f"UUID={facts.get('UUID')}", f"LABEL={facts.get('LABEL')}"):
+                    break
+            else:
                 return f"special device {source} does not exist"
             kind = facts.get("TYPE", "")
             if kind not in FILE_SYSTEMS or type not in ("auto", kind):
