@@ -297,6 +297,12 @@ def test_the_review_says_what_the_limits_let_it_cost(changes: dict[str, Any], sa
         assert text in limits
 
 
+def test_the_watchdog_counts_spot_workers_at_the_price_of_the_launch() -> None:
+    made = plan_launch(replace(SPOT, budget_usd=3), facts(spot_usd={"us-east-1a": 0.07}))
+    assert made.bill is not None
+    assert f"at most ${3 * made.bill.most / made.bill.total:.2f} until the watchdog" in made.review()
+
+
 def test_no_limit_at_all_is_warned_of() -> None:
     made = plan_launch(replace(SPEC, idle_hours=0), facts())
     assert "no limit is set" in dict(made.rows())["warning"]

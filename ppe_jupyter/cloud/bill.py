@@ -68,7 +68,8 @@ def limits(spec: ClusterSpec, bill: Bill | None) -> Iterator[str]:
         yield f"{end} when ${spec.budget_usd:.2f} are spent"
     if bill is None:
         return
-    bounds = [spec.budget_usd] if spec.budget_usd else []
+    # The watchdog counts at the prices of the launch.
+    bounds = [spec.budget_usd * bill.most / bill.total] if spec.budget_usd else []
     bounds += [spec.max_hours * bill.most] if spec.max_hours else []
     if bounds:
         yield f"at most ${min(bounds):.2f} until the watchdog has it {end}{_afterwards(spec, bill)}"
