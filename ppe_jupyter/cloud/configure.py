@@ -146,7 +146,7 @@ def configure(
     with connection.popen(SETUP) as channel:
         channel.send_all(setup.message())
         channel.close_write()
-        for event in _events(channel, pace, check):
+        for event in events(channel, pace, check):
             if event["event"] == "progress":
                 report(event["phase"], int(event.get("ready", 0)), str(event.get("message", "")))
             elif event["event"] == "host_keys":
@@ -165,7 +165,7 @@ def configure(
     raise SetupFailed(f"setup.py on the master ended with status {status}: {last}")
 
 
-def _events(channel: Channel, pace: Pace, check: Callable[[], None]) -> Iterator[dict[str, Any]]:
+def events(channel: Channel, pace: Pace, check: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """The events that setup.py prints, one a line; other lines are dropped."""
     channel.settimeout(PATIENCE_SECONDS)
     rest = b""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from ..errors import SetupFailed
 from ..ssh import Connection
-from .configure import FOLDER, _events
+from .configure import FOLDER, events
 from .pace import Pace, Report
 from .records import Progress
 from .spec import ClusterSpec
@@ -50,7 +50,7 @@ def install(connection: Connection, packages: Packages, *, report: Report, pace:
     with connection.popen(INSTALL) as channel:
         channel.send_all(json.dumps(asdict(packages)).encode())
         channel.close_write()
-        for event in _events(channel, pace, lambda: None):
+        for event in events(channel, pace, lambda: None):
             if event["event"] == "progress":
                 ready, total = int(event.get("ready", 0)), int(event.get("total", 0))
                 message = str(event.get("message", ""))
