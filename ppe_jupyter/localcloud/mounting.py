@@ -35,7 +35,10 @@ ATTRIBUTES = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 0x10, "nodiratime
 
 
 def main() -> None:
-    """Do what the one argument, in JSON, says; print ``{"error": …}``, empty if all went well."""
+    """Do what the one argument, in JSON, says; print ``{"error": …}``, empty if all went well.
+
+    It ends without Python's own farewell and reports of errors, which could import from the container.
+    """
     wish = json.loads(sys.argv[1])
     error = ""
     try:
@@ -45,7 +48,18 @@ def main() -> None:
             umount(**wish)
     except OSError as exc:
         error = exc.strerror or str(exc)
+    except BaseException as exc:
+        error = f"{type(exc).__name__}: {exc}"
     sys.stdout.write(json.dumps({"error": error}))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _enter(namespace: int) -> None:
+    """From here on every path is the container's, so nothing may be imported any more."""
+    for ways in (sys.path, sys.meta_path, sys.path_hooks):
+        ways.clear()
+    _call("setns", namespace, CLONE_NEWNS)
 
 
 def mount(
@@ -53,7 +67,7 @@ def mount(
 ) -> None:
     """Mount the device on a directory. ``devices`` are the numbers of all of the container's volumes."""
     ready = _detached_mount(device, name, type, options)
-    _call("setns", namespace, CLONE_NEWNS)
+    _enter(namespace)
     place = _open(target, os.O_PATH | os.O_DIRECTORY, NO_MAGICLINKS)
     if os.fstat(place).st_dev not in (Path("/").stat().st_dev, *devices):
         raise OSError(0, "a volume can be mounted on a directory of the root disk or of a volume only")
@@ -73,10 +87,10 @@ def _detached_mount(device: int, name: str, type: str, options: list[str]) -> in
             _syscall(FSCONFIG, context, SET_FLAG, b"ro", None, 0)
         _syscall(FSCONFIG, context, CREATE, None, None, 0)
     except OSError as exc:
-        with contextlib.suppress(OSError):
-            reason = os.read(context, 4096).decode(errors="replace").strip()
-            raise OSError(exc.errno, f"{exc.strerror} ({reason[2:]})") from exc
-        raise
+        reason = ""
+        with contextlib.suppress(OSError):  # ENODATA: the kernel gives no reason
+            reason = f" ({os.read(context, 4096).decode(errors='replace').strip()[2:]})"
+        raise OSError(exc.errno, f"{exc.strerror}{reason}") from exc
     attributes = ATTRIBUTES["nosuid"] | ATTRIBUTES["nodev"] | int("ro" in options)
     for option in options:
         attributes |= ATTRIBUTES.get(option, 0)
@@ -91,7 +105,7 @@ def umount(
     umount2(2) takes a path: it is one name in a directory that is held open, where only a volume can be mounted.
     """
     descriptors = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
-    _call("setns", namespace, CLONE_NEWNS)
+    _enter(namespace)
     place = _open(target, os.O_RDONLY | os.O_DIRECTORY, NO_MAGICLINKS)
     parent, _, name = os.readlink(str(place), dir_fd=descriptors).rpartition("/")
     folder = _open(parent or "/", os.O_PATH | os.O_DIRECTORY, NO_MAGICLINKS | NO_SYMLINKS)
