@@ -101,7 +101,7 @@ def test_nobody_to_ask_is_an_error_with_the_price(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     status, out, err = ppe(capsys, "launch", "lab")
-    assert status == 2 and not paid.done and out.startswith("pays   AWS account 123456789012")
+    assert status == 2 and not paid.done and out.startswith("pays     AWS account 123456789012")
     assert "AWS account 123456789012" in err and "--yes" in err and "$1.23 an hour" in err
 
 
@@ -144,7 +144,7 @@ def test_the_verbs_on_a_cluster(cluster: Cluster, capsys: pytest.CaptureFixture[
     status, out, _ = ppe(capsys, "ssh", "--node", "2", "echo", "a  b", ";", "hostname", "-I")
     assert status == 0 and "a  b" in out
     status, _, err = ppe(capsys, "ssh", "--node", "7", "true")
-    assert status == 1 and "has no node 7" in err
+    assert status == 1 and "has no node '7'" in err
     status, _, err = ppe(capsys, "status", "nowhere")
     assert status == 1 and "nowhere" in err and "%ppe" not in err
     status, out, _ = ppe(capsys, "launch", cluster.name, "--dry-run", "--nodes", "2000")

@@ -65,7 +65,7 @@ def _run(words: list[str]) -> None:
 
 def _show(result: Any) -> None:
     if result is not None:
-        print(result.text() if hasattr(result, "text") else result, flush=True)
+        print(_for_a_terminal(result.text() if hasattr(result, "text") else str(result)), flush=True)
 
 
 def _ask(question: str, instead: str) -> str:

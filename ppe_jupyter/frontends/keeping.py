@@ -54,8 +54,9 @@ def bake(desk: Desk, arguments: Arguments) -> None:
 def delete_image(desk: Desk, arguments: Arguments) -> None:
     """An image of one's own, with its snapshot."""
     manager = desk.manager(arguments)
+    ids = {each.name: each.image.image_id for each in manager.images() if each.own}
     desk.agree(f"Delete {arguments.image} ({manager.whose()})?", unless=arguments.yes)
-    manager.delete_image(arguments.image)
+    manager.delete_image(ids.get(arguments.image, arguments.image))
     desk.say(f"{arguments.image} is deleted, with its snapshot")
 
 

@@ -85,7 +85,7 @@ class Sheet:
         ]
 
     def __str__(self) -> str:
-        width = max((len(what) for what, _ in self.rows), default=0)
+        width = max(7, *(len(what) for what, _ in self.rows))
         return "\n".join(f"{what:<{width}}  {detail}" for what, detail in self.lines())
 
     __repr__ = __str__

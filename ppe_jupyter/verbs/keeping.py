@@ -22,7 +22,7 @@ BAKE = Verb(
 DELETE_IMAGE = Verb(
     name="delete_image",
     help="delete an image of yours and its snapshot",
-    options=(Option(name="image", nargs="1", values="image", help="its id"), YES, *CLOUD),
+    options=(Option(name="image", nargs="1", values="image", help="its name or id"), YES, *CLOUD),
 )
 VOLUMES = Verb(name="volumes", help="EBS volumes: state, zone, size, attachments", options=CLOUD)
 CREATE_VOLUME = Verb(
