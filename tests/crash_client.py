@@ -1,8 +1,9 @@
 """Clients that are killed before or after a certain call to EC2, for test_crash.py.
 
 One process imports everything once and forks a client for each line that it reads: JSON with ``verb`` and its
-arguments, ``when`` (before, after, or "": let it live), ``operation`` and which ``occurrence`` of it, from 1. It
-answers with the client's exit status (-9: killed) and the operations that it had called.
+arguments, ``when`` (before, after, or "": let it live), ``operation`` and which ``occurrence`` of it, from 1;
+``records`` if the instances are records, without an sshd. It answers with the client's exit status (-9: killed) and
+the operations that it had called.
 """
 
 from __future__ import annotations
@@ -12,15 +13,27 @@ import os
 import signal
 import sys
 from collections import Counter
+from dataclasses import replace
 from typing import Any
+
+
+def refuse(target: Any, **_: Any) -> Any:
+    """What ssh.connect does where nothing of ours can be: at once, since nothing is to be waited for."""
+    from ppe_jupyter.errors import HostKeyMismatch
+
+    raise HostKeyMismatch("a record has no sshd", host=target.host)
 
 
 def act(task: dict[str, Any], calls: int) -> None:
     """Be the client; ``calls`` is a descriptor for the names of the operations."""
     import ppe_jupyter as ppe
+    from ppe_jupyter.cloud.account import Account
     from ppe_jupyter.manager import Manager
 
     manager = Manager()
+    if task.get("records"):
+        refusing = replace(manager._account.context, connect=refuse)
+        manager.__dict__["_account"] = Account(refusing)
     seen: Counter[str] = Counter()
 
     def strike(when: str, operation: str) -> None:

@@ -123,39 +123,33 @@ def strikes(calls: list[str], *, every: bool = False, since: int = 0) -> list[St
 
 
 def test_a_client_killed_at_a_changing_call_of_a_launch_leaves_nothing_for_long(
-    local_cloud: Endpoint, records_only: None
+    clients: Clients, local_cloud: Endpoint, records_only: None
 ) -> None:
-    launch_killed(local_cloud, every=False)
+    launch_killed(clients, local_cloud, every=False)
 
 
 @pytest.mark.slow
 def test_a_client_killed_at_any_call_of_a_launch_leaves_nothing_for_long(
-    local_cloud: Endpoint, records_only: None
+    clients: Clients, local_cloud: Endpoint, records_only: None
 ) -> None:
-    launch_killed(local_cloud, every=True)
+    launch_killed(clients, local_cloud, every=True)
 
 
-def launch_killed(endpoint: Endpoint, *, every: bool) -> None:
+def launch_killed(clients: Clients, endpoint: Endpoint, *, every: bool) -> None:
     """The launch fails, because records have no sshd, so that its removal is a part of what is interrupted."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PPE_BOOT_TIMEOUT", "0.5")
-        patch.setenv("PPE_CONNECT_TIMEOUT", "0.5")
-        clients = Clients()
-    try:
+    launch = {"verb": "launch", "spec": spec(2), "records": True}
+    clean_up()
+    before = everything(endpoint)
+    status, calls = clients.run(**launch)
+    assert status == 1, "records cannot be configured"
+    clean_up()
+    assert everything(endpoint) == before
+    assert {"ImportKeyPair", "CreateSecurityGroup", "CreatePlacementGroup", "RunInstances"} <= set(calls)
+    for strike in strikes(calls, every=every):
+        status, called = clients.run(strike, **launch)
+        assert status == KILLED or strike.operation == "DescribeInstances", (strike, called)
         clean_up()
-        before = everything(endpoint)
-        status, calls = clients.run(verb="launch", spec=spec(2))
-        assert status == 1, "records cannot be configured"
-        clean_up()
-        assert everything(endpoint) == before
-        assert {"ImportKeyPair", "CreateSecurityGroup", "CreatePlacementGroup", "RunInstances"} <= set(calls)
-        for strike in strikes(calls, every=every):
-            status, called = clients.run(strike, verb="launch", spec=spec(2))
-            assert status == KILLED or strike.operation == "DescribeInstances", (strike, called)
-            clean_up()
-            assert everything(endpoint) == before, (strike, called)
-    finally:
-        clients.close()
+        assert everything(endpoint) == before, (strike, called)
 
 
 def test_a_client_killed_at_the_end_of_a_launch_leaves_nothing_for_long(
@@ -188,7 +182,10 @@ def test_a_client_killed_while_it_terminates_leaves_nothing_for_long(
     before = everything(local_cloud)
 
     def halfway() -> None:
-        assert clients.run(Strike("after", "RunInstances", 1), verb="launch", spec=spec(2))[0] == KILLED
+        assert (
+            clients.run(Strike("after", "RunInstances", 1), verb="launch", spec=spec(2), records=True)[0]
+            == KILLED
+        )
 
     halfway()
     status, calls = clients.run(verb="terminate", name=NAME)

@@ -170,11 +170,11 @@ class _Search:
 
     def key_pairs(self) -> Iterator[Orphan]:
         """Key pairs that we imported; the private halves stay where they are, and are imported again when needed."""
-        used = {each.key_name for each in self._all}
+        used = {each.key_name for each in self._all if not self._why_unused(each)}
         launching = not self._force and any(self._busy_with(found) for found in self._groups.values())
         for name, found in self._ec2.our_key_pairs().items():
             if name not in used and not launching:
-                yield self._orphan("key pair", name, found, "no instance was launched with it", 0.0)
+                yield self._orphan("key pair", name, found, "no instance needs it", 0.0)
 
     def marks(self) -> Iterator[Orphan]:
         """Living clusters on which a client was at work that is taken for dead."""
