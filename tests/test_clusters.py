@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cloud_client import Cloud
@@ -211,12 +211,12 @@ def test_a_private_master_is_reached_through_another_host(
     openssh.chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     jump = f"{record.login_user}@{bastion.private_ip}"
-    value = {
+    proxies: dict[str, Any] = {
         "proxy_jump": f"{jump}:22",
         "proxy_command": shlex.join([str(openssh), "-W", "%h:%p", jump, "-o", "SetEnv=INSTANCE=%i"]),
-    }[setting]
+    }
     hidden = replace(record.nodes[0], public_ip="203.0.113.1")
-    settings = replace(cloud.settings, **{setting: value})
+    settings = replace(cloud.settings, **{setting: proxies[setting]})
     with cloud.clusters(settings=settings).connect(
         replace(record, nodes=(hidden, *record.nodes[1:]))
     ) as connection:

@@ -73,6 +73,7 @@ def test_requests_are_of_the_shape_that_ec2_publishes(name: str) -> None:
     shape = (
         botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
     )
+    assert shape is not None
     # The model is of what is sent, where botocore has put base64 in place of the bytes.
     sent = {**SENT[name], "UserData": "I2Nsb3VkLWNvbmZpZw=="}
     report = ParamValidator().validate(sent, shape)

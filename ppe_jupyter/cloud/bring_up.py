@@ -203,7 +203,7 @@ class _BringUp:
             replace(each, tags={**each.tags, **changed.get(each.instance_id, {})}) for each in boot.instances
         ]
         record = tags.clusters(instances, now=now)[0]
-        said = tuple(map(boot.said, boot.lost))
+        said = tuple(boot.said(node.instance_id) for node in record.nodes if node.instance_id in boot.lost)
         return BroughtUp(
             record=replace(record, troubles=said) if said else record,
             connection=self._connection,

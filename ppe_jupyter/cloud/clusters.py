@@ -9,15 +9,13 @@ import contextlib
 from pathlib import Path
 
 from .. import ssh
-from ..errors import LaunchFailed, NoSuchCluster, NothingToDo, SshError, Unreachable
-from . import access, removal, tags
+from ..errors import LaunchFailed, NoSuchCluster, SshError, Unreachable
+from . import access, tags
 from .context import Context
 from .launch import Launch
 from .pace import Pace, Report, Undertaking
 from .plan import Plan
 from .records import ClusterRecord, ClusterState, Progress
-from .spec import ClusterSpec
-from .survey import Survey
 
 NO_REPORT: Report = lambda progress: None  # noqa: E731
 
@@ -51,18 +49,6 @@ class Clusters:
         up = sum(node.up for node in record.nodes)
         report(Progress(str(record.state), up, record.wanted, pace.elapsed, plan.name))
         return record
-
-    def plan(self, spec: ClusterSpec) -> Plan:
-        """What launching ``spec`` would do (``Survey.plan``)."""
-        return Survey(self._context).plan(spec, existing=self.find())
-
-    def terminate(self, name: str, *, report: Report = NO_REPORT) -> bool:
-        """Remove everything that was made for the cluster (``removal``); whether there was anything."""
-        try:
-            removal.terminate(self._context, name, report=report)
-        except (NothingToDo, NoSuchCluster):
-            return False
-        return True
 
     def find(self) -> list[ClusterRecord]:
         """Every cluster that EC2 still lists, whoever launched it, the newest first."""

@@ -60,8 +60,8 @@ def _rule(context: Context, instance: Instance) -> Iterator[str]:
 
 def _route(context: Context, instance: Instance) -> Iterator[str]:
     for subnet in context.ec2.subnets(instance.subnet_id):
-        if subnet.way_out in WAYS:
-            yield WAYS[subnet.way_out]
+        ways = context.ec2.ways_out(subnet.vpc_id)
+        yield WAYS[ways.get(subnet.subnet_id, ways.get("", "none"))]
     if not instance.public_ip:
         yield "it has no public address"
 
