@@ -14,7 +14,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import settings
+from . import catalog, settings
 from .cloud import cleanup
 from .cloud.account import Account
 from .cloud.cleanup import Orphan
@@ -130,8 +130,14 @@ class Manager:
     # -- what outlives clusters -------------------------------------------------------------------------
 
     def types(self, **filters: Any) -> pd.DataFrame:
-        """Instance types, a row each, prices in USD per hour, memory in GB; ``catalog.table`` says which filters."""
-        return self._account.survey.types(**filters)
+        """Instance types, a row each, prices in USD per hour, memory in GB; ``catalog.table`` says which filters.
+
+        The shipped ones when the cloud cannot be asked: ``attrs["source"]`` of the table says which, and of when.
+        """
+        try:
+            return self._account.survey.types(**filters)
+        except CloudError as exc:
+            return catalog.table(**filters, source=f"{catalog.shipped()} ({exc})")
 
     def images(self) -> Sequence[ImageInfo]:
         """The user's own node images, and the stock ones."""
@@ -170,8 +176,8 @@ class Manager:
         """
         return [
             orphan
-            for context in (self._everywhere() if all_regions else [self._account.context])
-            for orphan in cleanup.orphans(context, images=images, everyone=everyone, force=force)
+            for account in (self._everywhere() if all_regions else [self._account])
+            for orphan in cleanup.orphans(account.context, images=images, everyone=everyone, force=force)
         ]
 
     def clean_up(self, orphans: Sequence[Orphan], *, report: Report = IGNORE) -> Removed:
@@ -179,7 +185,12 @@ class Manager:
         removed = []
         for region in dict.fromkeys(orphan.region for orphan in orphans):
             there = [orphan for orphan in orphans if orphan.region == region]
-            removed.append(cleanup.clean_up(self._in(region), there, report=report))
+            account = self._in(region)
+            data = {each.volume_id: each for each in account.volumes.list()}
+            removed.append(cleanup.clean_up(account.context, there, report=report))
+            for orphan in there:
+                if orphan.id in data and orphan.id not in removed[-1].leftovers:
+                    account.note("delete", data[orphan.id])
         leftovers = {what: why for each in removed for what, why in each.leftovers.items()}
         return Removed(sum(each.found for each in removed), leftovers)
 
@@ -244,15 +255,15 @@ class Manager:
     def _over(self, ec2: EC2, chosen: settings.Settings) -> Account:
         return Account(Context(ec2=ec2, settings=chosen, caller_address=self._caller_address))
 
-    def _everywhere(self) -> list[Context]:
+    def _everywhere(self) -> list[Account]:
         return [self._in(region) for region in self._ec2.regions()]
 
-    def _in(self, region: str) -> Context:
+    def _in(self, region: str) -> Account:
         """The same account in another region; the local cloud has one only."""
         if region == self._ec2.region or self.is_free:
-            return self._account.context
+            return self._account
         chosen = replace(self.settings, region=region)
-        return self._over(EC2(chosen), chosen).context
+        return self._over(EC2(chosen), chosen)
 
     def _caller_address(self) -> str:
         """This machine's address as the nodes see it."""

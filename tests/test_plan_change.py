@@ -83,7 +83,7 @@ def cluster(
         name="brisk-otter",
         state=cluster_state(nodes, tagged=[tag], expected=expected, busy=False),
         nodes=nodes,
-        usd_per_hour=usd_per_hour(nodes, root_gb=30),
+        usd_per_hour=usd_per_hour(nodes, root_gb=30, root_type="gp3"),
         launched=NOW,
         owner="alice@laptop arn:aws:iam::123456789012:user/alice",
         slots=6,

@@ -175,7 +175,7 @@ class Draft:
         )
 
     def _usd_per_hour(self) -> float | None:
-        return usd_per_hour(self.nodes, root_gb=self.spec.root_gb)
+        return usd_per_hour(self.nodes, root_gb=self.spec.root_gb, root_type=self.spec.root_type)
 
     def _check_caps(self) -> None:
         caps, rate = self.facts.caps, self._usd_per_hour()

@@ -105,7 +105,7 @@ def _park(draft: Draft, *, force: bool) -> None:
         draft.do(TerminateInstances(instance_ids=ids(workers)))
     draft.do(StopInstances(instance_ids=(master.instance_id,)))
     draft.nodes = [replace(master, state=InstanceState.STOPPED)]
-    disk = catalog.disk_usd_per_hour(draft.spec.root_gb) * catalog.HOURS_PER_MONTH
+    disk = catalog.disk_usd_per_hour(draft.spec.root_gb, draft.spec.root_type) * catalog.HOURS_PER_MONTH
     draft.info(f"what runs ends; home and results stay on the master's disk, ${disk:.2f} a month")
 
 

@@ -238,12 +238,12 @@ def troubles(nodes: Iterable[Node], *, expected: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def usd_per_hour(nodes: Iterable[Node], *, root_gb: int) -> float | None:
+def usd_per_hour(nodes: Iterable[Node], *, root_gb: int, root_type: str) -> float | None:
     """What these nodes cost an hour now, a stopped one its disk; None if a price is unknown."""
     total = 0.0
     for node in nodes:
         if node.state.alive:
-            total += catalog.disk_usd_per_hour(root_gb)
+            total += catalog.disk_usd_per_hour(root_gb, root_type)
         if node.state.computes:
             if node.price is None:
                 return None

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta, timezone
 from .. import catalog
 from .facts import Instance
 from .records import ClusterRecord, ClusterState, Cost, Node, cluster_state, troubles, usd_per_hour
-from .spec import DEFAULT_ROOT_GB, MAX_TAG_VALUE, ClusterSpec
+from .spec import MAX_TAG_VALUE, ClusterSpec
 
 CLUSTER = "ppe:cluster"
 LAUNCH = "ppe:launch"
@@ -191,6 +191,7 @@ def _record(name: str, instances: list[Instance], now: datetime) -> ClusterRecor
     expected = spec.nodes if spec else len(instances)
     nodes = _nodes(instances, master_id=tags.get(MASTER, ""), expected=expected)
     until = busy_until_of(tags)
+    size = spec or ClusterSpec()
     return ClusterRecord(
         name=name,
         state=cluster_state(
@@ -200,7 +201,7 @@ def _record(name: str, instances: list[Instance], now: datetime) -> ClusterRecor
             busy=until is not None and now < until,
         ),
         nodes=nodes,
-        usd_per_hour=usd_per_hour(nodes, root_gb=spec.root_gb if spec else DEFAULT_ROOT_GB),
+        usd_per_hour=usd_per_hour(nodes, root_gb=size.root_gb, root_type=size.root_type),
         launched=min(each.launched for each in instances),
         owner=tags.get(OWNER, ""),
         slots=sum(node.slots for node in nodes if node.state.alive),

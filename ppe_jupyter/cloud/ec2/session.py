@@ -49,7 +49,6 @@ CREDENTIALS_CODES = {
     "UnrecognizedClientException",
 }
 READ_TIMEOUT = 60
-ATTEMPTS = 5
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,7 +103,7 @@ class Session:
         config = Config(
             connect_timeout=settings.connect_timeout,
             read_timeout=READ_TIMEOUT,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": settings.retries},
             proxies={"https": proxy, "http": proxy} if proxy else {},
         )
         self._session = session
