@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 Arguments = argparse.Namespace
 WAYS = ("wait", "replace", "drop")
+DOING = {
+    "reboot": "rebooting",
+    "park": "parking",
+    "start": "starting",
+    "resize": "resizing",
+    "retry": "mending",
+}
 
 
 def launch(desk: Desk, arguments: Arguments) -> None:
@@ -55,7 +62,7 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         desk.say(f"{cluster.name} is being launched; see how it goes with: {desk.sign}status {cluster.name}")
         return
     desk.connect(cluster, arguments)
-    _tell(desk, cluster, "connected to")
+    _tell(desk, cluster, "connected to ")
 
 
 def reboot(desk: Desk, arguments: Arguments) -> None:
@@ -202,13 +209,13 @@ def _change(desk: Desk, arguments: Arguments, cluster: Cluster, verb: str, **opt
 
 
 def _carry_out(desk: Desk, cluster: Cluster, plan: Plan) -> None:
-    with desk.progress(f"{plan.verb} {cluster.name}") as report:
+    with desk.progress(f"{DOING[plan.verb]} {cluster.name}") as report:
         cluster.carry_out(plan, report=report)
-    _tell(desk, cluster, f"{plan.verb}:")
+    _tell(desk, cluster)
 
 
-def _tell(desk: Desk, cluster: Cluster, how: str) -> None:
-    desk.say(f"{how} {views.summary(cluster)}")
+def _tell(desk: Desk, cluster: Cluster, how: str = "") -> None:
+    desk.say(f"{how}{views.summary(cluster)}")
     for trouble in views.troubles(cluster):
         desk.notice("warning", trouble)
 

@@ -61,7 +61,10 @@ LAUNCH = Verb(
         Option(name="zone", help="availability zone; else any that has the machines"),
         Option(name="subnet", metavar="SUBNET-ID", help="subnet; else the default VPC's"),
         Option(
-            name="public", dest="public_addresses", choices=("all", "master", "none"), help="who gets one"
+            name="public",
+            dest="public_addresses",
+            choices=("all", "master", "none"),
+            help="which nodes have a public address",
         ),
         Option(name="security-group", metavar="SG-ID", help="an existing one; else one of its own"),
         Option(name="from", dest="caller_cidr", metavar="CIDR", help="who may reach port 22; else you"),
@@ -69,11 +72,23 @@ LAUNCH = Verb(
         Option(name="placement", metavar="auto|off|NAME", help="placement group; NAME is an existing one"),
         Option(name="instance-profile", metavar="NAME", help="IAM instance profile, by name or ARN"),
         Option(name="spot", flag=True, help="workers on the spot market; an interruption ends MPI runs"),
-        Option(name="spot-price", dest="spot_max_usd", kind=float, metavar="USD", help="for so much at most"),
+        Option(
+            name="spot-price",
+            dest="spot_max_usd",
+            kind=float,
+            metavar="USD",
+            help="for so much an hour and worker at most",
+        ),
         Option(name="spot-fallback", flag=True, help="on-demand workers if there are no spot ones"),
         Option(name="root-gb", kind=count, metavar="GB", help="size of each node's root disk"),
-        Option(name="root-type", choices=("gp3", "gp2"), help="its type"),
-        Option(name="no-encryption", dest="encrypted", flag=True, sets=False, help="do not encrypt it"),
+        Option(name="root-type", choices=("gp3", "gp2"), help="type of the root disks"),
+        Option(
+            name="no-encryption",
+            dest="encrypted",
+            flag=True,
+            sets=False,
+            help="do not encrypt the root disks",
+        ),
         Option(name="imdsv1", dest="imdsv2", flag=True, sets=False, help="allow instance metadata v1 too"),
         Option(
             name="volume",
@@ -85,13 +100,15 @@ LAUNCH = Verb(
         ),
         TAG,
         Option(
-            name="idle", dest="idle_hours", kind=hours, metavar="2h|90m|off", help="park after so long idle"
+            name="idle",
+            dest="idle_hours",
+            kind=hours,
+            metavar="2h|90m|off",
+            help="limit: so long without work",
         ),
-        Option(name="max-hours", kind=hours, metavar="HOURS", help="park after so long"),
-        Option(
-            name="budget", dest="budget_usd", kind=float, metavar="USD", help="park when it has cost that"
-        ),
-        Option(name="then", choices=("park", "terminate"), help="terminate then, instead of parking"),
+        Option(name="max-hours", kind=hours, metavar="HOURS", help="limit: so long since the launch"),
+        Option(name="budget", dest="budget_usd", kind=float, metavar="USD", help="limit: so much spent"),
+        Option(name="then", choices=("park", "terminate"), help="what happens at a limit; else park"),
         *PACKAGES,
         Option(name="bootstrap", metavar="FILE", help="a script to run on each node at its first boot"),
         Option(name="spec", metavar="FILE", help="a file of --save; what is typed comes before it"),
