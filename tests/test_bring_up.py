@@ -153,6 +153,22 @@ def test_a_worker_that_does_not_answer_is_left_out(cloud: Cloud, monkeypatch: py
     assert "EC2's status checks say" in record.troubles[0]
 
 
+def test_a_master_that_cannot_be_set_up_is_left_for_another(cloud: Cloud) -> None:
+    def spoil(target: ssh.Target, *, timeout: float) -> ssh.Connection:
+        connection = ssh.connect(target, timeout=timeout)
+        spoilt.append(target.host)
+        if target.host == spoilt[0]:
+            connection.run("sudo rm /usr/bin/mpirun")
+        return connection
+
+    spoilt: list[str] = []
+    clusters = cloud.clusters(connect=spoil)
+    record = clusters.launch(cloud.plan(SPEC))
+    assert_usable(cloud, record, left=[1, 2], master=1)
+    assert "could not be set up" in record.troubles[0]
+    assert "mpirun" in record.troubles[0]
+
+
 def test_a_line_that_is_cut_is_taken_up_again(cloud: Cloud) -> None:
     """Also after the nodes' own host keys have taken the place of the launch's."""
     made: list[ssh.Connection] = []

@@ -24,6 +24,7 @@ from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, Progress
 from ppe_jupyter.cloud.removal import remove
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.cloud.steps import RunInstances
+from ppe_jupyter.cloud.volumes import Volumes
 from ppe_jupyter.errors import CapacityError, CloudError, LaunchFailed, NoSuchCluster, PpeError, SpecError
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.localcloud.hooks import Fault
@@ -192,6 +193,20 @@ def test_the_users_own_key_pair_is_used_and_stays_here(cloud: Cloud, tmp_path: P
     finally:
         cloud.terminate("own-key")
         cloud.ec2().delete_key_pair("mine")
+
+
+def test_a_cluster_is_of_use_without_its_volume_and_says_so(cloud: Cloud) -> None:
+    volumes = Volumes(cloud.context())
+    volume = volumes.create(gb=1, zone="us-east-1b")
+    try:
+        record = cloud.launch(replace(ONE, name="empty-disk", volumes=(f"{volume}:/data",)))
+        assert (record.state, record.master.zone) == (ClusterState.RUNNING, "us-east-1b")
+        (trouble,) = record.troubles
+        assert trouble.startswith(f"{volume} is not attached: ")
+        assert trouble.endswith(f"try: %ppe_attach_volume {volume} --mount /data")
+    finally:
+        cloud.terminate("empty-disk")
+        volumes.delete(volume)
 
 
 @pytest.fixture

@@ -93,6 +93,7 @@ class _BringUp:
         self._user_key = context.keys.private(boot.record.key_name)
         self._connection: ssh.Connection | None = None
         self._keyed = ""  # the instance that has the cluster's key
+        self._failed_master = False
 
     def close(self) -> None:
         """Hang up."""
@@ -115,8 +116,13 @@ class _BringUp:
                 self.close()
             except SetupFailed as exc:
                 failed = next((node for node in self._boot.nodes if node.private_ip == exc.node), None)
-                if failed is None or failed.role == "master" or last:
+                if failed is None or last or len(self._boot.nodes) == 1:
                     raise
+                if failed.role == "master":
+                    # What two masters could not be set up for is not their fault.
+                    if self._failed_master:
+                        raise
+                    self._failed_master = True
                 self._boot.lose(failed.instance_id, f"could not be set up: {exc}")
             else:
                 for node in self._boot.nodes:

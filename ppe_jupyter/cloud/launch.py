@@ -179,6 +179,7 @@ class Launch:
             # A definite refusal: there is nothing that is not listed yet.
             self._asked = exc.code in PASSING_CODES
             raise
+        self._asked = False
         if self._purchased.offer:
             self._report("starting", 0, "there is no spot capacity: the workers are on demand")
 
