@@ -1,6 +1,6 @@
 """The agent: owns the R session on the master, whoever comes and goes.
 
-    agent.py start    start it unless it runs, and wait until R answers
+    agent.py start    start it unless it runs, have it look at the cluster's nodes, and wait until R answers
     agent.py status   what it does, as JSON
     agent.py save     save R's workspace for the agent's next start, before the node is stopped or rebooted
     agent.py limits   replace ~/.ppe/limits.json by the JSON on standard input; prints what the watchdog makes of it
@@ -45,6 +45,8 @@ HOME = Path.home()
 FOLDER = HOME / ".ppe"
 SOCKET = FOLDER / "agent.sock"
 LIMITS = FOLDER / "limits.json"
+# setup.py writes it: ~/ompi-hostfile with a slot more on the master, so that R takes none of the users'.
+HOSTFILE = FOLDER / "session-hostfile"
 # R may have a large workspace to load.
 START_SECONDS = 120.0
 # Between an agent that was told to stop and its end.
@@ -56,14 +58,12 @@ class Agent:
     """The listening socket and the session behind it."""
 
     def __init__(self) -> None:
-        # setup.py writes it: ~/ompi-hostfile with a slot more on the master, so that R takes none of the users'.
-        self._session = RSession(
-            run=FOLDER / "run", hostfile=FOLDER / "session-hostfile", workers=FOLDER / "slaves.json"
-        )
+        self._session = RSession(run=FOLDER / "run", hostfile=HOSTFILE, workers=FOLDER / "slaves.json")
         self._session.on_started = self._r_started
         self._workspace = Workspace(self._session, FOLDER)
         self._watchdog = Watchdog(self._session, self._workspace, FOLDER)
         self._saved_at: float | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -119,7 +119,9 @@ class Agent:
             return
         for descriptor in descriptors:
             os.close(descriptor)
-        answers = {b"status": self._status, b"save": self._save, b"limits": self._limits}
+        answers = {
+            b"status": self._status, b"save": self._save, b"limits": self._limits, b"refresh": self._refresh,
+        }  # fmt: skip
         if command in answers:
             task = asyncio.ensure_future(self._answer(control, answers[command]))
             self._tasks.add(task)
@@ -151,6 +153,39 @@ class Agent:
     async def _limits(self) -> dict[str, Any]:
         self._watchdog.wake()
         return self._watchdog.status()
+
+    async def _refresh(self) -> dict[str, Any]:
+        """The cluster has other nodes. An R whose Open MPI has been on one that is gone must start anew.
+
+        (Measured with Open MPI 4.1.4: the next spawn would end mpirun, and R without its variables.)
+        """
+        self._watchdog.wake()
+        gone = _hosts(FOLDER / "run" / "spawned-on") - _hosts(HOSTFILE)
+        if gone and self._renewing is None:
+            self._renewing = asyncio.ensure_future(self._renew(", ".join(sorted(gone))))
+        return {"gone": sorted(gone)}
+
+    async def _renew(self, gone: str) -> None:
+        text = f"R was started anew, since nodes that it had workers on are gone ({gone}); its variables are kept"
+        try:
+            await self._workspace.renew(text)
+            self._session.notices.tell("info", f"{text}. Start workers anew.")
+        except NotSaved as exc:
+            self._session.notices.tell(
+                "error",
+                f"Nodes are gone ({gone}), so R cannot start workers before it is restarted, and its workspace could"
+                f" not be saved: {exc}",
+            )
+        finally:
+            self._renewing = None
+
+
+def _hosts(path: Path) -> set[str]:
+    """The first word of each line; none if there is no such file."""
+    try:
+        return {line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    except OSError:
+        return set()
 
 
 def _connect() -> socket.socket | None:
@@ -205,8 +240,8 @@ def limits() -> int:
 
 
 def start(*, wait: float) -> int:
-    """Start the agent unless it runs; 0 when R answers within ``wait`` seconds."""
-    if _connect() is None:
+    """Start the agent, or tell the running one to look at the nodes; 0 when R answers within ``wait`` seconds."""
+    if not ask("refresh"):
         FOLDER.mkdir(mode=0o700, exist_ok=True)
         with (FOLDER / "agent.log").open("ab") as log:
             command = [sys.executable, str(Path(__file__).resolve()), "serve"]

@@ -84,7 +84,7 @@ def versions() -> dict[str, str]:
 def start_r() -> None:
     """Start the agent, whose ``start`` ends when R answers. Raises NodeFailed.
 
-    After a boot of the master it may have failed to start R, because workers were not up yet, or are gone.
+    An agent that could not start R does not try again by itself.
     """
     done = _agent("start")
     if done.returncode != 0:

@@ -73,7 +73,7 @@ class RProcess:
         where = shlex.quote(terminal)
         preload = f"LD_PRELOAD={PATIENCE} " if hostfile and PATIENCE.exists() else ""
         r = f"{preload}exec R --no-readline --interactive --quiet --no-save --no-restore <{where} >{where} 2>&1"
-        command = [*_mpirun(hostfile), "sh", "-c", r]
+        command = [*_mpirun(self._run, hostfile), "sh", "-c", r]
         with self.log.open("wb") as log:
             return subprocess.Popen(
                 command,
@@ -176,12 +176,19 @@ class RProcess:
         return ""
 
 
-def _mpirun(hostfile: Path | None) -> list[str]:
-    """The command in front of R; none where there is no Open MPI."""
+def _mpirun(run: Path, hostfile: Path | None) -> list[str]:
+    """The command in front of R; none where there is no Open MPI.
+
+    R starts on the master alone, whatever has become of the workers: each spawn adds them (Rprofile.site).
+    """
     if hostfile is None or shutil.which("mpirun") is None:
         return []
-    command = ["mpirun", "-np", "1", "--enable-recovery", "--bind-to", "none"]
-    command += ["--mca", "mpi_yield_when_idle", "1", "--hostfile", str(hostfile)]
+    here = run / "hostfile"
+    here.write_text(hostfile.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    command = ["mpirun", "-np", "1", "--enable-recovery", "--bind-to", "none", "--hostfile", str(here)]
+    command += ["--mca", "mpi_yield_when_idle", "1"]
+    # Else Open MPI 4.1's daemons never hear of nodes that are added later, and processes beside them fail to start.
+    command += ["--mca", "plm_base_node_regex_threshold", "0"]
     return [*command, "--allow-run-as-root"] if os.geteuid() == 0 else command
 
 

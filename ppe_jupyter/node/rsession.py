@@ -89,7 +89,8 @@ class RSession:
     def start(self) -> None:
         """Start R; evaluations wait until it is ready."""
         self._go(State.STARTING)
-        self._workers.unlink(missing_ok=True)  # they ended with the R that had them
+        for path in (self._workers, self._run / "spawned-on"):  # they ended with the R that had them
+            path.unlink(missing_ok=True)
         self._startup = b""
         self._tail = b""
         self._asked = False
@@ -456,6 +457,10 @@ class RSession:
             rank=lost.rank,
             node=lost.host,
         )
+
+    def renew(self, message: str) -> None:
+        """Start R anew; it finds the workspace that it has saved. Only for an idle R."""
+        self._replace("restarted", message)
 
     async def save_and_restart(self, saved: Callable[[], None]) -> bool:
         """End the evaluation that runs: R saves its workspace and starts anew with it; ``saved`` is called between.

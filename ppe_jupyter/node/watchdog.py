@@ -190,8 +190,6 @@ class Watchdog:
             self._saver.discard()
             return
         self._ended.write_text(json.dumps({"why": why, "time": time.time()}), encoding="utf-8")
-        # These workers will be gone at the master's next boot, and R would wait for them: setup.py writes it anew.
-        self._ended.with_name("session-hostfile").unlink(missing_ok=True)
         while True:
             self._pulse.end(f"the cluster is {what}: {why}")
             done = await asyncio.to_thread(

@@ -111,14 +111,28 @@ class Workspace:
             ):
                 return {"objects": None, "bytes": self._parked.stat().st_size, "ended": True}
             await asyncio.sleep(PAUSE)
-        try:
-            answer = await asyncio.wait_for(self._ask(Question.SAVE), SAVE_SECONDS)
-        except asyncio.TimeoutError:
-            raise NotSaved(f"R did not end saving it within {SAVE_SECONDS:.0f} s") from None
+        answer = await self._save_idle()
         self._park(workspace)
         for path in (workspace, workspace.with_name("surroundings.rds")):
             path.unlink()
-        return {**json.loads(answer), "ended": False}
+        return {**answer, "ended": False}
+
+    async def renew(self, message: str) -> None:
+        """Start R anew with its workspace, as soon as it is idle; clients who wait are told ``message``.
+
+        Raises NotSaved.
+        """
+        while self._session.state is not State.IDLE:
+            await asyncio.sleep(PAUSE)
+        await self._save_idle()
+        self._session.renew(message)
+
+    async def _save_idle(self) -> dict[str, Any]:
+        """Have an idle R write the workspace to where a fresh R finds it."""
+        try:
+            return dict(json.loads(await asyncio.wait_for(self._ask(Question.SAVE), SAVE_SECONDS)))
+        except asyncio.TimeoutError:
+            raise NotSaved(f"R did not end saving it within {SAVE_SECONDS:.0f} s") from None
 
     def discard(self) -> None:
         """What was saved is not wanted: the session goes on."""
