@@ -18,7 +18,7 @@ from ppe_jupyter.cloud.plan import Grade, Plan, Problem
 from ppe_jupyter.cloud.records import ClusterState
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.cloud.steps import RebootInstances
-from ppe_jupyter.errors import NothingToDo, SpecError, UsageError
+from ppe_jupyter.errors import NoSuchCluster, NothingToDo, SpecError, UsageError
 from ppe_jupyter.frontends import progress, typed
 from ppe_jupyter.frontends.actions import ACTIONS
 from ppe_jupyter.frontends.desk import Desk
@@ -45,7 +45,7 @@ def plan(verb: str, *, problems: Sequence[Problem] = (), name: str = "lab") -> P
 class FakeCluster:
     """A running cluster that notes what is done with it."""
 
-    is_free, cost_so_far, nodes = False, 2.5, ()
+    is_free, cost_so_far, nodes, gone = False, 2.5, (), False
 
     def __init__(self, manager: FakeManager, name: str, owner: str = "me") -> None:
         self.manager, self.name, self.state = manager, name, ClusterState.RUNNING
@@ -62,6 +62,8 @@ class FakeCluster:
         self.problems: list[Problem] = []
 
     def refresh(self) -> FakeCluster:
+        if self.gone:
+            raise NoSuchCluster(self.name)
         return self
 
     def close(self) -> None:
@@ -260,7 +262,9 @@ def test_the_end_of_unpulled_objects_asks_in_the_local_cloud_too(local: Session)
     assert local("terminate lab", "t") == ["terminate lab"]
     assert local("terminate lab --yes") == ["terminate lab"]
     assert local("terminate lab", "park") == ["park lab"]
-    assert local("terminate lab", "pull") == ["terminate lab"] and local.kept == {"x": 1, "my_y": 2}
+    assert local("terminate lab", "pull") == ["terminate lab"] and local.kept == {
+        "lab_objects": {"x": 1, "my.y": 2}
+    }
 
 
 def test_after_a_pull_aws_still_asks(aws: Session) -> None:
@@ -298,6 +302,16 @@ def test_all_is_asked_before_anything_ends(aws: Session) -> None:
         aws("terminate lab hut", "y")
     assert aws.manager.done == []
     assert aws("terminate lab hut", "y", "y") == ["terminate lab", "terminate hut"]
+
+
+def test_that_the_connected_cluster_is_gone_does_not_turn_to_another(local: Session) -> None:
+    lab = local.manager.found.pop("lab")
+    local.desk.connect(lab)
+    lab.gone = True
+    with pytest.raises(NoSuchCluster, match="lab"):
+        local("terminate")
+    assert local.desk.connected is None
+    assert local("terminate") == ["terminate hut"], "now it is the only one"
 
 
 def test_one_that_is_gone_does_not_keep_the_others(local: Session) -> None:

@@ -343,10 +343,10 @@ def test_a_notice_is_a_coloured_line_from_any_thread(bare_kernel: Kernel) -> Non
     shown = bare_kernel.cell(
         "import threading; from argparse import Namespace; from ppe_jupyter.frontends import magics\n"
         "desk = next(iter(magics._loaded.values())).desk\n"
-        "notice = Namespace(level='warning', text='will be parked at 16:02 <soon>')\n"
-        "listener = threading.Thread(target=desk._noticed, args=(notice,)); listener.start(); listener.join()"
+        "notice = Namespace(level='warning', text='will be parked <soon>', time=0.0)\n"
+        "listener = threading.Thread(target=desk._noticed, args=('lab', notice)); listener.start(); listener.join()"
     )
-    assert shown.data("text/plain") == ["warning: will be parked at 16:02 <soon>"]
+    assert re.fullmatch(r"warning: \d\d:\d\d lab: will be parked <soon>", shown.data("text/plain")[0])
     assert "color:" in shown.data("text/html")[0] and "&lt;soon&gt;" in shown.data("text/html")[0]
 
 
@@ -361,5 +361,5 @@ def test_launch_and_terminate_leave_a_readable_notebook(bare_kernel: Kernel, loc
     asked = bare_kernel.cell("%ppe terminate brief")
     assert "in R, never pulled: x" in asked.data("text/plain")[0] and "--yes" in one_message(asked)
     assert "brief is terminated" in bare_kernel.answered("%ppe terminate brief", "pull")
-    assert bare_kernel.cell("x.tolist()").result == "[1.0, 2.0]"
+    assert bare_kernel.cell("brief_objects['x'].tolist()").result == "[1.0, 2.0]"
     assert "brief" not in str(bare_kernel.cell("%ppe_list"))

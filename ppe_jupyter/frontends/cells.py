@@ -40,12 +40,12 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
                 plots=_plots(arguments),
                 timeout=arguments.timeout,
             )
-            push({python_name(name): value for name, value in pulled.items()})
+            push({_python_name(name): value for name, value in pulled.items()})
             return None
         for name, value in inputs.items():
             session.push(name, value)
         result = session.eval(arguments.code, on_output=Console(), timeout=arguments.timeout)
-        push({python_name(name): session.pull(name) for name in outputs})
+        push({_python_name(name): session.pull(name) for name in outputs})
     silent = arguments.noreturn or arguments.code.rstrip().endswith(";")
     return None if silent else result
 
@@ -81,7 +81,7 @@ def remote_pull(desk: Desk, arguments: Arguments, cell: str | None, names: Names
     """R variables to Python."""
     with _cluster(desk, arguments) as cluster:
         session = cluster.r()
-        push({python_name(name): session.pull(name) for name in _listed(arguments.names)})
+        push({_python_name(name): session.pull(name) for name in _listed(arguments.names)})
 
 
 def remote_interrupt(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
@@ -122,8 +122,7 @@ def _value(name: str, names: Names) -> Any:
     return names[name]
 
 
-def python_name(name: str) -> str:
-    """What a variable of R's is called in Python."""
+def _python_name(name: str) -> str:
     return name.replace(".", "_")
 
 

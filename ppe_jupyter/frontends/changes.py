@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ..cloud.records import ClusterState
 from ..errors import NothingToDo, PpeError, UsageError
 from . import views
-from .cells import python_name
 from .tables import Sheet, dollars
 
 if TYPE_CHECKING:
@@ -172,8 +171,10 @@ def _decision(desk: Desk, manager: Manager, arguments: Arguments, name: str, *, 
         if chosen != "pull":
             return chosen
         assert desk.keep is not None
-        desk.keep({python_name(each): cluster.r().pull(each) for each in unpulled})
-        desk.say(f"pulled {', '.join(map(python_name, unpulled))}")
+        # In one variable of its own, so that none of the notebook's is overwritten.
+        kept = f"{name.replace('-', '_')}_objects"
+        desk.keep({kept: {each: cluster.r().pull(each) for each in unpulled}})
+        desk.say(f"{', '.join(unpulled)}: in the dict {kept} now")
 
 
 def _agreed(desk: Desk, manager: Manager, arguments: Arguments, question: str) -> str:

@@ -10,6 +10,8 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchCluster, NothingToDo, PpeError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ..cloud.records import Progress
     from ..cluster import Cluster
     from ..manager import Manager
+    from ..remote.session import Notice
     from ..settings import Settings
 
 
@@ -71,13 +74,17 @@ class Desk:
 
     def any_cluster(self, name: str | None, arguments: argparse.Namespace | None = None) -> Cluster:
         """As ``cluster``, and as it is now; without a name also the only one there is, in whatever state."""
+        manager = self.manager(arguments)
+        if name is None and (self.connected is None or manager is not self._connected_by):
+            found = manager.clusters()
+            if len(found) == 1:
+                return self._kept(manager, found[0]).refresh()
+        cluster = self.cluster(name, arguments)
         try:
-            return self.cluster(name, arguments).refresh()
+            return cluster.refresh()
         except NoSuchCluster:
-            found = self.manager(arguments).clusters() if name is None else []
-            if len(found) != 1:
-                raise
-            return self._kept(self.manager(arguments), found[0]).refresh()
+            self.forget(cluster.name, arguments)
+            raise
 
     def connect(self, cluster: Cluster, arguments: argparse.Namespace | None = None) -> None:
         """Remote cells, and verbs without a name, use this cluster from now on."""
@@ -130,8 +137,9 @@ class Desk:
 
     def _kept(self, manager: Manager, cluster: Cluster) -> Cluster:
         kept = self._clusters.setdefault((manager.settings, cluster.name), cluster)
-        kept.on_notice = self._noticed
+        kept.on_notice = partial(self._noticed, cluster.name)
         return kept
 
-    def _noticed(self, notice: Any) -> None:
-        self.notice(notice.level, notice.text)
+    def _noticed(self, name: str, notice: Notice) -> None:
+        at = datetime.fromtimestamp(notice.time).astimezone()
+        self.notice(notice.level, f"{at:%H:%M} {name}: {notice.text}")

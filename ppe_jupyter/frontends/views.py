@@ -86,7 +86,7 @@ def status(whose: str, cluster: Cluster, watch: Watchdog | str | None) -> Sheet:
     """Everything about one cluster but its nodes; ``watch`` is a text when the watchdog cannot be asked."""
     rows = [
         ("pays", whose),
-        ("cluster", f"{cluster.name}: {_state(cluster)} · of {cluster.record.owner}"),
+        ("cluster", f"{cluster.name}: {_state(cluster)} · of {cluster.record.owner.partition(' ')[0]}"),
         ("cost", cost(cluster)),
     ]
     rows += [("watchdog", text) for text in ([watch] if isinstance(watch, str) else watchdog(watch))]
