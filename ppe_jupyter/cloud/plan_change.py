@@ -153,7 +153,7 @@ def _resize(draft: Draft, nodes: int, *, force: bool) -> None:
     draft.add(set(range(nodes)) - {each.index for each in draft.nodes})
     draft.configure()
     if not extra:
-        draft.info("the R session lives on, and reaches the new nodes after %remote_restart")
+        draft.info("the R session lives on; its workers use the new nodes when they are spawned anew")
         return
     draft.do(TerminateInstances(instance_ids=ids(extra)))
     for each in extra:
