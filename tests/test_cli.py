@@ -89,11 +89,35 @@ def test_config_is_set_and_shown_without_secrets(capsys: pytest.CaptureFixture[s
     assert out.startswith("local cloud: free\n")
     assert re.search(r"max_nodes +8", out) and "http://***@proxy:3128" in out
     assert "credentials: " in out
-    assert re.search(r"max_nodes  +number", ppe(capsys, "config", "max_nodes=")[1]) is None
+    assert not re.search(r"max_nodes +8", ppe(capsys, "config", "max_nodes=")[1])
     status, _, err = ppe(capsys, "config", "max_node", "8")
     assert status == 2 and "did you mean max_nodes?" in err
     status, _, err = ppe(capsys, "config", "cloud", "moon")
     assert status == 1 and "moon" in err
+
+
+@pytest.mark.usefixtures("own_config")
+def test_settings_are_shown_when_aws_cannot_be_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PPE_CLOUD", "aws")
+    monkeypatch.setenv("PPE_REGION", "us-east-1")
+    status, out, err = ppe(capsys, "config")
+    assert status == 0 and "no AWS credentials" in err and re.search(r"cloud +aws", out)
+
+
+@pytest.mark.usefixtures("own_config")
+def test_the_ancestors_settings_are_converted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("awsAccessKey=AK\nawsSecretKey=secret\nkeyName=mine\n")
+    (tmp_path / "config").chmod(0o600)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    status, _, err = ppe(capsys, "list")
+    assert status == 1 and f"convert it with: ppe config import {tmp_path / 'config'}" in err
+    status, out, _ = ppe(capsys, "config", "import")
+    assert status == 0 and "secret" not in out
+    assert re.search(r"key_name +mine", ppe(capsys, "config")[1])
 
 
 def test_nobody_to_ask_is_an_error_with_the_price(

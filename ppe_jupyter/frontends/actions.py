@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ..cloud.volumes import find_node
-from ..errors import NothingToDo, PpeError, UsageError
+from ..errors import CloudError, NothingToDo, PpeError, UsageError
 from ..verbs import suggestion
 from . import changes, keeping, views
 from .output import Console
@@ -39,9 +39,11 @@ def config(desk: Desk, arguments: Arguments) -> Any:
     key, equals, value = (arguments.setting or "").partition("=")
     value = value if equals else arguments.value
     if not key:
-        manager = desk.manager()
-        desk.say(manager.whose())
-        desk.say(f"credentials: {manager.credentials()}")
+        try:
+            desk.say(desk.manager().whose())
+            desk.say(f"credentials: {desk.manager().credentials()}")
+        except CloudError as error:  # the settings may say why
+            desk.notice("error", str(error))
         return views.settings(settings.load())
     if key == "import":
         for line in settings.import_ancestor(value):

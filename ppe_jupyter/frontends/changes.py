@@ -79,8 +79,8 @@ def park(desk: Desk, arguments: Arguments) -> None:
 def start(desk: Desk, arguments: Arguments) -> None:
     """A parked cluster comes back, and becomes the connected one."""
     cluster = desk.any_cluster(arguments.name, arguments)
-    _change(desk, arguments, cluster, "start", nodes=arguments.nodes)
-    desk.connect(cluster, arguments)
+    if _change(desk, arguments, cluster, "start", nodes=arguments.nodes):
+        desk.connect(cluster, arguments)
 
 
 def resize(desk: Desk, arguments: Arguments) -> None:
@@ -194,7 +194,8 @@ def _losses(cluster: Cluster) -> tuple[Losses | None, list[tuple[str, str]]]:
     return lost, views.losses(lost)
 
 
-def _change(desk: Desk, arguments: Arguments, cluster: Cluster, verb: str, **options: Any) -> None:
+def _change(desk: Desk, arguments: Arguments, cluster: Cluster, verb: str, **options: Any) -> bool:
+    """Plan, review, ask, carry out; whether it was more than a dry run."""
     manager = desk.manager(arguments)
     plan = cluster.plan(verb, force=bool(arguments.force), **options)
     if not plan.steps and not plan.errors:
@@ -202,11 +203,12 @@ def _change(desk: Desk, arguments: Arguments, cluster: Cluster, verb: str, **opt
     desk.show(views.review(manager.whose(), plan))
     plan.check()
     if getattr(arguments, "dry_run", None):
-        return
+        return False
     owner = "" if manager.mine(cluster.record) else f", which {cluster.record.owner} launched"
     question = f"{verb.capitalize()} {cluster.name}{owner}, then {_price(plan)} ({manager.whose()})?"
     _agree(desk, manager, arguments, question, always=bool(owner))
     _carry_out(desk, cluster, plan)
+    return True
 
 
 def _carry_out(desk: Desk, cluster: Cluster, plan: Plan) -> None:
