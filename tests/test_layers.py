@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ppe_jupyter"
-LAYERS = ["errors", "settings", "catalog", "node", "proxy", "ssh", "cloud", "localcloud", "remote"]
+LAYERS = ["errors", "person", "settings", "catalog", "node", "proxy", "ssh", "cloud", "localcloud", "remote"]
 LAYERS += ["cluster", "manager", "verbs", "frontends"]
 APART = {
     "cloud": {"localcloud"},

@@ -27,9 +27,6 @@ class Missing(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Missing())
 for name in ("fcntl", "pwd", "termios", "grp", "pty", "resource", "tty"):
     sys.modules.pop(name, None)
-for name in ("fork", "getuid", "geteuid", "setsid", "killpg"):
-    delattr(os, name)
-
 import dataclasses, pathlib, pkgutil
 import ppe_jupyter as ppe
 import ppe_jupyter.cloud, ppe_jupyter.frontends, ppe_jupyter.remote

@@ -13,10 +13,10 @@ from functools import partial
 
 from .. import ssh
 from ..errors import PpeError, Unreachable
+from ..person import host, os_user
 from ..settings import Settings
 from .context import Context
 from .ec2.groups import SshRule
-from .keys import host, os_user
 from .records import ClusterRecord, Node
 from .spec import ClusterSpec
 

@@ -13,9 +13,10 @@ from datetime import datetime, timezone
 
 from .. import ssh
 from ..errors import CloudError
+from ..person import host, os_user
 from ..settings import Settings
 from .ec2 import EC2
-from .keys import KeyStore, host, os_user
+from .keys import KeyStore
 from .pace import Pace
 
 Connect = Callable[..., ssh.Connection]

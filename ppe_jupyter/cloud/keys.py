@@ -6,15 +6,12 @@ whatever has become of this machine's files.
 
 from __future__ import annotations
 
-import contextlib
-import getpass
 import hashlib
-import platform
-import re
 from pathlib import Path
 
 from .. import ssh
 from ..errors import SettingsError
+from ..person import host, os_user
 from ..settings import Settings
 
 
@@ -63,19 +60,3 @@ class KeyStore:
             path.touch(mode=0o600, exist_ok=False)
             path.write_text(text, encoding="ascii")
         return name, pair.public
-
-
-def os_user() -> str:
-    """The user's name on this machine, or "user" if there is none."""
-    with contextlib.suppress(OSError, KeyError, ImportError):
-        return _plain(getpass.getuser()) or "user"
-    return "user"
-
-
-def host() -> str:
-    """This machine's name without its domain."""
-    return _plain(platform.node().partition(".")[0]) or "host"
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")

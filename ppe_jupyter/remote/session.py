@@ -7,10 +7,8 @@ clusters, EC2 or notebooks.
 
 from __future__ import annotations
 
-import getpass
 import itertools
 import os
-import socket
 import sys
 import threading
 import time
@@ -24,6 +22,7 @@ import numpy as np
 
 from ..errors import RankFailed, RemoteError, RemoteInterrupted, RemoteRError, RSessionDied
 from ..node.protocol import Header, Kind, Question, ask, frame, parse_json
+from ..person import host, os_user
 from ..ssh import Connection
 from . import values, wire
 from .encoding import to_r
@@ -90,7 +89,7 @@ class RemoteR:
     ) -> None:
         self._connection = connection
         self._agent = agent
-        self._client = client or f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
+        self._client = client or f"{os_user()}@{host()}, process {os.getpid()}"
         self._on_output = on_output or _write
         self._on_question = on_question
         self._on_notice = on_notice or _write_notice
