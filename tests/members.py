@@ -48,13 +48,22 @@ class Members:
         self.members: list[Member] = []
         self._connection: ssh.Connection | None = None
 
-    def launch(self, *indexes: int, master: int | None = None, **options: Any) -> list[Member]:
+    def launch(
+        self, *indexes: int, master: int | None = None, market: Any = None, **options: Any
+    ) -> list[Member]:
         """Instances for these indexes, with a launch key of their own."""
         host_key = ssh.generate_key_pair()
         data = user_data(
-            host_key=host_key, cluster_key=self.cluster_key.public, login_user="admin", limits=self.limits, **options
+            host_key=host_key,
+            cluster_key=self.cluster_key.public,
+            login_user="admin",
+            limits=self.limits,
+            **options,
         )
-        ids = self.nodes.launch(len(indexes), UserData=data)
+        more = {"InstanceMarketOptions": market} if market else {}
+        ids = self.nodes.launch(
+            len(indexes), UserData=data, InstanceInitiatedShutdownBehavior="terminate", **more
+        )
         made = [
             Member(
                 index=index,
@@ -110,7 +119,16 @@ class Members:
         return dict(json.loads(self.shell("python3 ~/.ppe/node/agent.py status")))
 
     def task(self, **changes: Any) -> dict[str, Any]:
-        keys = ("index", "instance_id", "private_ip", "private_dns", "slots", "role", "launch_host_key", "host_key")
+        keys = (
+            "index",
+            "instance_id",
+            "private_ip",
+            "private_dns",
+            "slots",
+            "role",
+            "launch_host_key",
+            "host_key",
+        )
         return {
             "cluster": self.nodes.name,
             "login_user": "admin",
@@ -136,7 +154,10 @@ class Members:
 
     def run_setup(self, action: str, task: dict[str, Any]) -> list[dict[str, Any]]:
         done = self.ssh().run(
-            f"python3 ~/.ppe/node/setup.py {action}", stdin=json.dumps(task).encode(), timeout=280, check=False
+            f"python3 ~/.ppe/node/setup.py {action}",
+            stdin=json.dumps(task).encode(),
+            timeout=280,
+            check=False,
         )
         assert not done.stderr, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]

@@ -103,7 +103,9 @@ def _there(command: Sequence[str]) -> bool:
 
 def _run(command: Sequence[str], say: Say) -> None:
     """Run it, say its lines, keep them in the log."""
-    title = " ".join(part for part in command[:3] if not part.startswith("-"))
+    title = " ".join(
+        part for part in command if not part.startswith("-") and "\n" not in part and "::" not in part
+    )
     lines: list[str] = []
     with (
         LOG.open("a", encoding="utf-8") as log,

@@ -68,7 +68,7 @@ class Watchdog:
         self._limits = Limits()
         self._trouble = ""
         self._armed = self._worked = time.time()
-        self._working: list[str] = []
+        self._others: list[str] = []  # who works outside of the session
         self._evaluations = 0
         self._meter = activity.Meter()
         self._warned = 0
@@ -108,8 +108,8 @@ class Watchdog:
             "acts_at": verdict.at,
             "why": verdict.why,
             "then": self._limits.then,
-            "idle_since": None if self._working else self._worked,
-            "working": self._working,
+            "idle_since": None if self._working() else self._worked,
+            "working": self._working(),
             "spent_usd": self._limits.spent(time.time()),
             "trouble": self._trouble,
             "notices": self._session.notices.recent(),
@@ -145,15 +145,18 @@ class Watchdog:
     def _look(self) -> None:
         found = activity.outside(activity.processes(os.getuid()), agent=os.getpid(), r=self._session.pid)
         share = self._meter.share(found, now=time.monotonic())
-        self._working = [*self._session.working(), *activity.programs(found)]
+        self._others = activity.programs(found)
         if share > activity.WORKING_SHARE:
-            self._working.append(f"processes outside of R use {share:.0%} of a core")
-        if self._working or self._session.evaluations != self._evaluations:
+            self._others.append(f"processes outside of R use {share:.0%} of a core")
+        if self._working() or self._session.evaluations != self._evaluations:
             self._evaluations = self._session.evaluations
             self._worked = time.time()
 
+    def _working(self) -> list[str]:
+        return [*self._session.working(), *self._others]
+
     def _verdict(self) -> Verdict:
-        idle_since = None if self._working or self._session.working() else self._worked
+        idle_since = None if self._working() else self._worked
         return judge(self._limits, idle_since=idle_since, armed=self._armed)
 
     def _hard_deadline(self) -> float | None:

@@ -1,0 +1,148 @@
+"""The dead-man timer and the beacon: what ends a node that nobody looks after, and what does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from localcloud_nodes import until
+from members import Members
+
+from ppe_jupyter.localcloud import hooks
+from ppe_jupyter.node import beacon
+from ppe_jupyter.node.deadman import Deadman
+
+if TYPE_CHECKING:
+    from ppe_jupyter.localcloud import Endpoint
+
+LIMITS: dict[str, Any] = {"boot_seconds": 100, "hard_seconds": None, "silence_seconds": 50}
+MEMBER = {"secret": "s", "name": "worker", "master": "192.0.2.1", "silence_seconds": 20}
+WALL = 1_000_000.0
+
+
+class TestBeacon:
+    def test_a_message_comes_through_once(self) -> None:
+        sent = beacon.Signer("secret", "master").sign("heartbeat", deadline=5)
+        verifier = beacon.Verifier("secret")
+        message = verifier.open(sent)
+        assert message is not None
+        assert (message["kind"], message["name"], message["deadline"]) == ("heartbeat", "master", 5)
+        assert verifier.open(sent) is None
+
+    def test_equal_messages_differ(self) -> None:
+        signer, verifier = (
+            beacon.Signer("s", "master", clock=lambda: 7),
+            beacon.Verifier("s", clock=lambda: 7),
+        )
+        assert all(verifier.open(signer.sign("end", why="")) for _ in range(3))
+
+    @pytest.mark.parametrize(
+        "datagram", [b"", b"x" * 20, b"x" * 200, beacon.Signer("other", "master").sign("end")]
+    )
+    def test_what_is_not_signed_is_not_believed(self, datagram: bytes) -> None:
+        assert beacon.Verifier("secret").open(datagram) is None
+
+    def test_what_was_changed_or_is_old_is_not_believed(self) -> None:
+        sent = beacon.Signer("s", "master").sign("heartbeat")
+        assert beacon.Verifier("s").open(sent[:-1] + b" ") is None
+        old = beacon.Signer("s", "master", clock=lambda: 1).sign("end")
+        assert beacon.Verifier("s").open(old) is None
+
+
+class TestTimer:
+    def timer(self, state: dict[str, Any] | None = None, **limits: Any) -> Deadman:
+        return Deadman({**LIMITS, **limits}, state, now=0, wall=WALL)
+
+    def left(self, timer: Deadman, now: float) -> tuple[float, str]:
+        return timer.left(now=now, wall=WALL + now)
+
+    def test_a_node_that_nobody_configures(self) -> None:
+        seconds, why = self.left(self.timer(), 30)
+        assert seconds == 70
+        assert "not made a node of a cluster within 100 s" in why
+
+    def test_silence_counts_from_the_last_heartbeat(self) -> None:
+        timer, signer = self.timer(), beacon.Signer("s", "master")
+        timer.join(MEMBER, now=90)
+        assert self.left(timer, 95) == (15, "the master has been silent for 20 s")
+        assert timer.hear(signer.sign("heartbeat", deadline=None), now=100) is None
+        timer.join(dict(MEMBER), now=105)  # the same membership again
+        assert self.left(timer, 110)[0] == 10
+
+    def test_the_deadline_is_kept_and_the_masters_word_moves_it(self) -> None:
+        timer, signer = self.timer(hard_seconds=30), beacon.Signer("s", "master")
+        assert self.left(timer, 10) == (20, "its time limit is over")
+        timer.join(MEMBER, now=10)
+        timer.hear(signer.sign("heartbeat", deadline=WALL + 25), now=10)
+        assert self.left(timer, 10)[0] == 15
+        rebooted = self.timer({"deadline": timer.deadline}, hard_seconds=30)
+        assert self.left(rebooted, 0)[0] == 25
+        timer.hear(signer.sign("heartbeat", deadline=None), now=10)
+        assert self.left(timer, 10)[0] == 20  # the silence
+
+    def test_a_deadline_of_an_earlier_life_leaves_time_for_a_new_one(self) -> None:
+        assert self.left(self.timer({"deadline": WALL - 9999}), 0)[0] == 100
+
+    def test_the_master_may_end_it_and_nobody_else(self) -> None:
+        timer = self.timer()
+        assert (
+            timer.hear(beacon.Signer("s", "master").sign("end", why="parked"), now=1) is None
+        )  # no member yet
+        timer.join(MEMBER, now=1)
+        assert timer.hear(beacon.Signer("other", "master").sign("end", why="parked"), now=1) is None
+        assert timer.hear(beacon.Signer("s", "master").sign("end", why="parked"), now=1) == "parked"
+
+
+@pytest.fixture(scope="module")
+def pair(local_cloud: Endpoint) -> Iterator[Members]:
+    """A master and a worker that give each other up soon; the worker is a spot instance."""
+    members = Members(local_cloud, "deadman", boot_seconds=60, silence_seconds=12)
+    members.launch(0, master=0)
+    members.launch(1, market={"MarketType": "spot"})
+    assert members.set_up(silence_seconds=12)[-1]["event"] == "done"
+    yield members
+    members.close()
+
+
+def test_a_node_that_is_never_configured_ends_itself(local_cloud: Endpoint) -> None:
+    members = Members(local_cloud, "orphan", boot_seconds=3)
+    try:
+        (orphan,) = members.launch(0, master=0)
+        members.nodes.reaches(orphan.instance_id, "terminated", seconds=40)
+    finally:
+        members.close()
+
+
+def test_it_says_what_would_end_it_also_after_a_reboot(pair: Members) -> None:
+    worker = pair.members[1]
+
+    def told() -> Any:
+        """When process 1 was started, and what the timer says; None while the node does not answer."""
+        ask = f"ssh -o ConnectTimeout=1 {worker.name} 'stat -c %Y /proc/1 && sudo ppe-deadman status'"
+        done = pair.ssh().run(ask, check=False)
+        lines = done.stdout.decode().splitlines()
+        return (lines[0], json.loads(lines[1])) if done.status == 0 else None
+
+    first, before = told()
+    assert before["running"] and before["why"] == "the master has been silent for 12 s"
+    pair.nodes.ec2.reboot_instances(InstanceIds=[worker.instance_id])
+    _, after = until(lambda: (answer := told()) and answer[0] != first and answer)
+    assert after["running"] and after["why"] == before["why"]
+
+
+def test_a_spot_interruption_reaches_clients_and_the_status(pair: Members, local_cloud: Endpoint) -> None:
+    worker, notices = pair.members[1], []
+    with pair.r(on_notice=notices.append) as r:
+        r.eval("1")
+        hooks.interrupt_spot(local_cloud, worker.instance_id, seconds=120)
+        until(lambda: notices, seconds=80)
+        assert f"EC2 will terminate the spot node {worker.name} at 20" in notices[0].text
+    (spot,) = pair.status()["watchdog"]["spot"]
+    assert (spot["node"], spot["action"]) == (worker.name, "terminate")
+
+
+def test_workers_end_when_the_master_is_lost(pair: Members) -> None:
+    pair.nodes.ec2.terminate_instances(InstanceIds=[pair.master.instance_id])
+    pair.nodes.reaches(pair.members[1].instance_id, "terminated", seconds=40)
