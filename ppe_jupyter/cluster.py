@@ -21,6 +21,7 @@ from .cloud.install import Packages, install
 from .cloud.pace import Undertaking
 from .cloud.plan import Plan
 from .cloud.records import ClusterRecord, ClusterState, Node, Progress
+from .cloud.relimit import relimit
 from .cloud.removal import terminate
 from .errors import NothingToDo, PpeError
 from .remote import cells, watchdog
@@ -178,6 +179,20 @@ class Cluster:
     def watchdog(self) -> Watchdog | None:
         """When and why its watchdog will park or terminate it; None when its agent does not run."""
         return watchdog.watchdog(self.ssh())
+
+    def set_limits(
+        self,
+        *,
+        idle_hours: float | None = None,
+        max_hours: float | None = None,
+        budget_usd: float | None = None,
+        then: str | None = None,
+    ) -> Cluster:
+        """Change those limits of its watchdog that are given (``ClusterSpec``); ``idle_hours`` 0 is never."""
+        record = self.refresh().record
+        given = {"idle_hours": idle_hours, "max_hours": max_hours, "budget_usd": budget_usd}
+        relimit(self._account.context, self.ssh(), record, then=then, **given)
+        return self.refresh()
 
     def losses(self) -> Losses:
         """What would be lost if it ended now: R's objects, files, running work."""

@@ -149,6 +149,7 @@ ACTIONS: Mapping[str, Callable[[Desk, Arguments], Any]] = {
     "reboot": changes.reboot,
     "resize": changes.resize,
     "retry": changes.retry,
+    "limit": changes.limit,
     "park": changes.park,
     "start": changes.start,
     "install": keeping.install,

@@ -89,6 +89,17 @@ def resize(desk: Desk, arguments: Arguments) -> None:
     _change(desk, arguments, cluster, "resize", nodes=arguments.nodes)
 
 
+def limit(desk: Desk, arguments: Arguments) -> None:
+    """Other limits for the watchdog."""
+    cluster = desk.any_cluster(arguments.name, arguments).refresh()
+    names = ("idle_hours", "max_hours", "budget_usd", "then")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if given:
+        cluster.set_limits(**given)
+    for text in views.watchdog(cluster.watchdog()):
+        desk.say(text)
+
+
 def retry(desk: Desk, arguments: Arguments) -> None:
     """Wait for what is lost, replace it or drop it."""
     typed = [way for way in WAYS if getattr(arguments, way)]

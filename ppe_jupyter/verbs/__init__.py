@@ -32,6 +32,7 @@ VERBS: tuple[Verb, ...] = (
     clusters.REBOOT,
     clusters.RESIZE,
     clusters.RETRY,
+    clusters.LIMIT,
     clusters.PARK,
     clusters.START,
     clusters.INSTALL,

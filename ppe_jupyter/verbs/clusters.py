@@ -46,6 +46,18 @@ TYPES = Verb(
         *CLOUD,
     ),
 )
+LIMITS = (
+    Option(
+        name="idle",
+        dest="idle_hours",
+        kind=hours,
+        metavar="2h|90m|off",
+        help="limit: so long without work",
+    ),
+    Option(name="max-hours", kind=hours, metavar="HOURS", help="limit: so long since the launch"),
+    Option(name="budget", dest="budget_usd", kind=float, metavar="USD", help="limit: so much spent"),
+    Option(name="then", choices=("park", "terminate"), help="what happens at a limit; else park"),
+)
 LAUNCH = Verb(
     name="launch",
     help="launch a cluster",
@@ -99,16 +111,7 @@ LAUNCH = Verb(
             help="attach this EBS volume to the master and mount it there; repeat it",
         ),
         TAG,
-        Option(
-            name="idle",
-            dest="idle_hours",
-            kind=hours,
-            metavar="2h|90m|off",
-            help="limit: so long without work",
-        ),
-        Option(name="max-hours", kind=hours, metavar="HOURS", help="limit: so long since the launch"),
-        Option(name="budget", dest="budget_usd", kind=float, metavar="USD", help="limit: so much spent"),
-        Option(name="then", choices=("park", "terminate"), help="what happens at a limit; else park"),
+        *LIMITS,
         *PACKAGES,
         Option(name="bootstrap", metavar="FILE", help="a script to run on each node at its first boot"),
         Option(name="spec", metavar="FILE", help="a file of --save; what is typed comes before it"),
@@ -212,6 +215,12 @@ TERMINATE = Verb(
         YES,
         *CLOUD,
     ),
+)
+LIMIT = Verb(
+    name="limit",
+    help="change the limits of a running cluster",
+    detail="Without limits to set shows what holds. --max-hours counts from the launch, --budget all that was spent.",
+    options=(NAME, *LIMITS, *CLOUD),
 )
 INSTALL = Verb(
     name="install",
