@@ -291,8 +291,8 @@ class Change:
         try:
             became = self._undo(exc)
         except PpeError as further:
-            became = f"Undoing it failed too: {further}. Mend it with: %ppe_retry {self._plan.name}"
-        text = f"{self._plan.verb} of {self._plan.name!r} did not succeed: {why}. {became}"
+            became = f"undoing it failed too: {further}; mend it with: %ppe_retry {self._plan.name}"
+        text = f"{self._plan.verb} of {self._plan.name!r} did not succeed ({became}): {why}"
         if isinstance(exc, CapacityError):
             return CapacityError(text, code=exc.code, operation=exc.operation, tried=exc.tried)
         if isinstance(exc, CloudError):
@@ -303,7 +303,7 @@ class Change:
         """End what was launched, have the rest as it was, and say what the cluster is now."""
         verb, name, record = self._plan.verb, self._plan.name, self._record
         if isinstance(exc, CloudError) and exc.code == OTHER_CLIENT:
-            return "Another client is at the same"
+            return "another client is at the same"
         self._fleet.end(self._launched())
         idle = tags.busy(self._context.now())
         if verb == "start":
@@ -313,7 +313,7 @@ class Change:
             self._fleet.tag(
                 [master], {**idle, **tags.in_state(ClusterState.PARKED), **tags.of_cost(self._cost())}
             )
-            return "It is parked again"
+            return "it is parked again"
         living = {each.instance_id for each in self._fleet.listed()}
         old = [each for each in self._fleet.before if each.instance_id in living]
         ran = record.state is ClusterState.RUNNING and not self._rebooting
@@ -324,7 +324,7 @@ class Change:
         self._fleet.tag([each.instance_id for each in old], marks)
         if self._set_up and ran and len(old) == len(self._fleet.before):
             self._bring_up(record.spec or self._plan.spec, old)
-        return "It is as it was" if ran else f"See %ppe_status {name}, and mend it with: %ppe_retry {name}"
+        return "it is as it was" if ran else f"see %ppe_status {name}, and mend it with: %ppe_retry {name}"
 
     def _launched(self) -> list[str]:
         """The ids of the instances that this change has launched."""
