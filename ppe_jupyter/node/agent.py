@@ -96,7 +96,8 @@ class Agent:
         why = self._watchdog.why_ended()
         because = f" when the cluster was ended, because {why}" if why else ""
         if isinstance(restored, int):
-            text = f"The workspace saved at {when}{because} is loaded again: {restored} objects"
+            objects = f"{restored} object{'' if restored == 1 else 's'}"
+            text = f"The workspace saved at {when}{because} is loaded again: {objects}"
             self._session.notices.tell("info", f"{text}. A copy is ~/.ppe/restored.RData.")
         else:
             text = f"The workspace saved at {when}{because} could not be loaded: {restored}"

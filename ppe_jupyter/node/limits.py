@@ -7,6 +7,7 @@ limits`` replaces them.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -78,12 +79,22 @@ class Verdict:
     why: str = ""
     warn_seconds: float = 0.0
 
+    @property
+    def _warnings(self) -> list[float]:
+        """When to warn, in seconds before."""
+        return [self.warn_seconds, min(LAST_WARNING_SECONDS, self.warn_seconds / 2)]
+
     def warnings_due(self, now: float) -> int:
         """How many of the two warnings should have been given by ``now``."""
+        return 0 if self.at is None else sum(self.at - now <= seconds for seconds in self._warnings)
+
+    def next_event(self, now: float) -> float:
+        """Seconds until the next warning or the end."""
         if self.at is None:
-            return 0
-        left = self.at - now
-        return (left <= self.warn_seconds) + (left <= min(LAST_WARNING_SECONDS, self.warn_seconds / 2))
+            return math.inf
+        return min(
+            (left for before in (*self._warnings, 0.0) if (left := self.at - before - now) > 0), default=0.0
+        )
 
 
 def judge(limits: Limits, *, idle_since: float | None, armed: float) -> Verdict:

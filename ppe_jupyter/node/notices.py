@@ -23,14 +23,16 @@ class Notices:
 
     def __init__(self, broadcast: Callable[[Kind, bytes], None]) -> None:
         self._broadcast = broadcast
-        self._kept: deque[dict[str, object]] = deque(maxlen=KEPT)
+        self._kept: deque[tuple[str, dict[str, object]]] = deque(maxlen=KEPT)
 
-    def tell(self, level: str, text: str) -> None:
-        """One notice more."""
+    def tell(self, level: str, text: str, *, topic: str = "", keep: bool = True) -> None:
+        """One notice more; those on the same ``topic`` before it are out of date. ``keep``: for clients to come."""
         notice: dict[str, object] = {"level": level, "text": text, "time": time.time()}
-        self._kept.append(notice)
+        self._kept = deque((each for each in self._kept if not topic or each[0] != topic), maxlen=KEPT)
+        if keep:
+            self._kept.append((topic, notice))
         self._broadcast(Kind.NOTICE, json.dumps(notice, ensure_ascii=False).encode())
 
     def recent(self) -> list[dict[str, object]]:
         """Those that are kept."""
-        return list(self._kept)
+        return [notice for _, notice in self._kept]

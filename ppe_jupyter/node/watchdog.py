@@ -72,6 +72,7 @@ class Watchdog:
         self._evaluations = 0
         self._meter = activity.Meter()
         self._warned = 0
+        self._ending = False
         self._spot: dict[str, dict[str, Any]] = {}
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -132,8 +133,7 @@ class Watchdog:
 
     def _pause(self, verdict: Verdict) -> float:
         """Seconds until the next look: soon enough to be on time, and for the nodes' patience."""
-        left = TICK_SECONDS if verdict.at is None else verdict.at - time.time()
-        return max(0.2, min(TICK_SECONDS, left, self._pulse.pause))
+        return max(0.2, min(TICK_SECONDS, self._pulse.pause, verdict.next_event(time.time())))
 
     def _load(self) -> None:
         try:
@@ -172,17 +172,19 @@ class Watchdog:
                 "warning",
                 f"In {left} this cluster is {THEN[self._limits.then]}, because {verdict.why}. R's workspace is saved"
                 " before. It goes on if its limits are changed, or, if it is idle, when something runs.",
+                topic="end",
             )
         elif not due and self._warned:
-            self._session.notices.tell(
-                "info", "The cluster goes on: it works again, or its limits were changed."
-            )
+            text = "The cluster goes on: it works again, or its limits were changed."
+            self._session.notices.tell("info", text, topic="end", keep=False)
         self._warned = due
 
     async def _end(self, why: str) -> None:
         """Save, and shut everything down; returns only if the limits have changed meanwhile."""
         tell, what = self._session.notices.tell, THEN[self._limits.then]
-        tell("warning", f"The cluster is {what} now, because {why}. R's workspace is being saved.")
+        tell(
+            "warning", f"The cluster is {what} now, because {why}. R's workspace is being saved.", topic="end"
+        )
         saving = asyncio.ensure_future(self._save())
         while not saving.done():
             self._pulse.beat(None)  # until it is saved nobody may end this node
@@ -193,6 +195,7 @@ class Watchdog:
             self._saver.discard()
             return
         self._ended.write_text(json.dumps({"why": why, "time": time.time()}), encoding="utf-8")
+        self._ending = True
         while True:
             self._pulse.end(f"the cluster is {what}: {why}")
             done = await asyncio.to_thread(
@@ -228,5 +231,5 @@ class Watchdog:
                 spot = {"node": name, "action": message["action"], "time": message["time"], "text": text}
                 self._spot[name] = spot
                 self._session.notices.tell("warning", text)
-        elif message["event"] == "shutdown":
+        elif message["event"] == "shutdown" and not self._ending:
             self._session.notices.tell("error", f"Node {name} has shut itself down: {message['why']}.")

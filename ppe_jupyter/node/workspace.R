@@ -74,7 +74,10 @@ restore <- function() {
     suppressPackageStartupMessages(try(library(package, character.only = TRUE), silent = TRUE))
   }
   try(setwd(around$directory), silent = TRUE)
-  loaded <- tryCatch(length(load(workspace, envir = .GlobalEnv)), error = conditionMessage)
+  loaded <- tryCatch({
+    load(workspace, envir = .GlobalEnv)
+    length(ls(.GlobalEnv))
+  }, error = conditionMessage)
   unlink(c(workspace, surroundings))
   if (is.character(loaded)) sprintf("\"%s\"", gsub("[^][ !#-Z^-~]", " ", loaded)) else format(loaded)
 }
