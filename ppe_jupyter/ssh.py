@@ -368,10 +368,10 @@ def _expire(channel: Channel, expired: threading.Event) -> None:
 
 
 def _feed(channel: Channel, data: bytes) -> None:
-    # A command may end without reading all; its status then tells what matters.
-    with contextlib.suppress(errors.ConnectionLost):
+    # A command may end without reading all, or the line be cut: what the reader meets then tells what matters.
+    with contextlib.suppress(errors.ConnectionLost, OSError, EOFError):
         channel.send_all(data)
-    channel.close_write()
+        channel.close_write()
 
 
 def _drain_stderr(channel: Channel, into: io.BytesIO) -> None:
