@@ -60,20 +60,32 @@ def connections(nodes: int) -> int:
 
 
 def api_calls(endpoint: localcloud.Endpoint, nodes: int) -> tuple[int, int]:
-    """Calls of a plan and launch of so many records, without and with polling, until sshd would be asked."""
-    hooks.reset(endpoint)
-    hooks.set_containerless(endpoint, True)
-    reached = []
+    """Calls of a plan and launch of so many instances, without and with polling.
 
-    def connect(target: ssh.Target, **_: Any) -> ssh.Connection:
-        reached.append(hooks.calls(endpoint))
+    Records stand for them until sshd would be asked; what comes after that, tags and the master's behaviour at
+    shutdown, is counted at a launch of two real nodes.
+    """
+    marks: list[int] = []
+
+    def count(target: ssh.Target, **options: Any) -> ssh.Connection:
+        marks.append(len(hooks.calls(endpoint)))
+        return ssh.connect(target, **options)
+
+    def refuse(target: ssh.Target, **_: Any) -> ssh.Connection:
+        marks.append(len(hooks.calls(endpoint)))
         raise errors.HostKeyMismatch("records have no sshd", host=target.host)
 
+    hooks.reset(endpoint)
+    cluster = connecting_by(count).launch(ppe.ClusterSpec(nodes=2, instance_type=TYPE))
+    after = hooks.calls(endpoint)[marks[-1] :]
+    cluster.terminate()
+    hooks.reset(endpoint)
+    hooks.set_containerless(endpoint, True)
     with contextlib.suppress(errors.LaunchFailed):
-        connecting_by(connect).launch(ppe.ClusterSpec(nodes=nodes, instance_type=TYPE))
-    hooks.set_containerless(endpoint, False)
-    # After that come the tags of "running" and the master's shutdown behaviour.
-    return sum(call not in POLLS for call in reached[0]) + 2, len(reached[0]) + 2
+        connecting_by(refuse).launch(ppe.ClusterSpec(nodes=nodes, instance_type=TYPE))
+    calls = hooks.calls(endpoint)[: marks[-1]] + after
+    hooks.reset(endpoint)
+    return sum(call not in POLLS for call in calls), len(calls)
 
 
 def main() -> None:
