@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,13 @@ class Members:
         self._connection: ssh.Connection | None = None
 
     def launch(
-        self, *indexes: int, master: int | None = None, market: Any = None, **options: Any
+        self,
+        *indexes: int,
+        master: int | None = None,
+        market: Any = None,
+        image: str = "",
+        address: str = "",
+        **options: Any,
     ) -> list[Member]:
         """Instances for these indexes, with a launch key of their own."""
         host_key = ssh.generate_key_pair()
@@ -60,9 +67,12 @@ class Members:
             limits=self.limits,
             **options,
         )
-        more = {"InstanceMarketOptions": market} if market else {}
+        more = {"InstanceMarketOptions": market, "ImageId": image, "PrivateIpAddress": address}
         ids = self.nodes.launch(
-            len(indexes), UserData=data, InstanceInitiatedShutdownBehavior="terminate", **more
+            len(indexes),
+            UserData=data,
+            InstanceInitiatedShutdownBehavior="terminate",
+            **{key: value for key, value in more.items() if value},
         )
         made = [
             Member(
@@ -97,14 +107,23 @@ class Members:
             target = ssh.Target(
                 host=master.private_ip, user="admin", key=self.nodes.key.private, host_keys=keys
             )
-
-            def attempt() -> ssh.Connection | None:
-                with contextlib.suppress(errors.Unreachable, errors.AuthenticationRefused):
-                    return ssh.connect(target, timeout=2)
-                return None
-
-            self._connection = until(attempt, seconds=60)
+            self._connection = self.connected(target)
         return self._connection
+
+    def connected(self, target: ssh.Target) -> ssh.Connection:
+        """A connection, as soon as the node answers with one of its keys."""
+
+        def attempt() -> ssh.Connection | None:
+            with contextlib.suppress(errors.Unreachable, errors.AuthenticationRefused):
+                return ssh.connect(target, timeout=2)
+            return None
+
+        connection: ssh.Connection = until(attempt, seconds=60)
+        return connection
+
+    def reconnect(self) -> None:
+        """The master is another node now."""
+        self._connection = None
 
     def shell(self, command: str, *, check: bool = True) -> str:
         return self.ssh().run(command, timeout=60, check=check).stdout.decode()
@@ -132,16 +151,20 @@ class Members:
         return {
             "cluster": self.nodes.name,
             "login_user": "admin",
-            "subnet_cidr": self.subnet_cidr(),
+            "subnet_cidr": str(self.subnet()["CidrBlock"]),
             "cluster_private_key": self.cluster_key.private,
             "nodes": [{key: getattr(each, key) for key in keys} for each in self.members],
             "patience_seconds": 60,
             **changes,
         }
 
-    def subnet_cidr(self) -> str:
+    def subnet(self) -> Any:
         subnet = self.nodes.describe(self.master.instance_id)["SubnetId"]
-        return str(self.nodes.ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["CidrBlock"])
+        return self.nodes.ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]
+
+    def free_address(self) -> str:
+        """One of the subnet's that no node has."""
+        return str(ipaddress.ip_network(self.subnet()["CidrBlock"])[250])
 
     def set_up(self, **changes: Any) -> list[dict[str, Any]]:
         """The events of setup.py."""

@@ -35,6 +35,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
+from . import ranks
 from .clients import Client
 from .limits import Limits
 from .rsession import RSession, State
@@ -156,37 +157,29 @@ class Agent:
         return self._watchdog.status()
 
     async def _refresh(self) -> dict[str, Any]:
-        """The cluster has other nodes. An R whose Open MPI has been on one that is gone must start anew.
+        """The cluster has other nodes. An R whose Open MPI has lost a daemon must start anew.
 
         (Measured with Open MPI 4.1.4: the next spawn would end mpirun, and R without its variables.)
         """
         self._watchdog.wake()
-        gone = _hosts(FOLDER / "run" / "spawned-on") - _hosts(HOSTFILE)
-        if gone and self._renewing is None:
-            self._renewing = asyncio.ensure_future(self._renew(", ".join(sorted(gone))))
-        return {"gone": sorted(gone)}
+        lost = sorted(await ranks.lost_daemons(FOLDER / "run" / "daemons"))
+        if lost and self._renewing is None:
+            self._renewing = asyncio.ensure_future(self._renew(", ".join(lost)))
+        return {"lost": lost}
 
-    async def _renew(self, gone: str) -> None:
-        text = f"R was started anew, since nodes that it had workers on are gone ({gone}); its variables are kept"
+    async def _renew(self, lost: str) -> None:
+        text = f"R was started anew, since nodes that it had workers on were lost or rebooted ({lost})"
         try:
-            await self._workspace.renew(text)
-            self._session.notices.tell("info", f"{text}. Start workers anew.")
+            await self._workspace.renew(f"{text}; its variables are kept")
+            self._session.notices.tell("info", f"{text}; its variables are kept. Start workers anew.")
         except NotSaved as exc:
             self._session.notices.tell(
                 "error",
-                f"Nodes are gone ({gone}), so R cannot start workers before it is restarted, and its workspace could"
-                f" not be saved: {exc}",
+                f"R must be restarted before it can start workers, since nodes were lost or rebooted ({lost}); that"
+                f" was not done, because its workspace could not be saved: {exc}",
             )
         finally:
             self._renewing = None
-
-
-def _hosts(path: Path) -> set[str]:
-    """The first word of each line; none if there is no such file."""
-    try:
-        return {line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
-    except OSError:
-        return set()
 
 
 def _connect() -> socket.socket | None:

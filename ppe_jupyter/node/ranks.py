@@ -47,11 +47,29 @@ async def lost(path: Path) -> list[Worker]:
     return [worker for worker in workers if worker.pid in missing[worker.host]]
 
 
+async def lost_daemons(path: Path) -> set[str]:
+    """The nodes on that list ("host pid") where Open MPI's daemon, without which it cannot go on, is no more."""
+    try:
+        daemons = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return set()
+    answers = await asyncio.gather(
+        *(_ask(host, f"grep -qxE 'orted|prted' /proc/{pid}/comm || echo lost") for host, pid in daemons)
+    )
+    return {host for (host, _), answer in zip(daemons, answers) if answer != []}  # noqa: B905
+
+
 async def _missing(host: str, pids: set[int]) -> set[int]:
     if host == socket.gethostname():
         return {pid for pid in pids if not os.path.isdir(f"/proc/{pid}")}  # noqa: PTH112
     numbers = " ".join(map(str, sorted(pids)))
-    command = f"for p in {numbers}; do [ -d /proc/$p ] || echo $p; done"
+    answer = await _ask(host, f"for p in {numbers}; do [ -d /proc/$p ] || echo $p; done")
+    # A node that does not answer has lost all of them.
+    return pids if answer is None else {int(word) for word in answer}
+
+
+async def _ask(host: str, command: str) -> list[str] | None:
+    """The words that the command prints there; None if the node does not answer."""
     process = await asyncio.create_subprocess_exec(
         "ssh",
         host,
@@ -61,8 +79,7 @@ async def _missing(host: str, pids: set[int]) -> set[int]:
         stderr=asyncio.subprocess.DEVNULL,
     )
     out, _ = await process.communicate()
-    # A node that does not answer has lost all of them.
-    return pids if process.returncode == 255 else {int(word) for word in out.split()}
+    return None if process.returncode == 255 else out.decode().split()
 
 
 async def waits(pid: int, seconds: float = 1.0, looks: int = 20) -> bool:

@@ -89,7 +89,7 @@ class RSession:
     def start(self) -> None:
         """Start R; evaluations wait until it is ready."""
         self._go(State.STARTING)
-        for path in (self._workers, self._run / "spawned-on"):  # they ended with the R that had them
+        for path in (self._workers, self._run / "daemons"):  # they ended with the R that had them
             path.unlink(missing_ok=True)
         self._startup = b""
         self._tail = b""
