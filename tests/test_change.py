@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import ppe_jupyter as ppe
 from ppe_jupyter import catalog
-from ppe_jupyter.cloud.records import ClusterState, InstanceState, Progress
+from ppe_jupyter.cloud.records import ClusterState, Cost, InstanceState, Progress
 from ppe_jupyter.errors import CapacityError, CloudError, NoSuchCluster, NothingToDo, PpeError, SpecError
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.manager import Manager
@@ -155,6 +157,28 @@ def test_parked_only_the_masters_disk_is_left(changing: Cluster, manager: Manage
     assert "parked already" in changing.plan("park").review()
 
 
+@pytest.mark.parametrize("told_by", ["EC2", "console", "nobody"])
+def test_what_a_cluster_has_cost_that_parked_itself(
+    changing: Cluster, monkeypatch: pytest.MonkeyPatch, told_by: str
+) -> None:
+    """Its tag still says that all nodes run; when it stopped is what EC2 says, or its console."""
+    changes, now = changing._account.changes, changing._account.context.now()
+    began, disk = now - timedelta(hours=10), catalog.disk_usd_per_hour(30)
+    record = replace(changing.record, cost=Cost(spent_usd=1.0, usd_per_hour=0.4, since=began))
+    stopped = now - timedelta(hours=8)
+    master = replace(record.master, stopped=stopped if told_by == "EC2" else None)
+    record = replace(record, nodes=(master,))
+    said = (
+        f"ppe-watchdog: parking at {stopped:%Y-%m-%dT%H:%M:%SZ}, spent 1.8\n" if told_by == "console" else ""
+    )
+    monkeypatch.setattr(changing._account.context.ec2, "console_output", lambda *_, **__: said)
+    cost = changes.settle(record).cost_so_far(now)
+    expected = 1.0 + 10 * 0.4 if told_by == "nobody" else 1.0 + 2 * 0.4 + 8 * disk
+    assert cost == pytest.approx(expected, abs=1e-3)
+    noted = changing.refresh().record
+    assert changes.settle(noted) == noted
+
+
 def test_no_room_for_the_workers_leaves_it_parked(changing: Cluster, local_cloud: Endpoint) -> None:
     spent = changing.record.cost_so_far(changing._account.context.now())
     hooks.set_capacity(local_cloud, zone=None, available=False)
@@ -186,10 +210,22 @@ def test_a_lost_worker_is_named_and_replaced(changing: Cluster, manager: Manager
     assert_works(changing, nodes=2)
 
 
-def test_a_worker_lost_under_r_does_not_take_r_along(changing: Cluster, manager: Manager) -> None:
+def test_a_worker_lost_while_it_computes_does_not_take_r_along(changing: Cluster, manager: Manager) -> None:
     r = changing.r()
     r.eval("library(Rmpi); mpi.spawn.Rslaves(quiet = TRUE); invisible(NULL)")
+    ended: list[PpeError] = []
+
+    def compute() -> None:
+        try:
+            r.eval("mpi.parSapply(1:4, function(i) Sys.sleep(600))")
+        except PpeError as exc:
+            ended.append(exc)
+
+    thread = threading.Thread(target=compute)
+    thread.start()
     lose(manager, changing, 1)
+    thread.join(120)
+    assert ended and "lost" in str(ended[0])
     changing.retry("replace")
     assert_works(changing, nodes=2)
 

@@ -240,6 +240,14 @@ def test_retry(record: ClusterRecord, choice: str, facts: ChangeFacts, expected:
         assert "new R session" in said(plan, "warning")
 
 
+def test_the_volumes_of_a_lost_master_go_to_the_new_one() -> None:
+    spec = replace(SPEC, volumes=("vol-12345678:/data",))
+    plan = plan_change(cluster(node(0, T), node(1), node(2), spec=spec), "retry", FACTS, choice="replace")
+    assert steps(plan)[-1] == "attachvolume"
+    kept = plan_change(cluster(node(0), node(1, T), node(2), spec=spec), "retry", FACTS, choice="replace")
+    assert "attachvolume" not in steps(kept)
+
+
 @pytest.mark.parametrize(
     ("record", "verb", "options", "reason"),
     [

@@ -86,7 +86,7 @@ class Changes:
         cost, rate = record.cost, record.usd_per_hour
         if record.state is not ClusterState.PARKED or cost is None or rate is None:
             return record
-        if cost.usd_per_hour is None or cost.usd_per_hour <= rate + 1e-9:
+        if cost.usd_per_hour is None or cost.usd_per_hour <= rate + 1e-6:
             return record
         now, master = self._context.now(), record.master
         stopped = master.stopped or self._said_parking(master.instance_id, since=cost.since)

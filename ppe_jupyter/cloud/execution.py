@@ -7,16 +7,14 @@ started is parked again. Runs in a thread of its own (``pace``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .. import ssh
 from ..errors import CapacityError, CloudError, NoSuchCluster, PpeError
-from . import rekey, tags
+from . import tags, workspace
 from .boot import Boot
 from .bring_up import BroughtUp, bring_up
-from .configure import FOLDER
 from .context import Context
 from .facts import Instance
 from .fleet import Fleet
@@ -26,8 +24,10 @@ from .plan import Plan
 from .purchase import PASSING_CODES
 from .reboot import reboot
 from .records import ClusterRecord, ClusterState, Cost, InstanceState, Progress
+from .rekey import ClusterKey
 from .spec import ClusterSpec
 from .steps import (
+    AttachVolume,
     Configure,
     Promote,
     RebootInstances,
@@ -38,11 +38,8 @@ from .steps import (
     StopInstances,
     TerminateInstances,
 )
+from .volumes import Volumes
 
-SAVE = f"python3 {FOLDER}/agent.py save"
-# Of a cluster that is parked the workers are gone at the next boot, and R would wait for them.
-FORGET = "rm -f ~/.ppe/session-hostfile"
-SAVE_SECONDS = 1900.0
 # What the tags say meanwhile, if it is not what they said before.
 STATES = {
     "reboot": ClusterState.REBOOTING,
@@ -70,13 +67,14 @@ class Change:
         self._until = tags.busy_until(context.now(), boot_timeout=context.settings.boot_timeout)
         self._fleet = Fleet(context, plan.name, plan.existing.launch, pace=pace, report=self._report)
         self._host_key = ssh.generate_key_pair()
-        self._pair: ssh.KeyPair | None = None  # the cluster's new key pair, if it needs one
+        self._key = ClusterKey(context, plan.name)
         self._asked = False  # whether new instances were asked for,
         self._unlisted = False  # and there may be some that EC2 did not tell of
         self._set_up = False  # whether the master may know of nodes that there will not be
         self._rebooting = False
         self._done: BroughtUp | None = None
         self._late: dict[str, str] = {}
+        self._begun: Cost | None = None  # since it began to be started
         steps = [step for step in plan.steps if isinstance(step, TerminateInstances)]
         self._leaving = {instance_id for step in steps for instance_id in step.instance_ids}
 
@@ -113,7 +111,8 @@ class Change:
         if self._plan.verb == "resize" and self._leaving:
             marks |= tags.of_spec(self._plan.spec)
         if self._plan.verb == "start":
-            marks |= tags.of_cost(self._cost())
+            self._begun = self._cost()
+            marks |= tags.of_cost(self._begun)
         self._fleet.tag([each.instance_id for each in self._fleet.before], marks)
 
     def _end(self) -> ClusterRecord:
@@ -151,21 +150,20 @@ class Change:
                 self._report("promoting", 0, f"{step.instance_id} becomes the master")
                 ids = [each.instance_id for each in self._fleet.instances]
                 self._fleet.tag(ids, tags.of_master(step.instance_id))
-                self._pair = rekey.new_pair(self._plan.name)
+                self._key.renew()
             case Configure():
                 self._configure()
+            case AttachVolume():
+                self._attach(step)
 
     def _save(self, step: SaveWorkspace) -> None:
-        """Have R's workspace on the disk, whatever R is doing."""
         self._report("saving", 0, "R's workspace")
         try:
             with self._connect(self._record) as master:
-                done = master.run(SAVE, timeout=SAVE_SECONDS, check=False)
-                if self._plan.verb != "reboot":
-                    master.run(FORGET)
-            answer = json.loads(done.stdout or b"{}")
-            why = "" if answer.get("saved") else answer.get("error") or done.stderr.decode(errors="replace")
-        except (PpeError, TimeoutError, ValueError) as exc:
+                why = workspace.save(master)
+                if self._plan.verb != "reboot" and not (why and step.must):
+                    workspace.start_later(master)
+        except (PpeError, TimeoutError) as exc:
             why = str(exc)
         said = f"R's workspace could not be saved: {why}"
         if why and step.must:
@@ -176,6 +174,9 @@ class Change:
     def _reboot(self, ids: Sequence[str]) -> None:
         self._rebooting = True
         with self._connect(self._record) as master:
+            if len(ids) > 1 and self._record.master.instance_id in ids:
+                workspace.start_later(master)
+                self._fleet.tag([self._record.master.instance_id], tags.in_state(ClusterState.CONFIGURING))
             self._late = reboot(
                 self._context, master, self._record, ids, pace=self._pace, report=self._report
             )
@@ -185,24 +186,15 @@ class Change:
 
     def _run_instances(self, step: RunInstances) -> None:
         """Nodes like the others. Raises CapacityError."""
-        template = self._fleet.before[0]
-        common = tags.for_everything(
-            self._plan.spec,
-            name=self._plan.name,
-            owner=self._record.owner,
-            launch=self._record.launch,
-            busy_until=self._until,
-        )
-        if tags.MASTER in template.tags:
-            common |= tags.of_master(self._fleet.instances[0].tags[tags.MASTER])
         growth = Growth(
             context=self._context,
             plan=self._plan,
-            template=template,
-            common=common,
+            template=self._fleet.before[0],
+            master_id=next((each.tags.get(tags.MASTER, "") for each in self._fleet.instances), ""),
+            busy_until=self._until,
             cost=self._cost(),
             host_key=self._host_key,
-            cluster_key=self._cluster_public(),
+            cluster_key=self._key.public(self._open_master),
         )
         self._asked = self._unlisted = True
         try:
@@ -240,21 +232,23 @@ class Change:
         )
         return self._done
 
-    # -- the cluster's key ------------------------------------------------------------------------------
+    def _attach(self, step: AttachVolume) -> None:
+        """Attach a volume to the new master; without it the cluster is of use nevertheless."""
+        assert self._done is not None
+        record, volumes = self._done.record, Volumes(replace(self._context, pace=lambda: self._pace))
+        try:
+            volumes.attach(self._done.connection, record, step.volume_id, mount=step.mount, report=self._send)
+        except PpeError as exc:
+            said = f"{step.volume_id} is not attached: {exc}; try: %ppe_attach_volume {step.volume_id}"
+            record = replace(record, troubles=(*record.troubles, said))
+            self._done = replace(self._done, record=record)
 
-    def _cluster_public(self) -> str:
-        """What new nodes let the master in by: the cluster's own key if a master has it, else a new one's half."""
-        if self._pair is None:
-            master = self._open_master()
-            if master is not None:
-                with master:
-                    if public := rekey.public_key(master, self._plan.name):
-                        return public
-            self._pair = rekey.new_pair(self._plan.name)
-        return self._pair.public
+    # -- the master ------------------------------------------------------------------------------------
 
     def _open_master(self) -> ssh.Connection | None:
         """A connection to the master, which may only be coming up; None if it is lost."""
+        if not self._fleet.instances:
+            return None
         record = self._fleet.record(self._fleet.instances)
         master = next((each for each in record.nodes if each.role == "master" and each.state.alive), None)
         if master is None:
@@ -266,20 +260,16 @@ class Change:
 
     def _cluster_key(self, master: ssh.Connection, record: ClusterRecord) -> str | None:
         """The private half for the master's disk once all workers let it in; None if it is there."""
-        if self._pair is None and rekey.public_key(master, self._plan.name):
-            return None
-        self._pair = self._pair or rekey.new_pair(self._plan.name)
-        new = set(self._launched())
+        new = self._launched()
         workers = [
             node
             for node in record.nodes
             if node.role != "master" and node.state.alive and node.instance_id not in new
         ]
-        self._report("rekeying", 0, "the workers get a new cluster key")
-        refused = rekey.rekey(self._context, master, record, workers, pair=self._pair, pace=self._pace)
+        private, refused = self._key.private(master, record, workers, pace=self._pace)
         for instance_id, why in refused.items():
             self._report("rekeying", 0, f"{instance_id} did not get the new cluster key: {why}")
-        return self._pair.private
+        return private
 
     # -- when it fails ----------------------------------------------------------------------------------
 
@@ -307,12 +297,7 @@ class Change:
         self._fleet.end(self._launched())
         idle = tags.busy(self._context.now())
         if verb == "start":
-            master = record.master.instance_id
-            self._save(SaveWorkspace(must=False))
-            self._fleet.stop([master])
-            self._fleet.tag(
-                [master], {**idle, **tags.in_state(ClusterState.PARKED), **tags.of_cost(self._cost())}
-            )
+            self._park_again(record.master.instance_id)
             return "it is parked again"
         living = {each.instance_id for each in self._fleet.listed()}
         old = [each for each in self._fleet.before if each.instance_id in living]
@@ -322,9 +307,20 @@ class Change:
         else:
             marks = {**idle, **tags.of_spec(record.spec or self._plan.spec)}
         self._fleet.tag([each.instance_id for each in old], marks)
-        if self._set_up and ran and len(old) == len(self._fleet.before):
+        if not ran or len(old) < len(self._fleet.before):
+            return f"see %ppe_status {name}; mend it with %ppe_retry {name}, or repeat it"
+        if self._set_up:
             self._bring_up(record.spec or self._plan.spec, old)
-        return "it is as it was" if ran else f"see %ppe_status {name}, and mend it with: %ppe_retry {name}"
+        return "it is as it was"
+
+    def _park_again(self, master: str) -> None:
+        self._save(SaveWorkspace(must=False))
+        self._fleet.stop([master])
+        now = self._context.now()
+        marks = {**tags.busy(now), **tags.in_state(ClusterState.PARKED)}
+        if self._begun is not None and (spent := self._begun.at(now)) is not None:
+            marks |= tags.of_cost(Cost(spent_usd=spent, usd_per_hour=self._record.usd_per_hour, since=now))
+        self._fleet.tag([master], marks)
 
     def _launched(self) -> list[str]:
         """The ids of the instances that this change has launched."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from .. import ssh
 from ..errors import CloudError
@@ -21,7 +22,7 @@ from .order import first_boot, instance_request
 from .pace import Pace
 from .plan import Plan
 from .purchase import Purchased, purchase
-from .records import Cost
+from .records import ClusterRecord, Cost
 from .spec import DIGEST
 from .steps import RunInstances
 from .userdata import SCRIPTS
@@ -29,7 +30,7 @@ from .userdata import SCRIPTS
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """``template`` is one of the cluster's instances, ``common`` are the tags of everything of the cluster.
+    """``template`` is one of the cluster's instances, ``master_id`` its master if the tags name it.
 
     ``host_key`` is the new nodes' launch host key, ``cluster_key`` the public half by which the master gets in.
     """
@@ -37,15 +38,24 @@ class Growth:
     context: Context
     plan: Plan
     template: Instance
-    common: Mapping[str, str]
+    master_id: str
+    busy_until: datetime
     cost: Cost
     host_key: ssh.KeyPair
     cluster_key: str
 
     def buy(self, step: RunInstances, *, pace: Pace, report: PhaseReport) -> Purchased:
         """The nodes of that step. Raises CapacityError; CloudError too when another client is at the same."""
-        assert self.plan.existing is not None
-        spec = self.plan.spec
+        record, spec = self._record, self.plan.spec
+        common = tags.for_everything(
+            spec,
+            name=record.name,
+            owner=record.owner,
+            launch=record.launch,
+            busy_until=self.busy_until,
+        )
+        if self.master_id:
+            common |= tags.of_master(self.master_id)
         data = first_boot(
             step.image,
             replace(spec, bootstrap=self._script()),
@@ -55,7 +65,7 @@ class Growth:
         )
         wanted = [step]
         if step.spot_fallback:
-            price = next((node.price for node in self.plan.existing.nodes if not node.spot), None)
+            price = next((node.price for node in record.nodes if not node.spot), None)
             wanted.append(replace(step, spot=False, spot_max_usd=None, price=price))
         offers = [
             [
@@ -66,8 +76,8 @@ class Growth:
                     placement_group=self.template.placement_group or None,
                     key_name=self.plan.key_name,
                     user_data=data,
-                    instance_tags=self._tags(each),
-                    other_tags=self.common,
+                    instance_tags=self._tags(each, common),
+                    other_tags=common,
                 )
             ]
             for each in wanted
@@ -84,9 +94,14 @@ class Growth:
             report("starting", 0, "there is no spot capacity: the new nodes are on demand")
         return bought
 
-    def _tags(self, step: RunInstances) -> dict[str, str]:
+    @property
+    def _record(self) -> ClusterRecord:
+        assert self.plan.existing is not None
+        return self.plan.existing
+
+    def _tags(self, step: RunInstances, common: Mapping[str, str]) -> dict[str, str]:
         return tags.for_instances(
-            self.common,
+            common,
             slots=self.plan.slots,
             login_user=step.image.login_user,
             launch_host_key=self.host_key.public,
@@ -97,8 +112,7 @@ class Growth:
 
     def _token(self, step: RunInstances) -> str:
         """The same for two clients that change the same state of the cluster: EC2 then refuses the second."""
-        record = self.plan.existing
-        assert record is not None
+        record = self._record
         what = f"{record.launch} {record.busy_until} {self.plan.verb} {step.first_index} {step.count}"
         return hashlib.sha256(what.encode()).hexdigest()
 

@@ -14,7 +14,15 @@ from ..errors import UsageError
 from .draft import ChangeFacts, Draft, ids
 from .plan import Plan
 from .records import ClusterRecord, ClusterState, InstanceState, Node
-from .steps import Promote, RebootInstances, SaveWorkspace, StartInstances, StopInstances, TerminateInstances
+from .steps import (
+    AttachVolume,
+    Promote,
+    RebootInstances,
+    SaveWorkspace,
+    StartInstances,
+    StopInstances,
+    TerminateInstances,
+)
 
 VERBS = ("reboot", "park", "start", "resize", "retry", "terminate")
 CHOICES = ("wait", "replace", "drop")
@@ -197,6 +205,9 @@ def _retry(draft: Draft, choice: str) -> None:
     elif choice == "drop":
         draft.set_size(len(draft.nodes))
     draft.configure()
+    if any(each.role == "master" and each.index in lost for each in record.nodes):
+        for volume_id, mount in draft.spec.mounts():
+            draft.do(AttachVolume(volume_id=volume_id, mount=mount))
 
 
 # -- losses -------------------------------------------------------------------------------------------------

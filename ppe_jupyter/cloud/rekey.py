@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from .. import ssh
@@ -30,68 +30,83 @@ AUTHORIZE = (
 )
 
 
-def new_pair(cluster: str) -> ssh.KeyPair:
-    """A key pair of the cluster's own."""
-    return ssh.generate_key_pair(_comment(cluster))
+class ClusterKey:
+    """The cluster's own key pair while the cluster is changed; ``pair`` is a new one, if it needs one."""
 
+    def __init__(self, context: Context, cluster: str) -> None:
+        self.pair: ssh.KeyPair | None = None
+        self._context = context
+        self._comment = f"ppe-{cluster}"  # ends the public half
 
-def public_key(master: ssh.Connection, cluster: str) -> str:
-    """The public half of the cluster's key pair, or "" if the master does not have the private one."""
-    command = f"ssh-keygen -y -f {CLUSTER_KEY} < /dev/null"
-    done = master.run(command, timeout=COMMAND_SECONDS, check=False)
-    words = done.stdout.decode().split()
-    return f"{words[0]} {words[1]} {_comment(cluster)}" if done.status == 0 else ""
+    def renew(self) -> ssh.KeyPair:
+        """A new key pair from now on."""
+        self.pair = ssh.generate_key_pair(self._comment)
+        return self.pair
 
+    def public(self, open_master: Callable[[], ssh.Connection | None]) -> str:
+        """What new nodes let the master in by: the public half of the pair that a master has, else of a new one."""
+        if self.pair is None:
+            master = open_master()
+            if master is not None:
+                with master:
+                    if found := self._public_on(master):
+                        return found
+        return (self.pair or self.renew()).public
 
-def rekey(
-    context: Context,
-    master: ssh.Connection,
-    record: ClusterRecord,
-    workers: Iterable[Node],
-    *,
-    pair: ssh.KeyPair,
-    pace: Pace,
-) -> dict[str, str]:
-    """Let a new key pair into these workers; why one could not be reached in time, by instance id.
+    def private(
+        self, master: ssh.Connection, record: ClusterRecord, workers: Iterable[Node], *, pace: Pace
+    ) -> tuple[str | None, dict[str, str]]:
+        """The private half for the master's disk, None if it is there; why a worker did not get a new one, by id.
 
-    setup.py puts the pair's private half on the master.
-    """
-    user_key = context.keys.private(record.key_name)
-    done = master.run(f"cat {NOTED_KEYS}", timeout=COMMAND_SECONDS, check=False)
-    noted = json.loads(done.stdout) if done.status == 0 else {}
-    pattern = shlex.quote(f" {_comment(record.name)}$")
-    command = AUTHORIZE.format(pattern=pattern)
+        ``workers`` are those that do not let in a new pair yet.
+        """
+        if self.pair is None and self._public_on(master):
+            return None, {}
+        pair = self.pair or self.renew()
+        return pair.private, self._authorize(pair, master, record, list(workers), pace)
 
-    def authorize(node: Node) -> str:
-        known = (noted.get(node.instance_id, ""), node.host_key, node.launch_host_key)
-        target = ssh.Target(
-            host=node.private_ip,
-            user=record.login_user,
-            key=user_key,
-            host_keys=tuple(dict.fromkeys(filter(None, known))),
-        )
-        why = ""
-        for last in pace.tries(seconds=context.settings.boot_timeout, longest=5.0):
-            try:
-                with context.connect(
-                    target, timeout=context.settings.connect_timeout, jump=master
-                ) as connection:
-                    connection.run(command, stdin=f"{pair.public}\n".encode(), timeout=COMMAND_SECONDS)
-                return ""
-            except (Unreachable, AuthenticationRefused, TimeoutError) as exc:  # it may only be coming up
-                why = str(exc)
-            except RemoteError as exc:
-                return str(exc)
-            if last:
-                break
-        return why
+    def _public_on(self, master: ssh.Connection) -> str:
+        """The public half of the pair whose private half is on the master, or ""."""
+        command = f"ssh-keygen -y -f {CLUSTER_KEY} < /dev/null"
+        done = master.run(command, timeout=COMMAND_SECONDS, check=False)
+        words = done.stdout.decode().split()
+        return f"{words[0]} {words[1]} {self._comment}" if done.status == 0 else ""
 
-    chosen = list(workers)
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        answers = list(pool.map(authorize, chosen))
-    return {node.instance_id: why for node, why in zip(chosen, answers, strict=True) if why}
+    def _authorize(
+        self,
+        pair: ssh.KeyPair,
+        master: ssh.Connection,
+        record: ClusterRecord,
+        workers: list[Node],
+        pace: Pace,
+    ) -> dict[str, str]:
+        """Let the pair into these workers; why one could not be reached in time, by instance id."""
+        user_key = self._context.keys.private(record.key_name)
+        done = master.run(f"cat {NOTED_KEYS}", timeout=COMMAND_SECONDS, check=False)
+        noted = json.loads(done.stdout) if done.status == 0 else {}
+        command = AUTHORIZE.format(pattern=shlex.quote(f" {self._comment}$"))
 
+        def authorize(node: Node) -> str:
+            known = (noted.get(node.instance_id, ""), node.host_key, node.launch_host_key)
+            target = ssh.Target(
+                host=node.private_ip,
+                user=record.login_user,
+                key=user_key,
+                host_keys=tuple(dict.fromkeys(filter(None, known))),
+            )
+            settings, why = self._context.settings, ""
+            for _ in pace.tries(seconds=settings.boot_timeout, longest=5.0):
+                try:
+                    connection = self._context.connect(target, timeout=settings.connect_timeout, jump=master)
+                    with connection:
+                        connection.run(command, stdin=f"{pair.public}\n".encode(), timeout=COMMAND_SECONDS)
+                    return ""
+                except (Unreachable, AuthenticationRefused, TimeoutError) as exc:  # it may only be coming up
+                    why = str(exc)
+                except RemoteError as exc:
+                    return str(exc)
+            return why
 
-def _comment(cluster: str) -> str:
-    """What ends the public half of a cluster's own key pair."""
-    return f"ppe-{cluster}"
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            answers = list(pool.map(authorize, workers))
+        return {node.instance_id: why for node, why in zip(workers, answers, strict=True) if why}
