@@ -15,6 +15,7 @@ import pytest
 
 import ppe_jupyter as ppe
 from ppe_jupyter import catalog
+from ppe_jupyter.cloud import tags
 from ppe_jupyter.cloud.records import ClusterState, Cost, InstanceState, Progress
 from ppe_jupyter.errors import CapacityError, CloudError, NoSuchCluster, NothingToDo, PpeError, SpecError
 from ppe_jupyter.localcloud import hooks
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 
 NAME = "changing"
 TYPE = "m5.xlarge"
+BOOTSTRAP = "#!/bin/sh\ntouch /var/tmp/made-ready\n"
 
 
 @pytest.fixture(scope="module")
 def changing(manager: Manager) -> Iterator[Cluster]:
     """Two nodes at first; the tests of this module leave it running, with whatever nodes they name."""
-    cluster = manager.launch(ppe.ClusterSpec(name=NAME, nodes=2, instance_type=TYPE))
+    spec = ppe.ClusterSpec(name=NAME, nodes=2, instance_type=TYPE, bootstrap=BOOTSTRAP, tags={"project": "x"})
+    cluster = manager.launch(spec)
     cluster.r().eval("kept <- 42; invisible(NULL)")
     cluster.run_shell("echo kept > ~/kept.txt", on_output=lambda output: None)
     yield cluster
@@ -107,6 +110,19 @@ def test_more_nodes_are_used_by_the_running_session(changing: Cluster) -> None:
     r = changing.r()
     r.eval("library(Rmpi); mpi.spawn.Rslaves(quiet = TRUE); invisible(NULL)")
     assert r.eval("length(unique(unlist(mpi.remote.exec(Sys.info()[['nodename']]))))") == 3
+
+
+def test_new_nodes_are_like_the_others(changing: Cluster, manager: Manager) -> None:
+    changing.run_shell("test -e /var/tmp/made-ready", all_nodes=True, on_output=lambda output: None)
+    first, *others = manager._ec2.instances(cluster=NAME)
+    own = {tags.FIRST_INDEX, tags.LAUNCH_HOST_KEY}
+    for each in others:
+        assert {key: each.tags.get(key) for key in first.tags.keys() - own} == {
+            key: value for key, value in first.tags.items() if key not in own
+        }
+        assert (each.group_ids, each.subnet_id, each.placement_group, each.image_id) == (
+            first.group_ids, first.subnet_id, first.placement_group, first.image_id
+        )  # fmt: skip
 
 
 def test_fewer_nodes_but_not_from_under_rs_workers(changing: Cluster) -> None:
