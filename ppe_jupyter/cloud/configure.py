@@ -62,6 +62,7 @@ class Setup:
     def message(self) -> bytes:
         """The JSON for setup.py's standard input."""
         keys = ("index", "instance_id", "private_ip", "private_dns", "slots", "role", "launch_host_key")
+        keys += ("host_key", "configured")
         master = next(node for node in self.nodes if node.role == "master")
         return json.dumps(
             {
@@ -96,7 +97,9 @@ class SetUp:
 def limits(spec: ClusterSpec, record: ClusterRecord, *, settings: Settings, now: datetime) -> dict[str, Any]:
     """What the watchdog of the cluster keeps: the spec's limits, reckoned from what it has cost and costs."""
     idle = settings.idle_hours if spec.idle_hours is None else spec.idle_hours
-    deadline = None if spec.max_hours is None else record.launched.timestamp() + 3600 * spec.max_hours
+    # A cluster that was parked and started again has its hours anew, whatever EC2 still lists of its past.
+    since = min((node.launched for node in record.nodes if node.state.alive), default=record.launched)
+    deadline = None if spec.max_hours is None else since.timestamp() + 3600 * spec.max_hours
     return {
         "idle_seconds": 3600 * idle or None,
         "deadline": deadline,
