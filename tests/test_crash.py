@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,7 @@ from ppe_jupyter.manager import Manager
 
 if TYPE_CHECKING:
     from ppe_jupyter.localcloud import Endpoint
+    from ppe_jupyter.settings import Settings
 
 CHANGING = (
     "Create",
@@ -72,6 +74,18 @@ def clients(local_cloud: Endpoint) -> Iterator[Clients]:
     clients = Clients()
     yield clients
     clients.close()
+
+
+@pytest.fixture(autouse=True)
+def a_new_user(settings: Settings) -> Iterator[None]:
+    """Without a key pair, so that each launch imports one; that of the session's cluster comes back."""
+    keys, away = settings.state_dir / "keys", settings.state_dir / "keys-away"
+    if keys.exists():
+        keys.rename(away)
+    yield
+    shutil.rmtree(keys, ignore_errors=True)
+    if away.exists():
+        away.rename(keys)
 
 
 @pytest.fixture

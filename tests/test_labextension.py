@@ -152,7 +152,12 @@ def lab(tmp_path: Path) -> Iterator[Callable[[str], str]]:
         yield lambda path: f"{root}{path}?token={token}"
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            # It has stopped serving, and waits for an idle AnyIO worker thread that nobody ends.
+            server.kill()
+            server.wait()
 
 
 def address_of(server: subprocess.Popen[bytes], runtime: Path, *, within: float = 60) -> str:
