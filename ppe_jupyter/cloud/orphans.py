@@ -129,7 +129,7 @@ class _Search:
                 if each.volume_id not in wanted and self._now - each.created > STALE:
                     why = f"a data volume of {each.gb} GB, made {each.created:%Y-%m-%d}, attached to nothing"
                     yield self._orphan("volume", each.volume_id, each.tags, f"{why}; its data go too", price)
-            elif self._is_left(each.tags) or not self._busy_with(each.tags):
+            elif not self._busy_with(each.tags):
                 yield self._orphan("volume", each.volume_id, each.tags, "its instance is gone", price)
 
     def images(self) -> Iterator[Orphan]:
@@ -204,11 +204,13 @@ class _Search:
         record = self._living.get(_launch(instance.tags))
         if record is None:
             return "" if self._busy_with(instance.tags) else "its launch has ended half-way"
+        if self._busy(record.busy_until):
+            return ""
         node = next((each for each in record.nodes if each.instance_id == instance.instance_id), None)
         if node is None:
             return "another one has taken its place"
         size = self._size(record)
-        if size is not None and node.index >= size and not self._busy(record.busy_until):
+        if size is not None and node.index >= size:
             return f"a resize of {record.name} to {size} nodes, or from as many, has ended half-way"
         return ""
 
