@@ -31,6 +31,7 @@ class Member:
     private_dns: str
     slots: int = SLOTS
     host_key: str = ""
+    configured: bool = False
 
     @property
     def name(self) -> str:
@@ -122,7 +123,9 @@ class Members:
         return connection
 
     def reconnect(self) -> None:
-        """The master is another node now."""
+        """The master is another node now, or was stopped: the old line may not know it yet."""
+        if self._connection is not None:
+            self._connection.close()
         self._connection = None
 
     def shell(self, command: str, *, check: bool = True) -> str:
@@ -147,6 +150,7 @@ class Members:
             "role",
             "launch_host_key",
             "host_key",
+            "configured",
         )
         return {
             "cluster": self.nodes.name,
@@ -173,6 +177,7 @@ class Members:
         if events[-1]["event"] == "done":
             for each in self.members:
                 each.host_key = events[-1]["host_keys"].get(each.private_ip, "")
+                each.configured = bool(each.host_key)
         return events
 
     def run_setup(self, action: str, task: dict[str, Any]) -> list[dict[str, Any]]:

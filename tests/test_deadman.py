@@ -132,6 +132,21 @@ def test_it_says_what_would_end_it_also_after_a_reboot(pair: Members) -> None:
     assert after["running"] and after["why"] == before["why"]
 
 
+def test_processor_time_outside_of_r_is_work_on_every_node(pair: Members) -> None:
+    for member, words in (
+        (pair.members[1], f"processes on {pair.members[1].name}"),
+        (pair.master, "outside of R"),
+    ):
+        loop = "nohup timeout 60 sh -c 'while :; do :; done' >/dev/null 2>&1 & echo $!"
+        pid = pair.elsewhere(member, loop)
+
+        def told(words: str = words) -> bool:
+            return any(words in each for each in pair.status()["watchdog"]["working"])
+
+        until(told, seconds=60)
+        pair.elsewhere(member, f"kill {pid}")
+
+
 def test_a_spot_interruption_reaches_clients_and_the_status(pair: Members, local_cloud: Endpoint) -> None:
     worker, notices = pair.members[1], []
     with pair.r(on_notice=notices.append) as r:

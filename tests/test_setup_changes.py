@@ -107,6 +107,7 @@ def test_the_agent_comes_back_after_a_stop_with_other_public_addresses(members: 
     members.nodes.reaches(master.instance_id, "stopped")
     members.nodes.ec2.start_instances(InstanceIds=[master.instance_id])
     members.nodes.reaches(master.instance_id, "running")
+    members.reconnect()
     until(lambda: members.status().get("r", {}).get("state") == "idle", seconds=60)
     assert spawned(members) == 2 * SLOTS
 

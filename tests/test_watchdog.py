@@ -106,6 +106,15 @@ class TestActivity:
         assert {each.pid for each in found} == {13, 22, 23, 30}
         assert activity.programs(found) == ["a cell (process 22)", "mpirun (process 23)"]
 
+    def test_on_a_worker_what_belongs_to_mpi_does_not_count(self) -> None:
+        found = [
+            process(5, 1, "/usr/bin/orted"),
+            process(6, 5, "sh"),
+            process(7, 6, "R"),
+            process(8, 1, "python3"),
+        ]
+        assert [each.pid for each in activity.on_worker({each.pid: each for each in found})] == [8]
+
     def test_processor_time_counts_by_the_minute(self) -> None:
         meter = Meter()
         times = [(0, 100.0), (10, 101.0), (20, 103.0), (90, 103.0)]
@@ -147,16 +156,13 @@ def test_looking_is_no_work(trio: Members) -> None:
         r.eval("mpi.close.Rslaves()")
 
 
-def test_cells_evaluations_and_processor_time_are_work(trio: Members) -> None:
+def test_cells_and_evaluations_are_work(trio: Members) -> None:
     cell = threading.Thread(
         target=run_shell, args=(trio.ssh(), "sleep 3"), kwargs={"on_output": lambda output: None}
     )
     cell.start()
     until(lambda: any("a cell" in each for each in limit(trio)["working"]))
     cell.join()
-    pid = trio.shell("nohup timeout 60 sh -c 'while :; do :; done' >/dev/null 2>&1 & echo $!")
-    until(lambda: any("of a core" in each for each in limit(trio)["working"]), seconds=60)
-    trio.shell(f"kill {pid}")
     with trio.r(client="analysis.ipynb") as r:
         evaluation = threading.Thread(target=r.eval, args=("Sys.sleep(1)",))
         evaluation.start()
@@ -253,6 +259,7 @@ def test_an_idle_cluster_is_parked_and_comes_back(trio: Members) -> None:
     assert "The cluster is parked now" in text
     trio.nodes.ec2.start_instances(InstanceIds=[trio.master.instance_id])
     trio.nodes.reaches(trio.master.instance_id, "running")
+    trio.reconnect()
     back: list[Notice] = []
     with trio.r(on_notice=back.append) as r:
         assert r.eval("round(coef(fit)[['speed']], 2)") == 3.93

@@ -61,8 +61,9 @@ class Setup:
 
     def message(self) -> bytes:
         """The JSON for setup.py's standard input."""
-        keys = ("index", "instance_id", "private_ip", "private_dns", "slots", "role", "launch_host_key")
-        keys += ("host_key", "configured")
+        keys = ("index", "instance_id", "private_ip", "private_dns", "slots", "role") + (
+            "launch_host_key", "host_key", "configured"
+        )  # fmt: skip
         master = next(node for node in self.nodes if node.role == "master")
         return json.dumps(
             {

@@ -97,7 +97,7 @@ def user_data(
     files = [
         *(
             _file(f"{DEADMAN_FOLDER}/{name}", (node / name).read_text(encoding="utf-8"), "0644")
-            for name in ("beacon.py", "deadman.py")
+            for name in ("activity.py", "beacon.py", "deadman.py")
         ),
         _file(DEADMAN, CALL_DEADMAN.format(folder=DEADMAN_FOLDER)),
         _file(DEADMAN_LIMITS, (limits or NodeLimits()).dump(), "0644"),

@@ -1,8 +1,9 @@
-"""Who works on the master outside of the session's R: cells, MPI programs, and processes that use the processor.
+"""Who works on a node outside of the session's R: cells, MPI programs, and processes that use the processor.
 
 Looks at the login user's processes in /proc. Not work: the session's own R and workers, whatever they poll; sshd;
-processes that come and go between two looks, as the panel's questions do (their time counts if the shell
-that started them stays). Must not know of evaluations: those the session knows itself.
+processes that come and go between two looks, as the panel's questions do (their time counts if the shell that
+started them stays). Must not know of evaluations: those the session knows itself. Standard library and no neighbours:
+deadman.py takes it along.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ WINDOW_SECONDS = 60.0
 WORKING_SHARE = 0.05
 MPI_PROGRAMS = {"mpirun", "mpiexec", "orterun", "prterun", "prun"}
 CELLS = {"node.run_cell", "run_cell.py"}
+# What runs below these on a worker belongs to an MPI program on the master, or to R.
+MPI_DAEMONS = {"orted", "prted"}
 NOT_WORK = {"sshd", "sshd-session", "agent.py"}
 
 
@@ -74,6 +77,13 @@ def outside(among: Mapping[int, Process], *, agent: int, r: int | None) -> list[
     own = tree(agent, among)
     if r is not None:
         own = own - tree(r, among) | {r}
+    return [process for pid, process in among.items() if pid not in own and not process.names & NOT_WORK]
+
+
+def on_worker(among: Mapping[int, Process]) -> list[Process]:
+    """The processes that count on another node than the master."""
+    roots = [pid for pid, process in among.items() if process.names & MPI_DAEMONS]
+    own = {pid for root in roots for pid in tree(root, among)}
     return [process for pid, process in among.items() if pid not in own and not process.names & NOT_WORK]
 
 

@@ -9,7 +9,8 @@ EC2's InstanceInitiatedShutdownBehavior says whether that stops or terminates it
 
 The deadline survives a reboot. One that is over when the node boots was of an earlier life (parked, and started again):
 the node then gets ``boot_seconds`` to be told a new one. It also asks the instance metadata service for spot
-interruptions and passes the notice to the master. ``ppe-deadman status`` prints JSON: what ends this node, and when.
+interruptions and passes the notice to the master; and it tells the master when the login user's processes on this
+worker compute. ``ppe-deadman status`` prints JSON: what ends this node, and when.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import fcntl
 import http.client
 import json
 import os
+import pwd
 import select
 import subprocess
 import sys
@@ -26,10 +28,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import beacon
+from . import activity, beacon
 
 LIMITS = Path("/etc/ppe/deadman.json")  # user data's: boot_seconds, hard_seconds, silence_seconds
-MEMBER = Path("/etc/ppe/member.json")  # setup's: secret, name, master, silence_seconds
+MEMBER = Path(
+    "/etc/ppe/member.json"
+)  # setup's: secret, name, master, silence_seconds, user (on the master: null)
 STATE = Path("/var/lib/ppe-node/deadman.json")
 STATUS = Path("/run/ppe-deadman.json")
 LOCK = Path("/run/ppe-deadman.lock")
@@ -39,6 +43,7 @@ FORCE_SECONDS = 60.0
 METADATA = "169.254.169.254"
 # AWS recommends to look every 5 s (EC2 user guide, spot-instance-termination-notices).
 SPOT_SECONDS, NO_METADATA_SECONDS = 5.0, 60.0
+WORK_SECONDS = 10.0
 
 Json = dict[str, Any]
 
@@ -100,10 +105,32 @@ class Deadman:
             ends.append((self.deadline - wall, "its time limit is over"))
         return min(ends)
 
+    @property
+    def user(self) -> str | None:
+        """Whose processes count as work here."""
+        return None if self._member is None else self._member.get("user")
+
     def tell(self, **what: Any) -> None:
         """A notice to the master."""
         if self._member is not None:
             beacon.send(self._signer.sign("notice", **what), [self._member["master"]], beacon.MASTER_PORT)
+
+
+class Work:
+    """What the login user's processes on a worker compute outside of MPI."""
+
+    def __init__(self) -> None:
+        self._meter = activity.Meter()
+        self._next = 0.0
+
+    def share(self, user: str | None, now: float) -> float:
+        """How much of a core, if it is time to look and counts as work; else 0."""
+        if user is None or now < self._next:
+            return 0.0
+        self._next = now + WORK_SECONDS
+        found = activity.on_worker(activity.processes(pwd.getpwnam(user).pw_uid))
+        share = self._meter.share(found, now=now)
+        return share if share > activity.WORKING_SHARE else 0.0
 
 
 class Metadata:
@@ -163,7 +190,7 @@ def run() -> None:
     limits = {**DEFAULTS, **(read(LIMITS) or {})}
     deadman = Deadman(limits, read(STATE), now=time.monotonic(), wall=time.time())
     saved: float | None = -1.0
-    metadata, ears = Metadata(), beacon.listen(beacon.NODES_PORT)
+    metadata, work, ears = Metadata(), Work(), beacon.listen(beacon.NODES_PORT)
     while True:
         deadman.join(read(MEMBER), now=time.monotonic())
         if deadman.deadline != saved:
@@ -180,6 +207,8 @@ def run() -> None:
                 end(deadman, order)
         if metadata.look(time.monotonic()) and metadata.spot:
             deadman.tell(event="spot", **metadata.spot)
+        if share := work.share(deadman.user, time.monotonic()):
+            deadman.tell(event="work", share=share)
 
 
 def status() -> Json:

@@ -46,7 +46,7 @@ class Stranger(NodeFailed):
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of the cluster. ``host_key`` is known when it has been in the cluster before."""
+    """One machine of the cluster. ``host_key`` is its own, if one was made; ``configured``: it shows that one only."""
 
     index: int
     instance_id: str
@@ -56,6 +56,7 @@ class Node:
     role: str
     launch_host_key: str = ""
     host_key: str = ""
+    configured: bool = False
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
     setup.py           sets up. Reads one JSON object: cluster, login_user, subnet_cidr, cluster_private_key (null: the
                        master has it), launch_host_key, nodes (index, instance_id, private_ip, private_dns, slots,
-                       role, and perhaps launch_host_key and host_key), limits (limits.py), silence_seconds,
+                       role, and perhaps launch_host_key, host_key, configured), limits (limits.py), silence_seconds,
                        patience_seconds, packages (apt, r, python)
     setup.py install   installs packages on all nodes of the cluster: apt, r, python
 
@@ -178,6 +178,7 @@ class SetUp:
                 "name": node.name,
                 "master": self._nodes[0].private_ip,
                 "silence_seconds": self._silence_seconds,
+                "user": None if node.is_master else self._task["login_user"],
             }
             task = {**common, "slots": node.slots, "member": member}
             return reach.ask(node, "configure", task, deadline=time.monotonic() + CONFIGURE_SECONDS)
@@ -215,7 +216,7 @@ class SetUp:
     def _expect(self, keys: Mapping[str, str], *, launching: bool) -> None:
         """Write which keys the nodes may show now: the launch's until theirs is in force everywhere."""
         finished = {node["instance_id"] for node in read(CLUSTER).get("nodes", ())}
-        finished |= {node.instance_id for node in self._nodes if node.host_key}
+        finished |= {node.instance_id for node in self._nodes if node.host_key and node.configured}
         lines = [
             f"{node.private_ip} {keys[node.instance_id]}\n"
             for node in self._nodes

@@ -28,6 +28,8 @@ TICK_SECONDS = 10.0
 # The nodes' own deadline is so much later than the watchdog's, which has a workspace to save.
 HARD_SECONDS = 900.0
 RETRY_SECONDS = 30.0
+# A worker says every 10 s that it computes.
+WORK_SECONDS = 30.0
 THEN = {"park": "parked", "terminate": "terminated"}
 SHUTDOWN = ("sudo", "-n", "shutdown", "-h", "now")
 
@@ -69,6 +71,9 @@ class Watchdog:
         self._trouble = ""
         self._armed = self._worked = time.time()
         self._others: list[str] = []  # who works outside of the session
+        self._workers: dict[
+            str, tuple[float, float]
+        ] = {}  # when a node said that it computes, and how much of a core
         self._evaluations = 0
         self._meter = activity.Meter()
         self._warned = 0
@@ -148,6 +153,9 @@ class Watchdog:
         self._others = activity.programs(found)
         if share > activity.WORKING_SHARE:
             self._others.append(f"processes outside of R use {share:.0%} of a core")
+        for name, (told, share) in self._workers.items():
+            if told > time.time() - WORK_SECONDS:
+                self._others.append(f"processes on {name} use {share:.0%} of a core")
         if self._working() or self._session.evaluations != self._evaluations:
             self._evaluations = self._session.evaluations
             self._worked = time.time()
@@ -231,5 +239,7 @@ class Watchdog:
                 spot = {"node": name, "action": message["action"], "time": message["time"], "text": text}
                 self._spot[name] = spot
                 self._session.notices.tell("warning", text)
+        elif message["event"] == "work":
+            self._workers[name] = (time.time(), message["share"])
         elif message["event"] == "shutdown" and not self._ending:
             self._session.notices.tell("error", f"Node {name} has shut itself down: {message['why']}.")
