@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import ranks
-from .clients import WHOLE_REQUEST, Asking, Client, Request
-from .eventlog import EventLog
-from .notices import Notices
+from .audience import Audience
+from .clients import WHOLE_REQUEST, Client, Request
 from .pipes import ENOUGH_WAITING, Outlet
 from .protocol import VERSION, Header, Kind, header, json_frame, parse_json
 from .rprocess import RProcess
@@ -26,7 +25,6 @@ from .rstream import RStream
 from .terminal import Printed
 from .watch import Watch
 
-LOG_BYTES = 64 * 2**20
 COMMIT, ABORT = struct.pack("<i", 1), struct.pack("<i", 0)
 CRASH_MENU, EXIT_WITHOUT_SAVING = b"\n4: exit R saving workspace\nSelection: ", "3"
 PADDING = bytes(2**20)
@@ -64,20 +62,17 @@ class RSession:
         self.state = State.DOWN
         self.trouble = ""
         self.evaluations = 0
-        self.notices = Notices(self._broadcast)
         self.on_started: Callable[[object], None] = lambda restored: None
-        self._clients: set[Client] = set()
-        self._held: list[bytes] | None = None  # notices for a client while the pieces of its result go out
+        self._audience = Audience()
+        self.notices = self._audience.notices
         self._saving = False
         self._run = run
         self._hostfile = hostfile
         self._workers = workers
-        self._log = EventLog(limit=LOG_BYTES)
         self._queue: deque[Request] = deque()
         self._current: Request | None = None
         self._since = 0.0
         self._number = 0
-        self._listener: Asking | None = None  # who evaluated last sees what children print later
         self._restarters: list[tuple[Client, int]] = []
         self._version = ""
         self._watch = Watch(self, workers)
@@ -163,8 +158,8 @@ class RSession:
         """What a new client is told, and ``status`` shows."""
         return {
             "version": VERSION,
-            "first": self._log.first,
-            "last": self._log.last,
+            "first": self._audience.log.first,
+            "last": self._audience.log.last,
             "r": {"state": self.state.value, "version": self._version, "trouble": self.trouble},
             "busy": self._busy(),
             "notices": self.notices.recent(),
@@ -172,7 +167,7 @@ class RSession:
 
     def joined(self, client: Client) -> None:
         """The client has said hello: notices go to it from now on."""
-        self._clients.add(client)
+        self._audience.join(client)
 
     @property
     def pid(self) -> int | None:
@@ -200,7 +195,9 @@ class RSession:
         if self.state is State.DOWN:
             self.start()
         self._queue.append(request)
-        if self._current is not None and request.client and self._current.client is not request.client:
+        current = self._current
+        waits = current is not None and current.kind is Kind.EVALUATE and current.client is not request.client
+        if waits and request.client:
             request.client.tell(json_frame(Kind.QUEUED, self._busy(), id=request.id))
         self._next()
 
@@ -249,9 +246,7 @@ class RSession:
 
     def replay(self, client: Client, id: int, since: int) -> None:
         """Send the events after ``since`` that the log still has."""
-        for event in self._log.since(since):
-            client.send(header(event.kind, len(event.body), id=id, seq=event.seq) + event.body)
-        client.tell(json_frame(Kind.DONE, {"first": self._log.first}, id=id, seq=self._log.last))
+        self._audience.replay(client, id, since)
 
     def answer(self, line: str) -> None:
         """Type a line for R, if it waits for one."""
@@ -261,10 +256,8 @@ class RSession:
 
     def gone(self, client: Client) -> None:
         """The client is gone: what it waits for is dropped, what runs for it goes on."""
-        self._clients.discard(client)
+        self._audience.leave(client)
         self._queue = deque(request for request in self._queue if request.client is not client)
-        if self._listener is client:
-            self._listener = None
         if self._current is not None and self._current.client is client:
             self._current.client = None
             if self.state is State.TAKING:
@@ -284,7 +277,7 @@ class RSession:
             return
         request = self._current = self._queue.popleft()
         if request.kind is Kind.EVALUATE:
-            self._listener = request.client
+            self._audience.listen(request.client)
             self.evaluations += 1
         self._since = time.time()
         self._number += 1
@@ -329,7 +322,7 @@ class RSession:
             self.evaluations += 1  # another workspace
             self.on_started(told["restored"])
         for client, id in self._restarters:
-            client.tell(json_frame(Kind.DONE, {}, id=id, seq=self._log.last))
+            client.tell(json_frame(Kind.DONE, {}, id=id, seq=self._audience.log.last))
         self._restarters.clear()
         self._fail_current("aborted", "the evaluation jumped to R's top level; the session lives")
         self._go(State.IDLE)
@@ -348,26 +341,9 @@ class RSession:
         self._emit(Kind.DISPLAY, body)
 
     def _emit(self, kind: Kind, body: bytes) -> None:
-        seq = self._log.append(kind, body)
-        client, id = self._listener, 0
-        if self._current is not None:
-            client, id = self._current.client, self._current.id
-        if client is not None:
-            client.tell(header(kind, len(body), id=id, seq=seq) + body)
-
-    def _broadcast(self, kind: Kind, body: bytes) -> None:
-        data = header(kind, len(body), seq=self._log.append(kind, body)) + body
-        for client in list(self._clients):
-            if self._held is not None and self._current is not None and client is self._current.client:
-                self._held.append(data)
-            else:
-                client.tell(data)
-
-    def _send_held(self, client: Asking | None) -> None:
-        held, self._held = self._held, None
-        for data in held or []:
-            if client is not None:
-                client.tell(data)
+        current = self._current
+        id = current.id if current is not None and current.kind is Kind.EVALUATE else 0
+        self._audience.output(kind, body, id=id)
 
     def on_end(self) -> None:
         """The evaluation's text has come."""
@@ -378,11 +354,11 @@ class RSession:
     def on_result(self, head: Header) -> None:
         """The head of its result."""
         self._result_kind = head.kind
-        self._held = []
         self._unlogged = bytearray()
         # Goes out with the first piece: two packets would cost the client twice the time of one.
         id = self._current.id if self._current else 0
-        self._result_head = header(head.kind, head.size, id=id, seq=self._log.last)
+        self._result_head = header(head.kind, head.size, id=id, seq=self._audience.log.last)
+        self._audience.begin_result(self._current.client if self._current else None)
 
     def on_result_piece(self, data: memoryview, left: int) -> None:
         """A piece of it, for the client, or small enough for the log if there is none."""
@@ -395,10 +371,10 @@ class RSession:
         elif len(self._unlogged) + len(data) + left <= WHOLE_REQUEST:
             self._unlogged += data
             if not left:
-                self._log.append(self._result_kind, bytes(self._unlogged))
+                self._audience.log.append(self._result_kind, bytes(self._unlogged))
         if not left:
             self._current = None
-            self._send_held(client)
+            self._audience.end_result()
             self._stream.resume()
             self._go(State.IDLE)
             self._next()
@@ -481,13 +457,13 @@ class RSession:
 
     def _fail_current(self, reason: str, message: str, **more: object) -> None:
         request, self._current = self._current, None
-        self._held = None
+        self._audience.end_result()
         if request is not None:
             self._fail(request, reason, message, **more)
 
     def _fail(self, request: Request, reason: str, message: str, **more: object) -> None:
         if request.kind is Kind.EVALUATE:
-            self._log.append(Kind.STDERR, f"{message}\n".encode())
+            self._audience.log.append(Kind.STDERR, f"{message}\n".encode())
         if request.client is not None:
             request.client.fail(request.id, reason, message, **more)
             request.client.resume()  # the rest of a large request is read, and dropped

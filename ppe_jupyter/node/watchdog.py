@@ -28,6 +28,8 @@ TICK_SECONDS = 10.0
 # The nodes' own deadline is so much later than the watchdog's, which has a workspace to save.
 HARD_SECONDS = 900.0
 RETRY_SECONDS = 30.0
+# Idle clients look for notices every second.
+FAREWELL_SECONDS = 2.0
 # A worker says every 10 s that it computes.
 WORK_SECONDS = 30.0
 THEN = {"park": "parked", "terminate": "terminated"}
@@ -204,6 +206,7 @@ class Watchdog:
             return
         self._ended.write_text(json.dumps({"why": why, "time": time.time()}), encoding="utf-8")
         self._ending = True
+        await asyncio.sleep(FAREWELL_SECONDS)
         while True:
             self._pulse.end(f"the cluster is {what}: {why}")
             done = await asyncio.to_thread(
