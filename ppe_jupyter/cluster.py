@@ -17,12 +17,12 @@ from typing import Any
 from . import ssh
 from .cloud import tags
 from .cloud.account import Account
-from .cloud.install import Packages, install
+from .cloud.keeping.install import Packages, install
+from .cloud.launching.relimit import relimit
+from .cloud.launching.removal import terminate
 from .cloud.pace import Undertaking
 from .cloud.plan import Plan
 from .cloud.records import ClusterRecord, ClusterState, Node, Progress
-from .cloud.relimit import relimit
-from .cloud.removal import terminate
 from .errors import NothingToDo, PpeError
 from .remote import cells, watchdog
 from .remote.session import OnNotice, Output, RemoteR

@@ -15,16 +15,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import catalog, settings
-from .cloud import cleanup
 from .cloud.account import Account
-from .cloud.cleanup import Orphan
+from .cloud.changing import cleanup
+from .cloud.changing.cleanup import Orphan
 from .cloud.context import Context
 from .cloud.ec2 import EC2
 from .cloud.facts import Volume
-from .cloud.images import ImageInfo
+from .cloud.keeping.images import ImageInfo
+from .cloud.launching.removal import Removed, terminate
 from .cloud.plan import Plan
 from .cloud.records import ClusterRecord, ClusterState, Progress
-from .cloud.removal import Removed, terminate
 from .cloud.spec import ClusterSpec
 from .cluster import Cluster
 from .errors import CloudError, LocalCloudUnavailable, NoSuchCluster

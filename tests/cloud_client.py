@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ppe_jupyter.cloud.clusters import Clusters
 from ppe_jupyter.cloud.context import Context
 from ppe_jupyter.cloud.ec2 import EC2
+from ppe_jupyter.cloud.launching.clusters import Clusters
+from ppe_jupyter.cloud.launching.removal import remove
 from ppe_jupyter.cloud.pace import Pace, Report
 from ppe_jupyter.cloud.plan import Plan
+from ppe_jupyter.cloud.planning.survey import Survey
 from ppe_jupyter.cloud.records import ClusterRecord, Progress
-from ppe_jupyter.cloud.removal import remove
 from ppe_jupyter.cloud.spec import ClusterSpec
-from ppe_jupyter.cloud.survey import Survey
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.settings import Settings
 

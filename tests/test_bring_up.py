@@ -10,7 +10,7 @@ import pytest
 from cloud_client import Cloud
 
 from ppe_jupyter import ssh
-from ppe_jupyter.cloud import boot, bring_up
+from ppe_jupyter.cloud.launching import boot, bring_up
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, InstanceState, Progress
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import LaunchFailed, Unreachable

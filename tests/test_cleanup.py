@@ -13,11 +13,11 @@ import pytest
 from ppe_jupyter import ssh
 from ppe_jupyter.cloud import tags
 from ppe_jupyter.cloud.access import rule_description
-from ppe_jupyter.cloud.cleanup import clean_up, orphans, same_owner
+from ppe_jupyter.cloud.changing.cleanup import clean_up, orphans, same_owner
 from ppe_jupyter.cloud.context import Context
+from ppe_jupyter.cloud.ec2.shapes import InstanceRequest
 from ppe_jupyter.cloud.facts import Instance
 from ppe_jupyter.cloud.records import ClusterState, Cost, InstanceState
-from ppe_jupyter.cloud.shapes import InstanceRequest
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import NoSuchCluster, NothingToDo
 from ppe_jupyter.localcloud import hooks

@@ -14,8 +14,8 @@ import pytest
 from botocore.validate import ParamValidator
 
 from ppe_jupyter import ssh
-from ppe_jupyter.cloud import shapes, tags
-from ppe_jupyter.cloud.ec2 import EC2
+from ppe_jupyter.cloud import tags
+from ppe_jupyter.cloud.ec2 import EC2, shapes
 from ppe_jupyter.cloud.facts import Image, Subnet
 from ppe_jupyter.cloud.records import Cost
 from ppe_jupyter.cloud.spec import ClusterSpec

@@ -10,7 +10,7 @@ from localcloud_nodes import client, until
 
 import ppe_jupyter as ppe
 from ppe_jupyter import catalog
-from ppe_jupyter.cloud.images import ImageStore, table
+from ppe_jupyter.cloud.keeping.images import ImageStore, table
 from ppe_jupyter.cloud.records import ClusterState, Progress
 from ppe_jupyter.errors import CloudError, SpecError
 from ppe_jupyter.localcloud import hooks

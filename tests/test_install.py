@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ppe_jupyter.cloud.install import Packages, install
+from ppe_jupyter.cloud.keeping.install import Packages, install
 from ppe_jupyter.cloud.pace import Pace
 from ppe_jupyter.cloud.records import Progress
 from ppe_jupyter.cloud.spec import ClusterSpec

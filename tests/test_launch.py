@@ -18,13 +18,13 @@ from cloud_client import Cloud, ignore
 from ppe_jupyter import ssh
 from ppe_jupyter.cloud.access import rule_description
 from ppe_jupyter.cloud.ec2 import EC2
+from ppe_jupyter.cloud.keeping.volumes import Volumes
+from ppe_jupyter.cloud.launching.removal import remove
 from ppe_jupyter.cloud.pace import Pace
 from ppe_jupyter.cloud.plan import Plan
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, Progress
-from ppe_jupyter.cloud.removal import remove
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.cloud.steps import RunInstances
-from ppe_jupyter.cloud.volumes import Volumes
 from ppe_jupyter.errors import CapacityError, CloudError, LaunchFailed, NoSuchCluster, PpeError, SpecError
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.localcloud.hooks import Fault
@@ -372,7 +372,7 @@ def test_a_call_that_fails_leaves_nothing(cloud: Cloud, action: str) -> None:
 
 def test_instances_that_nobody_told_of_are_removed_too(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer to RunInstances is lost, and the instance is listed only later."""
-    from ppe_jupyter.cloud import purchase
+    from ppe_jupyter.cloud.launching import purchase
 
     monkeypatch.setattr(purchase, "PATIENCE_SECONDS", 0.0)
     plan = cloud.plan(replace(ONE, name="unheard"))

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ppe_jupyter import catalog
-from ppe_jupyter.cloud import costs
 from ppe_jupyter.cloud.facts import Identity, Snapshot, Volume
-from ppe_jupyter.cloud.ledger import Entry, Ledger, rates
+from ppe_jupyter.cloud.keeping import costs
+from ppe_jupyter.cloud.keeping.ledger import Entry, Ledger, rates
+from ppe_jupyter.cloud.keeping.spending import items
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, Cost, InstanceState, Node
 from ppe_jupyter.cloud.spec import ClusterSpec
-from ppe_jupyter.cloud.spending import items
 from ppe_jupyter.errors import UsageError
 from ppe_jupyter.localcloud import hooks
 

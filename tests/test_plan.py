@@ -23,7 +23,7 @@ from ppe_jupyter.cloud.facts import (
     Volume,
 )
 from ppe_jupyter.cloud.plan import Plan
-from ppe_jupyter.cloud.plan_launch import plan_launch
+from ppe_jupyter.cloud.planning.plan_launch import plan_launch
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, InstanceState, Node
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.cloud.steps import (

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from ppe_jupyter import catalog
-from ppe_jupyter.cloud.draft import ChangeFacts, ranges, renumbered
 from ppe_jupyter.cloud.facts import Caps, Image, Subnet
 from ppe_jupyter.cloud.plan import Plan
-from ppe_jupyter.cloud.plan_change import plan_change
+from ppe_jupyter.cloud.planning.draft import ChangeFacts, ranges, renumbered
+from ppe_jupyter.cloud.planning.plan_change import plan_change
 from ppe_jupyter.cloud.records import (
     ClusterRecord,
     Cost,

@@ -14,7 +14,7 @@ from ppe_jupyter import catalog
 from ppe_jupyter.cloud.context import Context
 from ppe_jupyter.cloud.ec2 import EC2
 from ppe_jupyter.cloud.ec2.prices import _priced
-from ppe_jupyter.cloud.prices import Prices, cheapest, shipped
+from ppe_jupyter.cloud.planning.prices import Prices, cheapest, shipped
 from ppe_jupyter.localcloud import Endpoint, hooks
 from ppe_jupyter.localcloud.hooks import Fault
 from ppe_jupyter.settings import Settings

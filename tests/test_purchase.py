@@ -11,10 +11,10 @@ import pytest
 from cloud_client import Cloud
 
 from ppe_jupyter import ssh
+from ppe_jupyter.cloud.ec2.shapes import InstanceRequest
 from ppe_jupyter.cloud.facts import Instance, Subnet
+from ppe_jupyter.cloud.launching.purchase import Purchased, purchase
 from ppe_jupyter.cloud.pace import Pace
-from ppe_jupyter.cloud.purchase import Purchased, purchase
-from ppe_jupyter.cloud.shapes import InstanceRequest
 from ppe_jupyter.errors import CapacityError, CloudError, CredentialsError
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.localcloud.hooks import Fault

@@ -13,14 +13,14 @@ from botocore.validate import ParamValidator
 from localcloud_nodes import client
 
 from ppe_jupyter import catalog
-from ppe_jupyter.cloud import permissions
 from ppe_jupyter.cloud.context import Context
 from ppe_jupyter.cloud.ec2 import EC2
 from ppe_jupyter.cloud.ec2.network import way_out
 from ppe_jupyter.cloud.ec2.types import described
 from ppe_jupyter.cloud.facts import AccountPlan, Rule, Subnet
+from ppe_jupyter.cloud.planning import permissions
+from ppe_jupyter.cloud.planning.survey import Survey
 from ppe_jupyter.cloud.spec import ClusterSpec
-from ppe_jupyter.cloud.survey import Survey
 from ppe_jupyter.errors import CloudError, CredentialsError
 from ppe_jupyter.localcloud import Endpoint, hooks
 from ppe_jupyter.localcloud.hooks import Fault

@@ -13,8 +13,8 @@ from botocore.validate import ParamValidator
 from localcloud_nodes import client, until
 
 from ppe_jupyter.cloud.facts import Volume
+from ppe_jupyter.cloud.keeping.volumes import DEVICES, Volumes, find_node, table
 from ppe_jupyter.cloud.pace import Pace
-from ppe_jupyter.cloud.volumes import DEVICES, Volumes, find_node, table
 from ppe_jupyter.errors import CloudError, NothingToDo, RemoteCommandFailed, SpecError
 from ppe_jupyter.localcloud import hooks
 

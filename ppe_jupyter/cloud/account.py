@@ -8,19 +8,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CloudError
-from .cleanup import same_owner
-from .clusters import Clusters
+from .changing.cleanup import same_owner
 from .context import Context
-from .costs import Costs
 from .facts import Volume
-from .images import ImageStore
-from .ledger import Entry, Ledger
+from .keeping.costs import Costs
+from .keeping.images import ImageStore
+from .keeping.ledger import Entry, Ledger
+from .keeping.volumes import Volumes
+from .launching.clusters import Clusters
+from .planning.survey import Survey
 from .records import ClusterRecord
-from .survey import Survey
-from .volumes import Volumes
 
 if TYPE_CHECKING:
-    from .change import Changes
+    from .changing.change import Changes
 
 
 class Account:
@@ -57,7 +57,7 @@ class Account:
     @cached_property
     def changes(self) -> Changes:
         """What changes clusters."""
-        from .change import Changes
+        from .changing.change import Changes
 
         return Changes(self.context, self.clusters)
 

@@ -61,9 +61,8 @@ class Setup:
 
     def message(self) -> bytes:
         """The JSON for setup.py's standard input."""
-        keys = ("index", "instance_id", "private_ip", "private_dns", "slots", "role") + (
-            "launch_host_key", "host_key", "configured"
-        )  # fmt: skip
+        keys = ["index", "instance_id", "private_ip", "private_dns", "slots", "role"]
+        keys += ["launch_host_key", "host_key", "configured"]
         master = next(node for node in self.nodes if node.role == "master")
         return json.dumps(
             {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from ..cloud.volumes import find_node
+from ..cloud.keeping.volumes import find_node
 from ..errors import CloudError, NothingToDo, PpeError, UsageError
 from ..verbs import suggestion
 from . import changes, keeping, views

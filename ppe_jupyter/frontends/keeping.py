@@ -9,8 +9,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .. import catalog
-from ..cloud.images import table as images_table
-from ..cloud.volumes import table as volumes_table
+from ..cloud.keeping.images import table as images_table
+from ..cloud.keeping.volumes import table as volumes_table
 from ..errors import NothingToDo, UsageError
 from . import views
 from .changes import packages

@@ -10,8 +10,8 @@ import botocore.exceptions as boto_errors
 from botocore import xform_name
 
 from ...errors import CloudError
-from .. import shapes
 from ..facts import AccountPlan, Identity, Quota
+from . import shapes
 from .session import Session, error_code, translated
 
 SPOT_ROLE = "AWSServiceRoleForEC2Spot"

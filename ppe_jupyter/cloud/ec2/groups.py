@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import botocore.exceptions as boto_errors
 
-from .. import shapes
+from . import shapes
 from .session import Session, error_code, tags_filter, translated, unless_gone
 
 if TYPE_CHECKING:

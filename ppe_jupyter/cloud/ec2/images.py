@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .. import shapes
 from ..facts import Image
+from . import shapes
 from .session import Session, translated, unless_gone
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from .. import shapes
 from ..facts import Instance, Subnet
+from . import shapes
 from .session import Session, tags_filter, translated
 
 MOST_TAGGED = 1000  # resources a call (API reference, CreateTags)

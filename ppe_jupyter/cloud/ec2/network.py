@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .. import shapes
 from ..facts import PlacementGroup, Rule, SecurityGroup, Subnet
+from . import shapes
 from .session import Session, translated
 
 if TYPE_CHECKING:

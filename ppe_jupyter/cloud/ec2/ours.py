@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .. import shapes
 from ..facts import Instance
+from . import shapes
 from .session import Session, translated, unless_gone
 
 # On all that this package makes, what is no cluster's too.

@@ -15,7 +15,7 @@ from botocore.parsers import ResponseParserError
 
 from ...errors import CapacityError, CloudError, CredentialsError
 from ...settings import Settings
-from .. import shapes
+from . import shapes
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.client import EC2Client

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ... import catalog
 from ...catalog import InstanceType
 from ...errors import CloudError
-from .. import shapes
+from . import shapes
 from .session import Session, translated
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import timezone
 from typing import TYPE_CHECKING
 
-from .. import shapes
 from ..facts import Snapshot, Volume
+from . import shapes
 from .session import Session, translated, unless_gone
 
 if TYPE_CHECKING:

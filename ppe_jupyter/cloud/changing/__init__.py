@@ -1,0 +1,1 @@
+"""Clusters that change, and what is left of them."""

@@ -1,0 +1,1 @@
+"""What outlives clusters: volumes, images, history."""

@@ -1,0 +1,1 @@
+"""From what is wished and what there is to a plan."""

@@ -1,0 +1,210 @@
+"""Draft: the plan of a change in the making: what there will be, how, and what is wrong with it. Pure.
+
+Indices have no holes: nodes that are added go on counting, and a loss is filled, by a new node or by moving the
+last one down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from ... import catalog
+from ...catalog import InstanceType
+from ..facts import Caps, Image, Subnet
+from ..plan import Grade, Plan, Problem
+from ..records import ClusterRecord, InstanceState, Node, usd_per_hour
+from ..spec import ClusterSpec
+from ..steps import Configure, RunInstances, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeFacts:
+    """What a change is decided from, beside the record; what only new nodes need may be missing otherwise.
+
+    ``subnet`` is the cluster's. ``silent`` says why a node that runs does not answer, ``busy`` what the user runs
+    on a node beside the R session itself; both by instance id.
+    """
+
+    now: datetime
+    caps: Caps = field(default_factory=Caps)
+    subnet: Subnet | None = None
+    image: Image | None = None
+    instance_type: InstanceType | None = None
+    silent: Mapping[str, str] = field(default_factory=dict)
+    busy: Mapping[str, str] = field(default_factory=dict)
+
+
+class Draft:
+    """A change of ``record``: ``spec`` and ``nodes`` are what the cluster will be."""
+
+    def __init__(self, record: ClusterRecord, facts: ChangeFacts) -> None:
+        self.record = record
+        self.facts = facts
+        self.spec = record.spec or ClusterSpec(
+            name=record.name, nodes=len(record.nodes), instance_type=record.nodes[0].instance_type
+        )
+        self.nodes = [each for each in record.nodes if each.state.alive]
+        self._steps: list[Step] = []
+        self._problems: list[Problem] = []
+        self._nothing = ""
+
+    def plan(self, verb: str) -> Plan:
+        """The plan: without steps if something forbids it, or there is nothing to do."""
+        problems = [Problem(Grade.INFO, self._nothing)] if self._nothing else self._problems
+        stands = not self._nothing and all(each.grade is not Grade.ERROR for each in problems)
+        return Plan(
+            verb=verb,
+            spec=self.spec,
+            name=self.record.name,
+            owner=self.record.owner,
+            steps=tuple(self._steps) if stands else (),
+            usd_per_hour=self._usd_per_hour(),
+            problems=tuple(problems),
+            existing=self.record,
+            slots=self.slots,
+            key_name=self.record.key_name,
+        )
+
+    def do(self, step: Step) -> None:
+        """This is the next step."""
+        self._steps.append(step)
+
+    def nothing(self, text: str) -> None:
+        """It is so already."""
+        self._nothing = text
+
+    def error(self, text: str) -> None:
+        """This forbids it."""
+        self._problems.append(Problem(Grade.ERROR, text))
+
+    def warn(self, text: str) -> None:
+        """The user should think about this."""
+        self._problems.append(Problem(Grade.WARNING, text))
+
+    def info(self, text: str) -> None:
+        """The user should know this."""
+        self._problems.append(Problem(Grade.INFO, text))
+
+    @property
+    def slots(self) -> int:
+        """Slots of a node."""
+        return max((each.slots for each in self.record.nodes), default=1)
+
+    def configure(self) -> None:
+        """Configure the nodes that there are then."""
+        self.do(Configure(nodes=len(self.nodes), slots=self.slots))
+
+    def master(self) -> Node | None:
+        """The master, if it lives; else an error says what to do."""
+        for each in self.nodes:
+            if each.role == "master":
+                return each
+        self.error(f"it has lost its master; mend it with: %ppe_retry {self.record.name}")
+        return None
+
+    def set_size(self, nodes: int) -> None:
+        """It is to have so many nodes; a master alone has no spot workers."""
+        if nodes == 1 and self.spec.spot:
+            self.spec = replace(self.spec, nodes=1, spot=False, spot_max_usd=None, spot_fallback=False)
+        else:
+            self.spec = replace(self.spec, nodes=nodes)
+
+    def add(self, indices: Collection[int], *, master: int | None = None) -> None:
+        """Run new nodes under these indices, ``master`` (if given) as the master, as far as the caps allow."""
+        for there, what in [
+            (self.record.spec, "its specification, a tag, is damaged"),
+            (self.facts.image, "its image is gone"),
+            (self.facts.subnet, "its subnet is gone"),
+        ]:
+            if indices and there is None:
+                self.error(f"nodes cannot be added: {what}")
+                return
+        for first, count in ranges(indices, apart=master):
+            step = self._run_step(first, count, master=first == master)
+            self.do(step)
+            self.nodes += self._to_be(step, role="master" if first == master else "worker")
+        self._check_caps()
+
+    def public(self, *, master: bool) -> bool:
+        """Whether such a node gets a public address; it is of use only where an internet gateway is."""
+        wanted = self.spec.public_addresses == "all" or (master and self.spec.public_addresses == "master")
+        return wanted and self.facts.subnet is not None and self.facts.subnet.way_out in ("internet", "")
+
+    def _run_step(self, first: int, count: int, *, master: bool) -> RunInstances:
+        spec, kind = self.spec, self.facts.instance_type
+        assert self.facts.image and self.facts.subnet
+        spot = spec.spot and not master
+        return RunInstances(
+            count=count,
+            first_index=first,
+            instance_type=spec.instance_type,
+            image=self.facts.image,
+            subnets=(self.facts.subnet,),
+            root_gb=spec.root_gb,
+            root_type=spec.root_type,
+            encrypted=spec.encrypted,
+            cores=kind.cores if kind and kind.one_thread_per_core and spec.threads_per_core != 2 else None,
+            public=self.public(master=master),
+            spot=spot,
+            spot_max_usd=spec.spot_max_usd if spot else None,
+            spot_fallback=spot and spec.spot_fallback,
+            price=self._price(spot=spot),
+        )
+
+    def _to_be(self, step: RunInstances, *, role: str) -> Iterator[Node]:
+        """What the step's nodes will be, as far as a price needs it."""
+        for index in range(step.first_index, step.first_index + step.count):
+            yield replace(
+                self.record.nodes[0],
+                instance_id="",
+                index=index,
+                role=role,
+                state=InstanceState.RUNNING,
+                public_ip="to be given" if step.public else "",
+                price=step.price,
+                spot=step.spot,
+            )
+
+    def _price(self, *, spot: bool) -> float | None:
+        """As the cluster's own nodes of that kind were priced, else the catalog's."""
+        own = [each.price for each in self.record.nodes if each.spot == spot and each.price is not None]
+        return (
+            own[0] if own else catalog.usd_per_hour(self.spec.instance_type, root_gb=0, public_address=False)
+        )
+
+    def _usd_per_hour(self) -> float | None:
+        return usd_per_hour(self.nodes, root_gb=self.spec.root_gb, root_type=self.spec.root_type)
+
+    def _check_caps(self) -> None:
+        caps, rate = self.facts.caps, self._usd_per_hour()
+        if caps.max_nodes is not None and len(self.nodes) > caps.max_nodes:
+            self.error(f"{len(self.nodes)} nodes are more than max_nodes = {caps.max_nodes} allows")
+        if caps.max_usd_per_hour is not None and (rate is None or rate > caps.max_usd_per_hour):
+            price = "an unknown price" if rate is None else f"${rate:.3f} an hour"
+            self.error(f"{price} is more than max_usd_per_hour = {caps.max_usd_per_hour:g} allows")
+
+
+def ids(nodes: Iterable[Node]) -> tuple[str, ...]:
+    """Their instance ids."""
+    return tuple(each.instance_id for each in nodes)
+
+
+def ranges(indices: Iterable[int], *, apart: int | None = None) -> Iterator[tuple[int, int]]:
+    """(first, count) of each unbroken run of indices, one request each; the index ``apart`` stands alone."""
+    run: list[int] = []
+    for index in sorted(indices):
+        if run and (index != run[-1] + 1 or apart in (index, run[-1])):
+            yield run[0], len(run)
+            run = []
+        run.append(index)
+    if run:
+        yield run[0], len(run)
+
+
+def renumbered(nodes: Iterable[Node]) -> dict[str, int]:
+    """New indices by instance id, so that there are no holes: the last move into them, the others stay."""
+    nodes = sorted(nodes, key=lambda each: each.index)
+    holes = iter(sorted(set(range(len(nodes))) - {each.index for each in nodes}))
+    return {each.instance_id: next(holes) for each in nodes if each.index >= len(nodes)}
