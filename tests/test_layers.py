@@ -13,6 +13,8 @@ APART = {
     "localcloud": {"cloud", "ssh"},
     "remote": {"cloud", "localcloud"},
 }
+# The rooms of cloud/, each of which imports only from those before it and from the values beside them.
+CLOUD = ["ec2", "keeping", "planning", "launching", "changing"]
 SOLE_IMPORTER = {
     "boto3": "cloud/ec2/session.py",
     "paramiko": "ssh.py",
@@ -54,3 +56,11 @@ def test_imports_follow_the_layers(path: Path) -> None:
             assert room != "node", "node/ imports nothing else of the package"
         if head in SOLE_IMPORTER:
             assert str(path.relative_to(PACKAGE)).startswith(SOLE_IMPORTER[head]), f"{path} imports {head}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cloud").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_rooms_of_cloud_are_in_order(path: Path) -> None:
+    room = path.relative_to(PACKAGE / "cloud").parts[0]
+    others = {name.split(".")[2] for name in imports(path) if name.startswith("ppe_jupyter.cloud.")}
+    if room in CLOUD:
+        assert others.isdisjoint(CLOUD[CLOUD.index(room) + 1 :]), f"{path} imports from a later room"
