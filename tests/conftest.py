@@ -2,16 +2,21 @@
 
 Nothing here can reach AWS: the local cloud is set, AWS_* is dropped and the shared AWS files are /dev/null,
 for this process and for every kernel and command that a test starts.
+
+The local cloud has the things of several modules at once: a test looks at its own only, and a switch of the
+endpoint's that it leaves behind is put back after its module.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -24,9 +29,18 @@ if TYPE_CHECKING:
 # Two physical cores, cluster placement groups; 3 nodes make 6 slots.
 INSTANCE_TYPE = "m5.xlarge"
 
+STARTED: list[Endpoint] = []
+MADE = pytest.StashKey[str]()
+
+# How long an example takes tells of the machine's load.
+hypothesis.settings.register_profile("ppe", deadline=None)
+hypothesis.settings.load_profile("ppe")
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    state = os.environ.get("PPE_STATE_DIR") or tempfile.mkdtemp(prefix="ppe-test-")
+    state = os.environ.get("PPE_STATE_DIR") or config.stash.setdefault(
+        MADE, tempfile.mkdtemp(prefix="ppe-test-")
+    )
     for name in [name for name in os.environ if name.startswith(("AWS_", "PPE_"))]:
         del os.environ[name]
     os.environ.update(
@@ -37,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
         AWS_CONFIG_FILE="/dev/null",
         AWS_EC2_METADATA_DISABLED="true",
     )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if made := config.stash.get(MADE, ""):
+        shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +71,20 @@ def local_cloud(settings: Settings) -> Iterator[Endpoint]:
     from ppe_jupyter import localcloud
 
     localcloud.prepare(settings)
-    yield localcloud.ensure(settings)
+    STARTED.append(localcloud.ensure(settings))
+    yield STARTED[-1]
+    STARTED.clear()
     localcloud.down(settings)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def switches() -> Iterator[None]:
+    """After each module the endpoint's faults and capacities are as at its start."""
+    yield
+    if STARTED:
+        from ppe_jupyter.localcloud import hooks
+
+        hooks.reset(STARTED[-1])
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,7 @@ def test_a_worker_and_then_the_master_are_lost(cloud: Cloud) -> None:
     assert behaviors == ["stop", "terminate"]
 
 
+@pytest.mark.slow
 def test_a_worker_is_lost_while_mpi_is_checked(cloud: Cloud) -> None:
     record = cloud.launch(SPEC, report=ending(cloud, {"checking MPI": 2}, []))
     assert_usable(cloud, record, left=[0, 1], master=0)
@@ -130,6 +131,7 @@ def test_a_master_that_does_not_answer_is_left_for_another(
     assert cloud.clusters().get("lossy").state is ClusterState.DEGRADED
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_answer_is_left_out(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bring_up, "LEAST_PATIENCE_SECONDS", 6.0)
     stopped: list[str] = []
@@ -153,6 +155,7 @@ def test_a_worker_that_does_not_answer_is_left_out(cloud: Cloud, monkeypatch: py
     assert "EC2's status checks say" in record.troubles[0]
 
 
+@pytest.mark.slow
 def test_a_master_that_cannot_be_set_up_is_left_for_another(cloud: Cloud) -> None:
     def spoil(target: ssh.Target, *, timeout: float) -> ssh.Connection:
         connection = ssh.connect(target, timeout=timeout)

@@ -147,7 +147,7 @@ def test_no_room_for_more_leaves_it_as_it_was(changing: Cluster, local_cloud: En
     assert_works(changing, nodes=2)
 
 
-@pytest.mark.parametrize("phase", ["booting", "configuring"])
+@pytest.mark.parametrize("phase", [pytest.param("booting", marks=pytest.mark.slow), "configuring"])
 def test_an_interrupt_leaves_it_as_it_was(changing: Cluster, phase: str) -> None:
     def interrupt(progress: Progress) -> None:
         if progress.phase in (phase, "undoing"):
@@ -328,7 +328,7 @@ Manager().launch(ClusterSpec(name="half-way", nodes=2, instance_type="m5.xlarge"
 """
 
 
-@pytest.mark.parametrize("phase", ["connecting", "configuring"])
+@pytest.mark.parametrize("phase", [pytest.param("connecting", marks=pytest.mark.slow), "configuring"])
 def test_another_client_finishes_a_launch_that_died(manager: Manager, phase: str) -> None:
     died = subprocess.run([sys.executable, "-c", HALF_WAY.format(phase=phase)], timeout=120, check=False)
     assert died.returncode == -9

@@ -189,6 +189,7 @@ def test_a_client_killed_at_the_end_of_a_launch_leaves_nothing_for_long(
         assert everything(local_cloud) == before, (strike, called)
 
 
+@pytest.mark.slow
 def test_a_client_killed_while_it_terminates_leaves_nothing_for_long(
     clients: Clients, local_cloud: Endpoint, records_only: None
 ) -> None:
@@ -212,6 +213,7 @@ def test_a_client_killed_while_it_terminates_leaves_nothing_for_long(
         assert everything(local_cloud) == before, (strike, called)
 
 
+@pytest.mark.slow
 def test_a_client_killed_while_it_resizes_leaves_the_cluster_as_it_was(
     clients: Clients, local_cloud: Endpoint
 ) -> None:

@@ -294,19 +294,19 @@ def test_a_launch_gets_over_faults_that_pass(cloud: Cloud) -> None:
 
 # -- launches that end early --------------------------------------------------------------------------------
 
-PHASES = [
+RARE = [
     "creating",
     "starting",
-    "booting",
     "connecting",
     "uploading",
-    "configuring",
     "checking MPI",
     "starting R",
 ]
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    "phase", ["booting", "configuring", *(pytest.param(phase, marks=pytest.mark.slow) for phase in RARE)]
+)
 def test_an_interrupt_in_any_phase_removes_everything(cloud: Cloud, phase: str) -> None:
     def report(progress: Progress) -> None:
         # And again, impatiently, while it is being removed.
@@ -333,7 +333,7 @@ except errors.LaunchFailed as exc:
 """
 
 
-@pytest.mark.parametrize("phase", ["booting", "connecting"])
+@pytest.mark.parametrize("phase", [pytest.param("booting", marks=pytest.mark.slow), "connecting"])
 def test_ctrl_c_ends_a_launch_in_good_order(cloud: Cloud, phase: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -419,7 +419,7 @@ def test_a_master_with_another_host_key_is_never_configured(cloud: Cloud) -> Non
         cloud.launch(replace(ONE, name="impostor"), connect=connect)
 
 
-@pytest.mark.parametrize("phase", ["booting", "configuring"])
+@pytest.mark.parametrize("phase", [pytest.param("booting", marks=pytest.mark.slow), "configuring"])
 def test_a_cluster_terminated_while_it_is_launched_ends_the_launch(cloud: Cloud, phase: str) -> None:
     terminated: list[bool] = []
 

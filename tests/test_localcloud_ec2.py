@@ -41,6 +41,12 @@ class Rules:
     def describe(self, instance_id: str) -> Any:
         return self.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
 
+    def living(self) -> set[str]:
+        """Ids of the instances that are not ended, whoever launched them."""
+        states = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+        pages = self.ec2.get_paginator("describe_instances").paginate(Filters=states)
+        return {i["InstanceId"] for page in pages for r in page["Reservations"] for i in r["Instances"]}
+
     def refused(self, code: str, call: Any, **parameters: Any) -> str:
         with pytest.raises(ClientError) as caught:
             call(**parameters)
@@ -53,12 +59,10 @@ def rules(local_cloud: Endpoint) -> Iterator[Rules]:
     hooks.reset(local_cloud)
     hooks.set_containerless(local_cloud, True)
     rules = Rules(local_cloud)
+    others = rules.living()
     yield rules
-    states = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
-    pages = rules.ec2.get_paginator("describe_instances").paginate(Filters=states)
-    left = [i["InstanceId"] for page in pages for r in page["Reservations"] for i in r["Instances"]]
-    if left:
-        rules.ec2.terminate_instances(InstanceIds=left)
+    if left := rules.living() - others:
+        rules.ec2.terminate_instances(InstanceIds=sorted(left))
     hooks.reset(local_cloud)
 
 
@@ -381,19 +385,20 @@ def test_500_instances_are_launched_and_described_in_two_calls(rules: Rules) -> 
 def test_everything_is_tagged_when_made_and_found_by_its_tags(rules: Rules) -> None:
     """AWSEC2/latest/UserGuide/Using_Tags.html#tag-on-create, API_Filter.html"""
     ec2 = rules.ec2
+    tags = [{"Key": "rules:of", "Value": "tags"}]
 
     def tagged(kind: str) -> dict[str, Any]:
-        return {"TagSpecifications": [{"ResourceType": kind, "Tags": TAGS}]}
+        return {"TagSpecifications": [{"ResourceType": kind, "Tags": tags}]}
 
     public = ssh.generate_key_pair().public.encode()
     ec2.import_key_pair(KeyName="tagged", PublicKeyMaterial=public, **tagged("key-pair"))
     group = ec2.create_security_group(GroupName="tagged", Description="tagged", **tagged("security-group"))
     placement = {"GroupName": "tagged", "Strategy": "cluster", **tagged("placement-group")}
     placement_id = ec2.create_placement_group(**placement)["PlacementGroup"]["GroupId"]
-    ec2.delete_tags(Resources=[placement_id], Tags=TAGS)
-    ec2.create_tags(Resources=[placement_id], Tags=TAGS)
-    (found,) = ec2.describe_tags(Filters=where(resource_type="placement-group"))["Tags"]
-    assert (found["ResourceId"], found["Value"]) == (placement_id, "rules")
+    ec2.delete_tags(Resources=[placement_id], Tags=tags)
+    ec2.create_tags(Resources=[placement_id], Tags=tags)
+    (found,) = ec2.describe_tags(Filters=where(resource_type="placement-group", value="tags"))["Tags"]
+    assert (found["ResourceId"], found["Value"]) == (placement_id, "tags")
     volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, **tagged("volume"))["VolumeId"]
     ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
     snapshot = ec2.create_snapshot(VolumeId=volume, **tagged("snapshot"))["SnapshotId"]
@@ -404,19 +409,19 @@ def test_everything_is_tagged_when_made_and_found_by_its_tags(rules: Rules) -> N
         "Volumes": ec2.describe_volumes,
         "Snapshots": ec2.describe_snapshots,
     }
-    by_value = [{"Name": "tag:ppe:cluster", "Values": ["rules"]}]
+    by_value = [{"Name": "tag:rules:of", "Values": ["tags"]}]
     for key, describe in lists.items():
-        for filters in (by_value, where(tag_key="ppe:cluster")):
+        for filters in (by_value, where(tag_key="rules:of")):
             (found,) = describe(Filters=filters)[key]
-            assert found["Tags"] == TAGS, key
-        assert describe(Filters=[{"Name": "tag:ppe:cluster", "Values": ["other"]}])[key] == []
+            assert found["Tags"] == tags, key
+        assert describe(Filters=[{"Name": "tag:rules:of", "Values": ["other"]}])[key] == []
     ec2.delete_snapshot(SnapshotId=snapshot)
     ec2.delete_volume(VolumeId=volume)
     ec2.delete_placement_group(GroupName="tagged")
     ec2.delete_security_group(GroupId=group["GroupId"])
     ec2.delete_key_pair(KeyName="tagged")
     for key, describe in {**lists, "Tags": ec2.describe_tags}.items():
-        ours = where(value="rules") if key == "Tags" else by_value
+        ours = where(value="tags") if key == "Tags" else by_value
         assert describe(Filters=ours)[key] == [], key
 
 

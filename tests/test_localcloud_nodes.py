@@ -205,9 +205,8 @@ def test_terminate_leaves_nothing(nodes: Nodes) -> None:
     nodes.reaches(instance_id, "running")
     address = nodes.address(instance_id)
     assert traces(instance_id)
-    volumes = [
-        v for v in nodes.ec2.describe_volumes()["Volumes"] if v["Attachments"][0]["InstanceId"] == instance_id
-    ]
+    attached = [{"Name": "attachment.instance-id", "Values": [instance_id]}]
+    volumes = nodes.ec2.describe_volumes(Filters=attached)["Volumes"]
     assert len(volumes) == 1
     nodes.ec2.terminate_instances(InstanceIds=[instance_id])
     nodes.reaches(instance_id, "terminated")

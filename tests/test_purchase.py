@@ -80,8 +80,8 @@ class Shop:
 def shop(local_cloud: Endpoint, settings: Settings) -> Iterator[Shop]:
     cloud = Cloud(local_cloud, settings)
     with cloud.unchanged():
-        hooks.set_containerless(local_cloud, True)
         hooks.reset(local_cloud)
+        hooks.set_containerless(local_cloud, True)
         yield Shop(cloud)
         hooks.clear_faults(local_cloud)
         cloud.terminate("bought")

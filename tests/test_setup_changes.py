@@ -101,6 +101,7 @@ def test_a_node_replaced_at_the_same_place_with_another_host_key_works(members: 
     assert spawned(members) == 2 * SLOTS
 
 
+@pytest.mark.slow
 def test_the_agent_comes_back_after_a_stop_with_other_public_addresses(members: Members) -> None:
     master = members.master
     members.nodes.ec2.stop_instances(InstanceIds=[master.instance_id])
@@ -112,6 +113,7 @@ def test_the_agent_comes_back_after_a_stop_with_other_public_addresses(members: 
     assert spawned(members) == 2 * SLOTS
 
 
+@pytest.mark.slow
 def test_another_node_becomes_the_master(members: Members) -> None:
     old, new = members.master, members.members[-1]
     members.nodes.ec2.terminate_instances(InstanceIds=[old.instance_id])
