@@ -79,7 +79,7 @@ class Cluster:
 
     def refresh(self) -> Cluster:
         """Ask EC2 for its present state."""
-        self.record = self._account.clusters.get(self.name)
+        self.record = self._account.settled(self._account.clusters.get(self.name))
         return self
 
     def ssh(self) -> ssh.Connection:
@@ -155,9 +155,9 @@ class Cluster:
         """End the workers and stop the master, whose disk keeps home, results and workspace."""
         return self.carry_out(self.plan("park"), report=report)
 
-    def start(self, *, report: Report = IGNORE) -> Cluster:
-        """Bring a parked cluster back, with its workspace."""
-        return self.carry_out(self.plan("start"), report=report)
+    def start(self, nodes: int | None = None, *, report: Report = IGNORE) -> Cluster:
+        """Bring a parked cluster back, with its workspace and as many nodes as it had, or so many."""
+        return self.carry_out(self.plan("start", nodes=nodes), report=report)
 
     def resize(self, nodes: int, *, report: Report = IGNORE) -> Cluster:
         """Make it ``nodes`` nodes, the master included; the R session lives on."""

@@ -90,7 +90,7 @@ class Manager:
     def clusters(self) -> list[Cluster]:
         """Every cluster that has not been terminated, whoever launched it; the newest first."""
         return [
-            Cluster(self._account, record)
+            Cluster(self._account, self._account.settled(record))
             for record in self._account.clusters.find()
             if record.state is not ClusterState.TERMINATED
         ]
@@ -98,7 +98,7 @@ class Manager:
     def cluster(self, name: str | None = None) -> Cluster:
         """The cluster of that name; without a name the sole running one. Raises NoSuchCluster."""
         if name is not None:
-            return Cluster(self._account, self._account.clusters.get(name))
+            return Cluster(self._account, self._account.settled(self._account.clusters.get(name)))
         found = self.clusters()
         running = [each for each in found if each.state in (ClusterState.RUNNING, ClusterState.DEGRADED)]
         if len(running) == 1:

@@ -38,6 +38,13 @@ class Account:
         """Whether this user launched it."""
         return same_owner(record.owner, self.context.owner())
 
+    def settled(self, record: ClusterRecord) -> ClusterRecord:
+        """The record with what it has cost, also of a cluster that has parked itself; as it is if EC2 refuses that."""
+        try:
+            return self.changes.settle(record)
+        except CloudError:
+            return record
+
     def note(self, event: str, what: ClusterRecord | Volume) -> None:
         """Into the ledger; that EC2 cannot be asked whose it is stops nothing."""
         with contextlib.suppress(CloudError):

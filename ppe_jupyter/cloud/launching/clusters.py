@@ -62,6 +62,11 @@ class Clusters:
         if name in self._failures:
             raise NoSuchCluster(self._failures[name])
         names = [record.name for record in self.find() if record.state is not ClusterState.TERMINATED]
+        if self._context.ec2.security_groups(cluster=name):
+            raise NoSuchCluster(
+                f"of {name!r} there is only what a launch that died has left, without instances; remove it with: "
+                f"%ppe_terminate {name}, then launch again"
+            )
         others = f"there are: {', '.join(names)}" if names else "there is none; launch one with: %ppe_launch"
         raise NoSuchCluster(f"there is no cluster {name!r}; {others}")
 
