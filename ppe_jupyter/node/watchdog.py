@@ -34,6 +34,8 @@ FAREWELL_SECONDS = 2.0
 WORK_SECONDS = 30.0
 THEN = {"park": "parked", "terminate": "terminated"}
 SHUTDOWN = ("sudo", "-n", "shutdown", "-h", "now")
+# EC2 shows the console's end of a stopped instance too: so any client learns when this one stopped.
+CONSOLE = ("sudo", "-n", "tee", "-a", "/dev/console")
 
 
 class Session(Protocol):
@@ -206,6 +208,7 @@ class Watchdog:
             return
         self._ended.write_text(json.dumps({"why": why, "time": time.time()}), encoding="utf-8")
         self._ending = True
+        self._say_on_console()
         await asyncio.sleep(FAREWELL_SECONDS)
         while True:
             self._pulse.end(f"the cluster is {what}: {why}")
@@ -222,6 +225,13 @@ class Watchdog:
                     "error", f"`{' '.join(SHUTDOWN)}` was refused: {done.stderr.strip()}. It is tried again."
                 )
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _say_on_console(self) -> None:
+        now = time.time()
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+        line = f"ppe-watchdog: parking at {at}, spent {self._limits.spent(now) or 0.0:.6f}\n"
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(CONSOLE, input=line, text=True, capture_output=True, timeout=10, check=False)
 
     async def _save(self) -> None:
         try:
