@@ -23,10 +23,11 @@ from .records import ClusterRecord, Node
 from .spec import ClusterSpec
 
 FOLDER = "~/.ppe/node"
-# A folder that is there as a whole or not at all; an agent that runs from the old one goes on.
+# A folder that is there as a whole or not at all; an agent that runs from the old one goes on. When a master is given
+# up, what it was copying to the next one may still be on its way: hence a place of its own, and the lock.
 UNPACK = (
-    f"umask 077 && rm -rf {FOLDER}.new && mkdir -p {FOLDER}.new && tar -xzf - -C {FOLDER}.new && "
-    f"rm -rf {FOLDER} && mv {FOLDER}.new {FOLDER}"
+    f"umask 077 && mkdir -p ~/.ppe && new=$(mktemp -d {FOLDER}.XXXXXX) && trap 'rm -rf $new' EXIT && "
+    f'tar -xzf - -C $new && flock ~/.ppe sh -c "rm -rf {FOLDER} && mv $new {FOLDER}"'
 )
 # A setup that was cut off may still wait for a node; two at a time would undo each other's work.
 PID = "~/.ppe/setup.pid"

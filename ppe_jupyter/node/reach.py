@@ -25,8 +25,11 @@ SSH_CONFIG = FOLDER / "ssh-config"
 KNOWN_HOSTS = FOLDER / "known-hosts"
 CLUSTER_KEY = Path.home() / ".ssh" / "id_ed25519"
 THIS_NODE = "sudo -n python3 -B ~/.ppe/node/this_node.py"
-UNPACK = "umask 077 && rm -rf ~/.ppe/node.new && mkdir -p ~/.ppe/node.new && tar -xf - -C ~/.ppe/node.new"
-UNPACK += " && rm -rf ~/.ppe/node && mv ~/.ppe/node.new ~/.ppe/node"
+# Two masters may copy at once, when one was just given up: configure.py does the same.
+UNPACK = (
+    "umask 077 && mkdir -p ~/.ppe && new=$(mktemp -d ~/.ppe/node.XXXXXX) && trap 'rm -rf $new' EXIT && "
+    'tar -xf - -C $new && flock ~/.ppe sh -c "rm -rf ~/.ppe/node && mv $new ~/.ppe/node"'
+)
 
 Json = dict[str, Any]
 Say = Callable[[str], None]
