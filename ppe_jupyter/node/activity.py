@@ -56,7 +56,7 @@ def _owner(entry: Path) -> int | None:
 
 def _process(entry: Path) -> Process | None:
     with contextlib.suppress(OSError, IndexError):
-        fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
         words = (entry / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace").split("\0")
         ticks = sum(int(field) for field in fields[11:15])
         seconds = ticks / os.sysconf("SC_CLK_TCK")

@@ -86,7 +86,7 @@ class Deadman:
         self._member = member
 
     def hear(self, datagram: bytes, *, now: float) -> str | None:
-        """Take a datagram; why to end at once, if it says so."""
+        """Take a datagram; why to end at once, if it says so, else ""."""
         message = self._verifier.open(datagram) if self._member else None
         if message is not None and message["kind"] == "heartbeat":
             self._heard, self.deadline = now, message["deadline"]
@@ -202,9 +202,9 @@ def run() -> None:
         if left <= 0:
             end(deadman, why)
         if select.select([ears], [], [], min(TICK_SECONDS, left))[0]:
-            order = deadman.hear(ears.recv(beacon.MAX_BYTES), now=time.monotonic())
-            if order is not None:
-                end(deadman, order)
+            with contextlib.suppress(BlockingIOError):
+                if order := deadman.hear(ears.recv(beacon.MAX_BYTES), now=time.monotonic()):
+                    end(deadman, order)
         if metadata.look(time.monotonic()) and metadata.spot:
             deadman.tell(event="spot", **metadata.spot)
         if share := work.share(deadman.user, time.monotonic()):

@@ -69,6 +69,9 @@ class Pulse:
         return True
 
     def _hear(self, ears: socket.socket) -> None:
-        message = self._verifier.open(ears.recv(beacon.MAX_BYTES))
+        try:
+            message = self._verifier.open(ears.recv(beacon.MAX_BYTES))
+        except BlockingIOError:
+            return
         if message is not None and message["kind"] == "notice":
             self._on_notice(message)

@@ -66,6 +66,7 @@ class RSession:
         self._audience = Audience()
         self.notices = self._audience.notices
         self._saving = False
+        self._stopping = False
         self._run = run
         self._hostfile = hostfile
         self._workers = workers
@@ -95,7 +96,8 @@ class RSession:
         r.watch(lambda: self._died(r))
 
     async def stop(self) -> None:
-        """End R and all that belongs to it."""
+        """End R and all that belongs to it, for good."""
+        self._stopping = True
         self._detach()
         await self._r.end()
 
@@ -109,7 +111,7 @@ class RSession:
 
     def _died(self, r: RProcess) -> None:
         """R is gone, or what should have started it is."""
-        if self._saving or r is not self._r or r is self._replaced:
+        if self._saving or self._stopping or r is not self._r or r is self._replaced:
             return
         if self.state in (State.DOWN, State.RESCUED):
             return
@@ -148,7 +150,8 @@ class RSession:
 
         async def renew() -> None:
             await old.end()
-            self.start()
+            if not self._stopping:
+                self.start()
 
         self._spawn(renew())
 
@@ -319,7 +322,6 @@ class RSession:
             r = self._r
             r.pid, self._version = told["pid"], told["version"]
             r.watch(lambda: self._died(r))
-            self.evaluations += 1  # another workspace
             self.on_started(told["restored"])
         for client, id in self._restarters:
             client.tell(json_frame(Kind.DONE, {}, id=id, seq=self._audience.log.last))

@@ -78,19 +78,19 @@ class Workspace:
         self._run = folder / "run"
         self._parked = folder / "parked.RData"
         self._restored = folder / "restored.RData"
-        self._summary: tuple[int, Any] = (-1, None)
+        self._summary: tuple[object, Any] = (None, None)
 
     async def summary(self) -> Any:
         """Number, bytes and never fetched objects; None when R is not idle or has too many to look at."""
-        number = self._session.evaluations
-        if self._summary[0] != number:
+        state = (self._session.pid, self._session.evaluations)
+        if self._summary[0] != state:
             if self._session.state is not State.IDLE:
                 return None
             answer = self._ask(Question.SUMMARY)
             done, _ = await asyncio.wait({answer}, timeout=SUMMARY_SECONDS)
             if not done or answer.exception():
                 return None
-            self._summary = (number, json.loads(answer.result()))
+            self._summary = (state, json.loads(answer.result()))
         return self._summary[1]
 
     async def save(self) -> dict[str, Any]:
