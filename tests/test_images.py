@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
@@ -186,6 +188,16 @@ def test_a_bake_that_fails_leaves_nothing(
         hooks.clear_faults(local_cloud)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undisturbed")
+def test_a_copy_that_may_have_given_up_makes_no_image(cluster: Cluster, store: ImageStore) -> None:
+    """It stops by itself in the end, cleaned or not: here this client finds it an hour later."""
+    late = replace(store._context, now=lambda: datetime.now(timezone.utc) + timedelta(hours=1))
+    with pytest.raises(CloudError, match=r"the copy i-\w+ of the master is stopped"):
+        ImageStore(late).bake(cluster.ssh(), cluster.record, "never")
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("undisturbed")
 def test_a_bake_that_is_stopped_leaves_nothing(cluster: Cluster, store: ImageStore) -> None:
     class Enough(Exception):
