@@ -17,7 +17,10 @@ class Images(Session):
         """Those of these images that exist, whosever they are."""
         if not image_ids:
             return []
-        answer = self._ec2.describe_images(Filters=[shapes.where("image-id", *image_ids)])
+        # Clusters outlive their images' term: a deprecated one can be launched still (user guide, ami-deprecate).
+        answer = self._ec2.describe_images(
+            Filters=[shapes.where("image-id", *image_ids)], IncludeDeprecated=True
+        )
         return [shapes.image(each) for each in answer["Images"]]
 
     def image(self, image_id: str) -> Image | None:
