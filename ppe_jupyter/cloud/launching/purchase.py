@@ -27,7 +27,6 @@ NOT_YET_CODES = (
     "InvalidKeyPair.NotFound",
     "InvalidPlacementGroup.Unknown",
     "InvalidInstanceID.NotFound",
-    "InvalidParameterValue.IamInstanceProfile",
 )
 # Throttling, faults of the server's, no answer at all: the same call may do it a moment later.
 PASSING_CODES = (
