@@ -235,11 +235,12 @@ def limits() -> int:
 
 def start(*, wait: float) -> int:
     """Start the agent, or tell the running one to look at the nodes; 0 when R answers within ``wait`` seconds."""
+    server = None
     if not ask("refresh"):
         FOLDER.mkdir(mode=0o700, exist_ok=True)
         with (FOLDER / "agent.log").open("ab") as log:
             command = [sys.executable, str(Path(__file__).resolve()), "serve"]
-            subprocess.Popen(
+            server = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=HOME, start_new_session=True
             )
     deadline = time.monotonic() + wait
@@ -250,6 +251,11 @@ def start(*, wait: float) -> int:
             return 1
         if answer["state"] != State.STARTING.value:
             return 0
+        if (
+            server is not None and server.poll()
+        ):  # such as when our files were being replaced: 0 is "another one runs"
+            print(f"the agent ended with status {server.poll()}; see {FOLDER}/agent.log", file=sys.stderr)  # noqa: T201
+            return 1
         time.sleep(0.02)
     if wait:
         print(f"R did not answer within {wait:g} s; see {FOLDER}/agent.log", file=sys.stderr)  # noqa: T201
