@@ -29,6 +29,7 @@ OTHER_PRICES_AS_OF = "2026-05"
 USD_PER_GB_MONTH = {"gp3": 0.08, "gp2": 0.10}
 USD_PER_HOUR_PUBLIC_IPV4 = 0.005
 USD_PER_GB_NAT = 0.045
+USD_PER_GB_MONTH_SNAPSHOT = 0.05  # standard tier, for the blocks that were written only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,16 @@ def usd_per_hour(instance_type: str, *, root_gb: int, public_address: bool = Tru
 def disk_usd_per_hour(gb: float, kind: str = "gp3") -> float:
     """What a disk of that size costs, used or not."""
     return gb * USD_PER_GB_MONTH[kind] / HOURS_PER_MONTH
+
+
+def priced_as(kind: str) -> str:
+    """The kind of disk whose price stands for that of ``kind``: of the others it depends on IOPS."""
+    return kind if kind in USD_PER_GB_MONTH else "gp3"
+
+
+def snapshot_usd_per_hour(gb: float) -> float:
+    """What a snapshot of a disk of that size costs at most."""
+    return gb * USD_PER_GB_MONTH_SNAPSHOT / HOURS_PER_MONTH
 
 
 SORTS: Mapping[str, Callable[[InstanceType, float | None], float | None]] = {

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ppe_jupyter.cloud.launching.removal import Removed
 from ppe_jupyter.cloud.plan import Grade, Plan, Problem
 from ppe_jupyter.cloud.records import ClusterState
 from ppe_jupyter.cloud.spec import ClusterSpec
@@ -125,8 +126,9 @@ class FakeManager:
     def orphans(self, **flags: bool) -> list[Any]:
         return self.left
 
-    def clean_up(self, orphans: Any, *, report: Any) -> None:
+    def clean_up(self, orphans: Any, *, report: Any) -> Removed:
         self.done.append(f"removed {len(orphans)}")
+        return Removed(len(orphans), {each.id: "in use" for each in orphans if each.id == "sg-used"})
 
     def delete_volume(self, volume_id: str) -> None:
         self.done.append(f"deleted {volume_id}")
@@ -323,6 +325,7 @@ def test_one_that_is_gone_does_not_keep_the_others(local: Session) -> None:
 class FakeOrphan:
     kind: str
     usd_per_hour: float | None = 0.0
+    id: str = "x-1"
 
 
 def test_cleanup_asks_before_data_goes(local: Session, aws: Session) -> None:
@@ -337,6 +340,20 @@ def test_cleanup_asks_before_data_goes(local: Session, aws: Session) -> None:
     with pytest.raises(UsageError, match=r"Remove 2 things \(AWS"):
         local("cleanup")
     assert local("cleanup --yes") == ["removed 2"]
+
+
+def test_cleanup_deletes_stored_data_only_when_asked_about_them(local: Session) -> None:
+    local.manager.left = [FakeOrphan("volume"), FakeOrphan("data volume", 0.003, "vol-1")]
+    assert local("cleanup --yes") == ["removed 1"]
+    assert "kept, with what is on them: vol-1" in "".join(map(str, local.shown))
+    assert local("cleanup", "y") == ["removed 2"]
+
+
+def test_cleanup_says_what_is_still_there(local: Session) -> None:
+    local.manager.left = [FakeOrphan("security group"), FakeOrphan("security group", 0.0, "sg-used")]
+    local("cleanup --yes")
+    said = "".join(map(str, local.shown))
+    assert "still there: sg-used (in use)" in said and "removed: " not in said
 
 
 def test_deleting_a_volume_asks_everywhere(local: Session) -> None:

@@ -192,12 +192,12 @@ def test_instances_without_a_cluster_are_found(region: Region) -> None:
     assert region.clean_up(force=True) == {}
 
 
-def test_data_volumes_are_orphans_only_when_nobody_has_used_them_for_long(region: Region) -> None:
+def test_data_volumes_are_orphans_only_when_they_are_old_and_nobody_wants_them(region: Region) -> None:
     data = region.volume("data", {tags.OWNER: region.owner, "ppe:made": "volume"})
     disk = region.volume("disk", region.tags(busy=False))
     foreign = region.volume("foreign", {"project": "x"})
     assert region.found() == [("volume", disk)]
-    assert set(region.found(later=timedelta(days=8))) == {("volume", disk), ("volume", data)}
+    assert set(region.found(later=timedelta(days=8))) == {("volume", disk), ("data volume", data)}
     (orphan,) = [
         each
         for each in orphans(

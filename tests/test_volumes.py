@@ -15,6 +15,7 @@ from localcloud_nodes import client, until
 from ppe_jupyter.cloud.facts import Volume
 from ppe_jupyter.cloud.keeping.volumes import DEVICES, Volumes, find_node, table
 from ppe_jupyter.cloud.pace import Pace
+from ppe_jupyter.cloud.records import InstanceState
 from ppe_jupyter.errors import CloudError, NothingToDo, RemoteCommandFailed, SpecError
 from ppe_jupyter.localcloud import hooks
 
@@ -202,9 +203,12 @@ def test_a_volume_that_a_node_does_not_let_go_is_told_with_what_to_do(
         return False
 
     hasty = replace(manager._account.context, pace=lambda: Pace(clock=lambda: clock[0], wait=wait))
-    # Without a connection nobody unmounts it, and EC2 waits for that.
-    with pytest.raises(CloudError, match=r"after 180 s .* has yet to be detached: .*--force, then reboot"):
+    with pytest.raises(CloudError, match="cannot be unmounted before its node can be asked"):
         Volumes(hasty).detach(None, cluster.record, disk.id)
+    # Of a node that is not known to run nobody unmounts it, and EC2 waits for that.
+    nodes = tuple(replace(each, state=InstanceState.STOPPING) for each in cluster.nodes)
+    with pytest.raises(CloudError, match=r"after 180 s .* has yet to be detached: .*--force, then reboot"):
+        Volumes(hasty).detach(None, replace(cluster.record, nodes=nodes), disk.id)
     disk.detach(force=True)
     assert disk.now.state == "available"
 

@@ -31,6 +31,7 @@ SLOTS = "ppe:slots"
 LOGIN_USER = "ppe:login-user"
 LAUNCH_HOST_KEY = "ppe:launch-host-key"
 HOST_KEYS = "ppe:host-keys-"
+MADE = "ppe:made"  # what was not made for one cluster: image, volume, or what a bake needs on its way
 IMAGE = "ppe:image"
 SURCHARGE = "ppe:surcharge"  # of an image: USD per hour and instance
 FIRST_INDEX = "ppe:first-index"
@@ -301,6 +302,6 @@ def _time(text: str) -> datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
-def busy_until(now: datetime, *, boot_timeout: float) -> datetime:
-    """Till when others keep their hands off: booting, and as long again for setting up."""
-    return now + timedelta(seconds=2 * boot_timeout)
+def busy_until(now: datetime, *, boot_timeout: float, install_seconds: float = 0.0) -> datetime:
+    """Till when others keep their hands off: booting, as long again for setting up, and installing."""
+    return now + timedelta(seconds=2 * boot_timeout + install_seconds)

@@ -147,13 +147,25 @@ def cleanup(desk: Desk, arguments: Arguments) -> Table | None:
     if arguments.dry_run:
         return table
     desk.show(table)
-    data = {"volume", "image", "snapshot"} & {each.kind for each in found}
+    kept = [each.id for each in found if each.kind == "data volume"]
+    if kept and arguments.yes:  # what a user has stored goes by name only
+        desk.say(
+            f"kept, with what is on them: {', '.join(kept)}; delete each with: {desk.sign}delete_volume ID"
+        )
+        found = [each for each in found if each.id not in kept]
+        if not found:
+            return None
+    data = {"volume", "data volume", "image", "snapshot"} & {each.kind for each in found}
     free = manager.is_free and not data and not arguments.everyone
-    question = f"Remove {counted(len(found), 'thing')} ({manager.whose()})?"
+    lost = f", the data on {', '.join(kept)} too" if kept else ""
+    question = f"Remove {counted(len(found), 'thing')}{lost} ({manager.whose()})?"
     desk.agree(question, unless=arguments.yes or free)
     with desk.progress("cleaning up") as report:
-        manager.clean_up(found, report=report)
-    desk.say(f"removed: {counted(len(found), 'thing')}")
+        removed = manager.clean_up(found, report=report)
+    for what, why in removed.leftovers.items():
+        desk.notice("error", f"still there: {what} ({why}); try again: {desk.sign}cleanup")
+    if not removed.leftovers:
+        desk.say(f"removed: {counted(len(found), 'thing')}")
     return None
 
 

@@ -77,6 +77,7 @@ COSTS = Verb(
 CLEANUP = Verb(
     name="cleanup",
     help="remove everything of yours that no living cluster uses",
+    detail="Old data volumes are listed too; --yes leaves them, with what is on them.",
     options=(
         DRY_RUN,
         Option(name="images", flag=True, help="images and snapshots too"),

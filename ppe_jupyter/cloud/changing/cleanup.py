@@ -45,6 +45,7 @@ def clean_up(context: Context, found: Sequence[Orphan], *, report: Report) -> Re
         "security group": ec2.delete_security_group,
         "placement group": ec2.delete_placement_group,
         "volume": ec2.delete_volume,
+        "data volume": ec2.delete_volume,
         "image": ec2.deregister_image,
         "snapshot": ec2.delete_snapshot,
         "SSH rule": lambda rule: ec2.revoke_ssh(rule.split()[0], rule.split()[1:]),

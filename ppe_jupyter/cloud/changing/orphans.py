@@ -1,8 +1,8 @@
 """Orphans: everything of ours that no living cluster uses, in one region, found by its tags.
 
 A cluster lives while it runs, is parked, is degraded and was once configured, or while a client may be at work on
-it. What is somebody else's is left out unless asked for. A data volume is an orphan only when nothing has had a use
-for it for days. Changes nothing.
+it. What is somebody else's is left out unless asked for. A data volume is of a kind of its own, since its user may
+keep it for the next cluster: a new one, or one that a living cluster wants, is left out. Changes nothing.
 """
 
 from __future__ import annotations
@@ -21,15 +21,12 @@ from ..context import Context
 from ..facts import Instance
 from ..records import ClusterRecord, ClusterState, InstanceState, Node
 
-MADE = "ppe:made"
-# Long enough to be sure that nobody is about to attach it.
+# Since its creation: EC2 does not tell when a volume was used last.
 STALE = timedelta(days=7)
 KINDS = (
-    *("instance", "security group", "placement group", "volume", "image", "snapshot", "SSH rule"),
-    *("key pair", "mark"),
+    *("instance", "security group", "placement group", "volume", "data volume", "image", "snapshot"),
+    *("SSH rule", "key pair", "mark"),
 )
-# https://aws.amazon.com/ebs/pricing: standard snapshots, us-east-1.
-USD_PER_GB_MONTH_SNAPSHOT = 0.05
 
 
 @dataclass(frozen=True)
@@ -124,11 +121,13 @@ class _Search:
         for each in self._ec2.volumes():
             if tags.OWNER not in each.tags or each.state not in ("available", "error"):
                 continue
-            price = catalog.disk_usd_per_hour(each.gb)
-            if each.tags.get(MADE) == "volume":
+            price = catalog.disk_usd_per_hour(each.gb, catalog.priced_as(each.kind))
+            if each.tags.get(tags.MADE) == "volume":
                 if each.volume_id not in wanted and self._now - each.created > STALE:
                     why = f"a data volume of {each.gb} GB, made {each.created:%Y-%m-%d}, attached to nothing"
-                    yield self._orphan("volume", each.volume_id, each.tags, f"{why}; its data go too", price)
+                    yield self._orphan(
+                        "data volume", each.volume_id, each.tags, f"{why}; its data go too", price
+                    )
             elif not self._busy_with(each.tags):
                 yield self._orphan("volume", each.volume_id, each.tags, "its instance is gone", price)
 
@@ -150,7 +149,7 @@ class _Search:
         }
         for each in self._ec2.snapshots():
             if each.snapshot_id not in needed and not self._busy_with(each.tags):
-                price = each.gb * USD_PER_GB_MONTH_SNAPSHOT / catalog.HOURS_PER_MONTH
+                price = catalog.snapshot_usd_per_hour(each.gb)
                 yield self._orphan("snapshot", each.snapshot_id, each.tags, "no image needs it", price)
 
     def ssh_rules(self) -> Iterator[Orphan]:

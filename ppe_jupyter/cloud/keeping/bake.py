@@ -8,6 +8,7 @@ touched, and whatever ends a bake early removes all that carries its mark, or na
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -21,16 +22,17 @@ from ..ec2 import EC2
 from ..facts import Image, Instance
 from ..pace import Pace, Report
 from ..records import ClusterRecord, InstanceState, Progress
-from ..tags import IMAGE, LOGIN_USER, OWNER, busy
-from .volumes import MADE
+from ..tags import IMAGE, LOGIN_USER, MADE, OWNER, SURCHARGE, busy
 
 BAKE = "ppe:bake"  # the mark of one bake on all that it makes
 BASE = "ppe:base"
-SURCHARGE = "ppe:surcharge"
 SOFTWARE = {"R": "ppe:r", "Open MPI": "ppe:openmpi", "Rmpi": "ppe:rmpi"}
 # A snapshot of tens of GB takes many minutes; a copy boots, cleans itself and shuts down within a few.
 IMAGE_SECONDS = 3600.0
 COPY_SECONDS = 900.0
+# If it cannot clean itself and nobody is left to end it, the copy stops so much later, far from any success.
+GIVE_UP_SECONDS = 3600
+ENDED = (InstanceState.STOPPED, InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
 CONSOLE_LINES = 5
 NOT_YET_CODES = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable")
 NOT_YET_SECONDS = 20.0
@@ -40,12 +42,12 @@ echo "Open MPI=$(mpirun --version | sed -n '1s/.* //p')"
 Rscript --vanilla -e 'cat(sprintf("R=%s\nRmpi=%s\n", getRversion(), packageDescription("Rmpi")$Version))'
 """
 # A boot command comes before any service of ours, so the copy never takes itself for the master. Afterwards nothing
-# may run: cloud-init would go on to make host keys. The copy stops only if all went well.
+# may run: cloud-init would go on to make host keys. The copy stops soon only if all went well.
 CLEAN = """#cloud-config
 bootcmd:
 - |
   echo '{{"login_user": "{user}"}}' | python3 ~{user}/.ppe/node/this_node.py clean && sync && shutdown -h now
-  sleep 900
+  sleep {give_up}; shutdown -h now; sleep 900
 """
 
 
@@ -64,8 +66,9 @@ class Bake:
         self._copies: list[str] = []  # EC2 may not list them yet
         self._token = uuid.uuid4().hex
         until = context.now() + timedelta(seconds=2 * IMAGE_SECONDS + COPY_SECONDS)
-        # What is only on the way there is found by cleanup, but not while this is at work.
-        self._passing = {OWNER: context.owner(), MADE: "bake", BAKE: self._token, **busy(until)}
+        # What this makes is found by cleanup, but not while this is at work.
+        self._busy = busy(until)
+        self._passing = {OWNER: context.owner(), MADE: "bake", BAKE: self._token, **self._busy}
 
     def run(self, send: Report) -> str:
         """Do it; the new image's id."""
@@ -102,7 +105,12 @@ class Bake:
         )  # fmt: skip
         copy_id = self._clean_copy(master, raw)
         tags = self._tags(software, self._ec2.image(master.image_id))
-        return self._image("making the image", copy_id, name=self._name, tags=tags, without=())
+        image = self._image(
+            "making the image", copy_id, name=self._name, tags={**tags, **self._busy}, without=()
+        )
+        with contextlib.suppress(CloudError):
+            self._ec2.tag([image.image_id, *image.snapshot_ids], busy(self._context.now()))
+        return image
 
     def _software(self) -> dict[str, str]:
         """The versions of what matters to results; what was written is on the disk then."""
@@ -162,7 +170,7 @@ class Bake:
                 instance_type=master.instance_type,
                 subnet_id=master.subnet_id,
                 group_ids=master.group_ids,
-                user_data=CLEAN.format(user=self._record.login_user),
+                user_data=CLEAN.format(user=self._record.login_user, give_up=GIVE_UP_SECONDS),
                 token=self._token,
                 tags={"Name": f"ppe-bake-{self._name}", **self._passing},
             ),
@@ -172,13 +180,17 @@ class Bake:
         self._copies.append(copy_id)
         for last in self._pace.tries(seconds=COPY_SECONDS):
             copy = self._instance(bake=self._token, instance_id=copy_id)
-            if copy is not None and copy.state is InstanceState.STOPPED:
+            if copy is not None and copy.state is InstanceState.STOPPED and not self._gave_up(copy):
                 return copy_id
-            if last or (copy is not None and not copy.state.alive):
+            if last or (copy is not None and copy.state in ENDED):
                 state = f"is {copy.state}" if copy else "is not listed"
                 raise CloudError(f"the copy {copy_id} of the master {state}{self._console(copy_id)}")
             self._report("cleaning the copy")
         raise AssertionError("the last try returns or raises")
+
+    def _gave_up(self, copy: Instance) -> bool:
+        """Whether it may have stopped uncleaned, while this client was asleep."""
+        return (self._context.now() - copy.launched).total_seconds() >= GIVE_UP_SECONDS
 
     def _instance(self, *, instance_id: str, **tags: str) -> Instance | None:
         found = (each for each in self._ec2.instances(**tags) if each.instance_id == instance_id)

@@ -72,13 +72,12 @@ class Entry:
     @classmethod
     def of_volume(cls, event: str, volume: Volume, *, whose: Identity, cloud: str, now: datetime) -> Entry:
         """A volume was created or is deleted."""
-        kind = volume.kind if volume.kind in catalog.USD_PER_GB_MONTH else "gp3"  # the others depend on IOPS
         return cls.of_resource(
             event,
             kind="volume",
             id=volume.volume_id,
             created=volume.created,
-            rates={"disks": catalog.disk_usd_per_hour(volume.gb, kind)},
+            rates={"disks": catalog.disk_usd_per_hour(volume.gb, catalog.priced_as(volume.kind))},
             all_tags=volume.tags,
             whose=whose,
             cloud=cloud,

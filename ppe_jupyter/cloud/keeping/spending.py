@@ -17,9 +17,6 @@ from ..facts import Identity, Snapshot, Volume
 from ..records import ClusterRecord
 from .ledger import ENDS, Entry, rates
 
-# https://aws.amazon.com/ebs/pricing, us-east-1; for the blocks that were written only.
-USD_PER_GB_MONTH_SNAPSHOT = 0.05
-
 
 @dataclass(frozen=True)
 class Mark:
@@ -106,7 +103,7 @@ def items(
         past.pop(_key(entry), None)
         found.append(_living(entry, [Mark(volume.created, 0.0, entry.rates), _mark(entry)], volume.state))
     for snapshot in snapshots:
-        rate = snapshot.gb * USD_PER_GB_MONTH_SNAPSHOT / catalog.HOURS_PER_MONTH
+        rate = catalog.snapshot_usd_per_hour(snapshot.gb)
         entry = Entry.of_resource(
             "now",
             kind="snapshot",

@@ -21,14 +21,13 @@ from ..context import Context
 from ..facts import Volume
 from ..pace import Pace, Report, Undertaking
 from ..records import ClusterRecord, InstanceState, Node, Progress
-from ..tags import OWNER, user_tags
+from ..tags import MADE, OWNER, user_tags
 
 if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
 
-MADE = "ppe:made"
 MOUNT = re.compile(r"(/\w[\w.-]*)+", re.ASCII)  # as it can stand in fstab
 # EC2 recommends these names for EBS volumes (user guide, device_naming).
 DEVICES = tuple(f"/dev/sd{letter}" for letter in string.ascii_lowercase[5:16])
@@ -143,6 +142,11 @@ class Volumes:
             )
         if volume.ends_with_instance:
             raise SpecError(f"{volume_id} is a disk of node {node.index} that goes with it")
+        if connection is None and node.state is InstanceState.RUNNING and not force:
+            raise CloudError(
+                f"{record.name!r} is {record.state}: {volume_id} cannot be unmounted before its node can be asked; "
+                f"wait, and see %ppe_status {record.name}. With --force what was not written is lost"
+            )
         pace = self._context.pace()
 
         def work(send: Report) -> None:
