@@ -174,11 +174,16 @@ class Manager:
 
         ``force`` takes clients that say they are at work for dead.
         """
-        return [
-            orphan
-            for account in (self._everywhere() if all_regions else [self._account])
-            for orphan in cleanup.orphans(account.context, images=images, everyone=everyone, force=force)
-        ]
+        flags = {"images": images, "everyone": everyone, "force": force}
+        if not all_regions:
+            return cleanup.orphans(self._account.context, **flags)
+        found: list[Orphan] = []
+        for account in self._everywhere():
+            try:
+                found += cleanup.orphans(account.context, **flags)
+            except CloudError as exc:  # many organizations forbid all regions but some
+                self._report(f"{account.context.ec2.region} is not searched: {exc}")
+        return found
 
     def clean_up(self, orphans: Sequence[Orphan], *, report: Report = IGNORE) -> Removed:
         """Remove these; the answer says what could not be removed, and why."""
