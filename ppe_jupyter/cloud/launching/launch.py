@@ -32,7 +32,7 @@ from ..steps import (
     RunInstances,
 )
 from .bring_up import BroughtUp, bring_up
-from .order import offers
+from .order import install_seconds, offers
 from .purchase import NOT_YET_CODES, PASSING_CODES, PATIENCE_SECONDS, Purchased, purchase
 from .removal import Removed, remove
 
@@ -64,7 +64,11 @@ class Launch:
             name=plan.name,
             owner=plan.owner,
             launch=self._launch,
-            busy_until=tags.busy_until(context.now(), boot_timeout=context.settings.boot_timeout),
+            busy_until=tags.busy_until(
+                context.now(),
+                boot_timeout=context.settings.boot_timeout,
+                install_seconds=install_seconds(plan),
+            ),
         )
 
     def run(self) -> tuple[ClusterRecord, ssh.Connection]:

@@ -81,9 +81,7 @@ def first_boot(
 
     The spec of a cluster that exists has only the digest of its bootstrap script: put the script there.
     """
-    boot_seconds = LEAST_BOOT_SECONDS + 2 * context.settings.boot_timeout
-    if spec.apt_packages or spec.r_packages or spec.python_packages or not image.node:
-        boot_seconds += INSTALL_SECONDS
+    boot_seconds = LEAST_BOOT_SECONDS + 2 * context.settings.boot_timeout + _install_seconds(image, spec)
     return user_data(
         host_key=host_key,
         cluster_key=cluster_key,
@@ -96,6 +94,17 @@ def first_boot(
             silence_seconds=SILENCE_SECONDS,
         ),
     )
+
+
+def install_seconds(plan: Plan) -> float:
+    """How long the plan's new nodes may take to install what they lack."""
+    images = [step.image for step in plan.steps if isinstance(step, RunInstances)]
+    return max((_install_seconds(image, plan.spec) for image in images), default=0.0)
+
+
+def _install_seconds(image: Image, spec: ClusterSpec) -> float:
+    packages = spec.apt_packages or spec.r_packages or spec.python_packages
+    return INSTALL_SECONDS if packages or not image.node else 0.0
 
 
 def instance_request(
