@@ -86,7 +86,7 @@ class Deadman:
         self._member = member
 
     def hear(self, datagram: bytes, *, now: float) -> str | None:
-        """Take a datagram; why to end at once, if it says so, else ""."""
+        """Take a datagram; why to end at once, or None."""
         message = self._verifier.open(datagram) if self._member else None
         if message is not None and message["kind"] == "heartbeat":
             self._heard, self.deadline = now, message["deadline"]

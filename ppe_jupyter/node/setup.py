@@ -7,11 +7,10 @@
     setup.py install   installs packages on all nodes of the cluster: apt, r, python
 
 Prints JSON lines: ``progress`` (phase, ready, total, message), ``host_keys`` (those that the nodes will show, by
-address), then ``done`` (host_keys by address, versions, and lost:
-why, of the workers that are left out, by address) or ``error`` (message, node). Ends only when ``mpirun`` over all
-nodes and the R session have answered. A worker that does not answer within ``patience_seconds`` is left out. Safe to
-repeat, also after it was cut off. A running R session is left alone. Runs with the standard library of the master's
-own Python and must not know EC2.
+address), then ``done`` (host_keys by address, versions, and lost: why, of the workers that are left out, by address) or
+``error`` (message, node). Ends only when ``mpirun`` over all nodes and the R session have answered. A worker that does
+not answer within ``patience_seconds`` is left out. Safe to repeat, also after it was cut off. A running R session is
+left alone. Runs with the standard library of the master's own Python and must not know EC2.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def unmount(task: dict[str, Any]) -> Answer:
         done = _run("umount", *(["-l"] if task["force"] else []), directory, check=False)
         if done.returncode:
             users = ", ".join(_users(Path(directory).stat().st_dev))
-            reason = f"{users} use it" if users else done.stderr.strip()
+            reason = f"{users} use it; end that, or add --force" if users else done.stderr.strip()
             raise Refused(f"{directory} cannot be unmounted: {reason}")
     _keep(task["volume_id"], None)
     return {"unmounted": directories}

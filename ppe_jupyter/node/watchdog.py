@@ -183,7 +183,7 @@ class Watchdog:
             self._session.notices.tell(
                 "warning",
                 f"In {left} this cluster is {THEN[self._limits.then]}, because {verdict.why}. R's workspace is saved"
-                " before. It goes on if its limits are changed, or, if it is idle, when something runs.",
+                " before. It goes on if its limits are changed (%ppe_limit), or, if it is idle, when something runs.",
                 topic="end",
             )
         elif not due and self._warned:
@@ -195,7 +195,10 @@ class Watchdog:
         """Save, and shut everything down; returns only if the limits have changed meanwhile."""
         tell, what = self._session.notices.tell, THEN[self._limits.then]
         tell(
-            "warning", f"The cluster is {what} now, because {why}. R's workspace is being saved.", topic="end"
+            "warning",
+            f"The cluster is {what} now, because {why}. R's workspace is being saved"
+            f"{'; %ppe_start brings it back' * (self._limits.then == 'park')}.",
+            topic="end",
         )
         saving = asyncio.ensure_future(self._save())
         while not saving.done():

@@ -152,8 +152,8 @@ class RemoteR:
 
         That is, whether it was pulled or pushed and seems unchanged since: of a large value only a sample is compared.
         """
-        kind, body, _ = self._request([ask(Question.OBJECTS)], Kind.ASK, self._on_output)
-        names, sizes, known = (np.atleast_1d(column) for column in _checked(kind, body, None))
+        answer = self._request([ask(Question.OBJECTS)], Kind.ASK, self._on_output)
+        names, sizes, known = (np.atleast_1d(column) for column in answer)
         return [
             (str(name), int(size), bool(has)) for name, size, has in zip(names, sizes, known, strict=True)
         ]
@@ -224,10 +224,8 @@ class RemoteR:
         on_question: OnQuestion | None = None,
     ) -> list[Any]:
         """R's answer to a request, and its output on the way. Raises what R or the agent say went wrong."""
-        kind, body, late = self._request(request.encode(), Kind.EVALUATE, on_output, timeout, on_question)
-        if kind is Kind.FAILURE:
-            raise _r_error(body, request.code or "")
-        return _checked(kind, body, timeout if late else None)
+        buffers = request.encode()
+        return self._request(buffers, Kind.EVALUATE, on_output, timeout, on_question, code=request.code or "")
 
     def _request(
         self,
@@ -236,8 +234,10 @@ class RemoteR:
         on_output: OnOutput,
         timeout: float | None = None,
         on_question: OnQuestion | None = None,
-    ) -> tuple[Kind, bytearray, bool]:
-        """The frame that ends it, and whether it had to be interrupted for being late."""
+        *,
+        code: str = "",
+    ) -> list[Any]:
+        """R's answer to a frame of this kind. Raises what R or the agent say went wrong."""
         with self._turn:
             link = self._attached()
             question = on_question or self._on_question
@@ -255,7 +255,9 @@ class RemoteR:
                 if call.open:
                     self.close()  # out of step: the next request attaches anew
                 raise
-        return end, body, call.late
+        if end is Kind.FAILURE:
+            raise _r_error(body, code)
+        return _checked(end, body, timeout if call.late else None)
 
 
 def _look_for_notices(who: weakref.ref[RemoteR], link: Link) -> None:
