@@ -191,7 +191,8 @@ class Cluster:
         """Change those limits of its watchdog that are given (``ClusterSpec``); ``idle_hours`` 0 is never."""
         record = self.refresh().record
         given = {"idle_hours": idle_hours, "max_hours": max_hours, "budget_usd": budget_usd}
-        relimit(self._account.context, self.ssh(), record, then=then, **given)
+        connection = None if self.state is ClusterState.PARKED else self.ssh()
+        relimit(self._account.context, connection, record, then=then, **given)
         return self.refresh()
 
     def losses(self) -> Losses:

@@ -1,4 +1,4 @@
-"""relimit: other limits for a running cluster: its watchdog is told, and its tags say what holds."""
+"""relimit: other limits for a cluster: its watchdog is told if it runs, and its tags say what holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TELL_SECONDS = 30.0
 
 def relimit(
     context: Context,
-    connection: Connection,
+    connection: Connection | None,
     record: ClusterRecord,
     *,
     idle_hours: float | None = None,
@@ -28,7 +28,8 @@ def relimit(
     budget_usd: float | None = None,
     then: str | None = None,
 ) -> ClusterSpec:
-    """Change those limits that are given; the spec that holds then.
+    """Change those limits that are given; the spec that holds then. A parked cluster, which cannot be connected to,
+    has them from its next start on.
 
     ``max_hours`` counts from the launch, ``budget_usd`` all that was spent. Raises SpecError for what makes no sense,
     CloudError, SshError, RemoteCommandFailed; nothing is changed then, or all may be tried again.
@@ -43,8 +44,13 @@ def relimit(
         budget_usd=now.budget_usd if budget_usd is None else budget_usd,
         then=now.then if then is None else then,
     )
+    if spec.then == "park" != now.then and record.master.spot:
+        raise CloudError(f"the master of {record.name!r} is a spot instance, which cannot be stopped")
+    if budget_usd is not None and record.usd_per_hour is None:
+        raise CloudError("the budget cannot be watched, since the price is unknown: set --max-hours instead")
     kept = limits(spec, record, settings=context.settings, now=context.now())
-    connection.run(TELL, stdin=json.dumps(kept).encode(), timeout=TELL_SECONDS)
+    if connection is not None:
+        connection.run(TELL, stdin=json.dumps(kept).encode(), timeout=TELL_SECONDS)
     if spec.then != now.then:
         at_shutdown: Literal["stop", "terminate"] = "stop" if spec.then == "park" else "terminate"
         context.ec2.set_shutdown_behavior(record.master.instance_id, at_shutdown)

@@ -138,7 +138,10 @@ def _start(draft: Draft, nodes: int | None) -> None:
     draft.info("the master's public address changes; R's workspace is loaded again, its workers are not")
     budget, spent = draft.spec.budget_usd, record.cost_so_far(draft.facts.now)
     if budget is not None and spent is not None and spent >= budget:
-        draft.error(f"its budget of ${budget:.2f} is used up (${spent:.2f}): it would be parked at once")
+        draft.error(
+            f"its budget of ${budget:.2f} is used up (${spent:.2f}): it would be parked at once; first raise it with: "
+            f"%ppe_limit {record.name} --budget USD"
+        )
 
 
 def _resize(draft: Draft, nodes: int, *, force: bool) -> None:
