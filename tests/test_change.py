@@ -208,8 +208,17 @@ def test_no_room_for_the_workers_leaves_it_parked(changing: Cluster, local_cloud
     assert spent is not None and after is not None and after >= spent
 
 
-def test_started_again_it_is_what_it_was(changing: Cluster) -> None:
+def test_started_again_it_is_what_it_was(changing: Cluster, manager: Manager) -> None:
+    """By a client whose address is another one since, and with other limits."""
+    ec2 = manager._ec2
+    (group,) = ec2.security_groups(cluster=NAME)
+    (rule,) = ec2.ssh_rules([group])
+    ec2.allow_ssh(group, "203.0.113.9/32", description=rule.description)
+    ec2.revoke_ssh(group, [rule.cidr])
+    changing.set_limits(budget_usd=1000.0)
     changing.start()
+    assert ec2.ssh_rules([group]) == [rule]
+    assert changing.record.spec is not None and changing.record.spec.budget_usd == 1000.0
     assert_works(changing, nodes=2)
     printed: list[Any] = []
     changing.run_shell("cat ~/kept.txt", on_output=lambda output: printed.append(output))

@@ -15,6 +15,8 @@ from cloud_client import Cloud
 from ppe_jupyter import ssh
 from ppe_jupyter.cloud import access
 from ppe_jupyter.cloud.ec2.groups import SshRule
+from ppe_jupyter.cloud.launching import boot
+from ppe_jupyter.cloud.launching.relimit import relimit
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, InstanceState
 from ppe_jupyter.errors import (
     CloudError,
@@ -191,6 +193,37 @@ def test_a_rule_that_does_not_help_is_left_alone(record: ClusterRecord, cloud: C
     with pytest.raises(Unreachable, match="its rule for port 22 was not checked: the address cannot"):
         access.connect(replace(elsewhere, caller_address=unknown), record)
     assert ec2.ssh_rules([group]) == before
+
+
+def test_limits_that_cannot_be_kept_are_refused(record: ClusterRecord, cloud: Cloud) -> None:
+    assert record.spec is not None
+    context = cloud.context()
+    with pytest.raises(CloudError, match="set --max-hours instead"):
+        relimit(context, None, replace(record, usd_per_hour=None), budget_usd=5.0)
+    ends = replace(record.spec, then="terminate")
+    spot = (replace(record.nodes[0], spot=True), *record.nodes[1:])
+    with pytest.raises(CloudError, match="spot instance, which cannot be stopped"):
+        relimit(context, None, replace(record, spec=ends, nodes=spot), then="park")
+    found = cloud.clusters().get(record.name)
+    assert found.spec == record.spec
+
+
+def test_a_master_in_use_is_not_given_up_because_it_cannot_be_reached(
+    record: ClusterRecord, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be this client's network; home and results are on that master's disk."""
+
+    def unreachable(target: ssh.Target, **_: object) -> ssh.Connection:
+        raise Unreachable("no SSH server answers", host=target.host)
+
+    monkeypatch.setattr(boot, "HEIR_SECONDS", 0.1)
+    impatient = replace(cloud.settings, boot_timeout=0.1)
+    context = cloud.context(settings=impatient, connect=unreachable)
+    instances = context.ec2.instances(cluster=record.name, launch=record.launch)
+    growing = boot.Boot(context, instances, pace=context.pace(), report=lambda *said: None)
+    with pytest.raises(CloudError, match=r"no SSH server answers.*%ppe_retry \S+ --replace or --drop"):
+        growing.open_master(key="")
+    assert cloud.clusters().get(record.name).master.instance_id == record.master.instance_id
 
 
 @pytest.mark.parametrize("setting", ["proxy_jump", "proxy_command"])

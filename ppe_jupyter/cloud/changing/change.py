@@ -10,12 +10,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from ...errors import CloudError, RemoteError
+from ...errors import AuthenticationRefused, CloudError, HostKeyMismatch, RemoteError
 from .. import tags
 from ..context import Context
 from ..facts import Caps, Instance
 from ..launching import removal
 from ..launching.clusters import NO_REPORT, Clusters
+from ..launching.diagnosis import diagnose
 from ..launching.probe import Seen, probe
 from ..pace import Report, Undertaking
 from ..plan import Plan
@@ -57,7 +58,7 @@ class Changes:
         if not plan.steps:
             return record
         if plan.verb == "terminate":
-            self.terminate(plan.name, report=report)
+            removal.terminate(self._context, plan.name, report=report)
             return None
         plan = replace(plan, existing=self.settle(record))
         pace = self._context.pace()
@@ -71,13 +72,6 @@ class Changes:
         up = sum(node.up for node in changed.nodes)
         report(Progress(str(changed.state), up, changed.wanted, pace.elapsed, plan.name))
         return changed
-
-    def terminate(self, name: str, *, report: Report = NO_REPORT) -> None:
-        """Remove everything that was made for the cluster, with or without instances, and wait until it is gone.
-
-        Raises NoSuchCluster, NothingToDo when it is gone already, CloudError naming what could not be removed.
-        """
-        removal.terminate(self._context, name, report=report)
 
     def settle(self, record: ClusterRecord) -> ClusterRecord:
         """The record with what it has cost, also of a cluster that has parked itself; noted for all clients.
@@ -147,9 +141,12 @@ class Changes:
             with self._clusters.connect(record) as connection:
                 seen = probe(connection, nodes)
         except (RemoteError, TimeoutError) as exc:
-            if strict:
+            # Who refuses this client is there: that is no master to give up, with its disk.
+            if strict or isinstance(exc, AuthenticationRefused | HostKeyMismatch):
                 raise
-            seen = {master.instance_id: Seen(error=str(exc))}
+            mine = [each for each in self._instances(record) if each.instance_id == master.instance_id]
+            checked = [diagnose(self._context, each) for each in mine]
+            seen = {master.instance_id: Seen(error="; ".join([str(exc), *checked]))}
         return replace(
             facts,
             silent={instance_id: each.error for instance_id, each in seen.items() if each.error},

@@ -7,17 +7,20 @@ started is parked again. Runs in a thread of its own (``pace``).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ... import ssh
 from ...errors import CapacityError, CloudError, NoSuchCluster, PpeError
 from .. import tags
+from ..access import refresh_rule
 from ..context import Context
 from ..facts import Instance
 from ..keeping.volumes import Volumes
 from ..launching.boot import Boot
 from ..launching.bring_up import BroughtUp, bring_up
+from ..launching.order import install_seconds
 from ..launching.purchase import PASSING_CODES
 from ..pace import Pace, Report, Stopped
 from ..plan import Plan
@@ -65,7 +68,9 @@ class Change:
         self._connect = connect
         self._pace = pace
         self._send = report
-        self._until = tags.busy_until(context.now(), boot_timeout=context.settings.boot_timeout)
+        self._until = tags.busy_until(
+            context.now(), boot_timeout=context.settings.boot_timeout, install_seconds=install_seconds(plan)
+        )
         self._fleet = Fleet(context, plan.name, plan.existing.launch, pace=pace, report=self._report)
         self._host_key = ssh.generate_key_pair()
         self._key = ClusterKey(context, plan.name)
@@ -115,6 +120,8 @@ class Change:
             self._begun = self._cost()
             marks |= tags.of_cost(self._begun)
         self._fleet.tag([each.instance_id for each in self._fleet.before], marks)
+        with contextlib.suppress(PpeError):  # what is amiss, connecting will tell
+            refresh_rule(self._context, self._record)
 
     def _end(self) -> ClusterRecord:
         if self._done is None:

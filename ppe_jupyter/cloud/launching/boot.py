@@ -116,14 +116,16 @@ class Boot:
                     self._lose(each, f"does not run after {self._context.settings.boot_timeout:.0f} s")
 
     def open_master(self, *, key: str) -> ssh.Connection:
-        """Connect to the master as soon as its sshd answers; if it is lost, make another node the master.
+        """Connect to the master as soon as its sshd answers; one that is lost before it was ever used is replaced.
 
-        ``key`` is the user's private key. Raises CloudError when no node answers, HostKeyMismatch at once.
+        ``key`` is the user's private key. Raises CloudError when no node answers, or a master that was in use does
+        not; HostKeyMismatch at once.
         """
         heirs = 0
         while self.nodes:
             master = next((node for node in self.nodes if node.role == "master"), None)
             if master is None:
+                self._check_that_nothing_is_given_up()
                 heirs += 1
                 master = self._heir() if heirs <= MOST_HEIRS else None
                 if master is None:
@@ -135,6 +137,19 @@ class Boot:
                 continue
         reasons = "; ".join(map(self.said, self.lost))
         raise CloudError(f"no node of {self._cluster!r} can be the master: {reasons}")
+
+    def _check_that_nothing_is_given_up(self) -> None:
+        """Raise CloudError if the lost master still has its disk and was in use: only the user may give that up.
+
+        It may be this client's own network that is down, or the master may be stopping to be parked.
+        """
+        for node in self.record.nodes:
+            found = next((each for each in self.instances if each.instance_id == node.instance_id), None)
+            if node.role == "master" and found and found.state.alive and tags.was_configured(found.tags):
+                raise CloudError(
+                    f"the master, {self.said(node.instance_id)}. Its disk has home and results, so no other node "
+                    f"takes its place unless you say so: %ppe_retry {self._cluster} --replace or --drop"
+                )
 
     def promote(self, instance_id: str) -> None:
         """Make another instance the master."""

@@ -145,13 +145,15 @@ class _BringUp:
         if self._keyed != master.instance_id:
             key = self._cluster_key(self._connection, boot.record)
         record, now = boot.record, self._context.now()
+        # A one-time spot instance, which is a master only for want of others, can but end (user guide, stop-spot).
+        spec = replace(self._spec, then="terminate") if master.spot else self._spec
         setup = Setup(
             cluster=record.name,
             login_user=record.login_user,
             subnet_cidr=self._subnet_cidr,
             cluster_private_key=key,
             nodes=[master, *(node for node in boot.nodes if node != master)],
-            limits=limits(self._spec, record, settings=self._context.settings, now=now),
+            limits=limits(spec, record, settings=self._context.settings, now=now),
             patience_seconds=max(boot.seconds_left, LEAST_PATIENCE_SECONDS),
             packages=asdict(Packages.of(self._spec)),
         )
