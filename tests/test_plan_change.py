@@ -278,7 +278,7 @@ def test_the_volumes_of_a_lost_master_go_to_the_new_one() -> None:
             replace(PARKED, spec=replace(SPEC, budget_usd=0.5)),
             "start",
             {},
-            r"budget of \$0.50 is used up \(\$1.00\)",
+            r"budget of \$0.50 is used up \(\$1.00\).*%ppe_limit brisk-otter --budget",
         ),
     ],
 )
