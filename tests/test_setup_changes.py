@@ -129,6 +129,7 @@ def test_another_node_becomes_the_master(members: Members) -> None:
 
 @pytest.mark.slow
 def test_packages_of_three_kinds_are_installed_everywhere_and_on_new_nodes(members: Members) -> None:
+    done(members.set_up())
     wanted = {"apt": ["tree"], "r": ["zoo", "Rmpi"], "python": ["tomlkit"]}
     events = members.run_setup("install", wanted)
     done(events)
