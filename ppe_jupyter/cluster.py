@@ -22,8 +22,8 @@ from .cloud.launching.relimit import relimit
 from .cloud.launching.removal import terminate
 from .cloud.pace import Undertaking
 from .cloud.plan import Plan
-from .cloud.records import ClusterRecord, ClusterState, Node, Progress
-from .errors import NothingToDo, PpeError
+from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
+from .errors import NothingToDo, PpeError, Unreachable
 from .remote import cells, watchdog
 from .remote.session import OnNotice, Output, RemoteR
 from .remote.watchdog import Losses, Watchdog
@@ -83,10 +83,18 @@ class Cluster:
         return self
 
     def ssh(self) -> ssh.Connection:
-        """The SSH connection to the master, made anew if it was cut."""
+        """The SSH connection to the master, made anew if it was cut. An error says if the cluster is parked or ill."""
         with self._lock:
             if self._connection is None or not self._connection.alive:
-                self._connection = self._account.clusters.connect(self.record)
+                if self._connection is not None or not self._connectable:
+                    self.refresh()
+                try:
+                    if not self._connectable:
+                        raise Unreachable(f"{self.name!r} cannot be connected to", host=self.master.address)
+                    self._connection = self._account.clusters.connect(self.record)
+                except Unreachable as exc:
+                    what_next = advice(self.refresh().record) or f"see: %ppe_status {self.name}"
+                    raise Unreachable(f"{exc}; {what_next}", host=exc.host) from exc
             return self._connection
 
     def r(self) -> RemoteR:
@@ -253,6 +261,10 @@ class Cluster:
             if self._connection is not None:
                 self._connection.close()
             self._session = self._connection = None
+
+    @property
+    def _connectable(self) -> bool:
+        return self.master.state is InstanceState.RUNNING
 
     def _known_hosts(self) -> Path:
         """A file of the cluster's host keys, for OpenSSH; written anew each time."""

@@ -130,6 +130,9 @@ class FakeManager:
         self.done.append(f"removed {len(orphans)}")
         return Removed(len(orphans), {each.id: "in use" for each in orphans if each.id == "sg-used"})
 
+    def volumes(self) -> list[Any]:
+        return [Namespace(volume_id="vol-1")]
+
     def delete_volume(self, volume_id: str) -> None:
         self.done.append(f"deleted {volume_id}")
 
@@ -232,7 +235,7 @@ def test_nothing_to_do_says_so(local: Session) -> None:
 
 def test_a_dry_run_stops_after_the_review(aws: Session) -> None:
     assert aws("launch lab --dry-run") == [] and aws("resize lab --nodes 3 --dry-run") == []
-    assert "$1.23" in aws.shown[-1]
+    assert "$1.23" in aws.shown[-2] and "nothing was changed" in aws.shown[-1]
 
 
 def test_options_reach_the_plan(local: Session) -> None:
@@ -245,6 +248,10 @@ def test_options_reach_the_plan(local: Session) -> None:
 
 @pytest.mark.parametrize("way", ["wait", "replace", "drop"])
 def test_retry_asks_which_way(local: Session, way: str) -> None:
+    lab = local.manager.found["lab"]
+    local("retry lab")  # it runs: there is nothing to choose from
+    assert lab.options["choice"] == "wait"
+    lab.state = ClusterState.DEGRADED
     local("retry lab", way[:2])
     assert local.manager.found["lab"].options["choice"] == way
     with pytest.raises(UsageError, match="add --wait, --replace or --drop"):
@@ -360,6 +367,13 @@ def test_deleting_a_volume_asks_everywhere(local: Session) -> None:
     with pytest.raises(UsageError, match="Delete vol-1 with all that is on it"):
         local("delete_volume vol-1")
     assert local("delete_volume vol-1", "y") == ["deleted vol-1"]
+    with pytest.raises(UsageError, match="no volume 'vol-2'"):
+        local("delete_volume vol-2")
+
+
+def test_what_is_wrong_is_said_with_the_option_that_was_typed(local: Session) -> None:
+    with pytest.raises(SpecError, match=r"spot_max_usd \(--spot-price\)"):
+        local("launch lab --spot-price 0.1 --dry-run")
 
 
 def test_what_is_typed_becomes_the_specification(local: Session, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ppe_jupyter.cloud.records import ClusterState, InstanceState
+from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.frontends import tables, views
 from ppe_jupyter.frontends.output import FLUSH_AFTER, Console
 from ppe_jupyter.remote.session import Text
@@ -28,6 +29,7 @@ class FakeCluster:
         usd_per_hour=0.5912,
         owner="<me> on a laptop",
         troubles=("node 1 (i-1) is stopped",),
+        spec=ClusterSpec(idle_hours=2, budget_usd=5),
     )
 
 
@@ -82,6 +84,7 @@ def test_the_status_says_when_and_why_the_watchdog_acts() -> None:
     at = soon.astimezone()
     assert f"parks the cluster at {tables.local_time(at)}, in 1 h 30 min: idle" in text
     assert "degraded · 2 of 3 nodes · 4 slots" in text
+    assert "parked after 2 h without work" in text and "parked when $5.00 are spent" in text
     assert text.count("spot") == 1 and "node 1 (i-1) is stopped" in text and "%ppe_retry lab" in text
     assert "cannot be asked" in str(views.status("AWS", LAB, "cannot be asked: no key"))
     never = replace(watch, acts_at=None, working=("R evaluates",))

@@ -276,16 +276,19 @@ RATE = 3 * (0.192 + 30 * 0.08 / 730 + 0.005)
             {},
             [
                 "parked after 2 h without work",
-                f"at most ${2 * RATE:.2f} after its last work",
-                "no limit while",
+                f"costs ${2 * RATE:.2f} at most from its last work until it is parked",
+                "while it works there is no limit",
             ],
         ),
-        ({"max_hours": 8}, ["parked 8 h after its launch", f"at most ${8 * RATE:.2f} until the watchdog"]),
-        ({"max_hours": 8, "budget_usd": 3}, ["parked when $3.00 are spent", "at most $3.00 until"]),
-        ({"budget_usd": 3}, ["of a parked cluster only the master's disk stays, $2.40 a month"]),
+        (
+            {"max_hours": 8},
+            ["parked 8 h after its launch", f"costs ${8 * RATE:.2f} at most until it is parked"],
+        ),
+        ({"max_hours": 8, "budget_usd": 3}, ["parked when $3.00 are spent", "costs $3.00 at most"]),
+        ({"budget_usd": 3}, ["$2.40 a month while it is parked: its master's disk"]),
         (
             {"max_hours": 8, "then": "terminate"},
-            ["terminated 8 h after", "until the watchdog has it terminated"],
+            ["terminated 8 h after", "at most until it is terminated"],
         ),
         ({"idle_hours": 1.5}, ["parked after 90 min without work"]),
     ],
@@ -300,7 +303,7 @@ def test_the_review_says_what_the_limits_let_it_cost(changes: dict[str, Any], sa
 def test_the_watchdog_counts_spot_workers_at_the_price_of_the_launch() -> None:
     made = plan_launch(replace(SPOT, budget_usd=3), facts(spot_usd={"us-east-1a": 0.07}))
     assert made.bill is not None
-    assert f"at most ${3 * made.bill.most / made.bill.total:.2f} until the watchdog" in made.review()
+    assert f"costs ${3 * made.bill.most / made.bill.total:.2f} at most" in made.review()
 
 
 def test_no_limit_at_all_is_warned_of() -> None:
@@ -647,8 +650,8 @@ def test_the_same_cluster_running_is_nothing_to_do(asked: ClusterSpec, held: Clu
             replace(HELD, nodes=2),
             "another specification .nodes: 2, not 3.*%ppe_resize brisk-otter --nodes 3",
         ),
-        (replace(NAMED, max_hours=8), HELD, "max_hours: None, not 8.*%ppe_terminate brisk-otter"),
-        (NAMED, replace(HELD, max_hours=8), "max_hours: 8, not None"),  # no limit was wanted
+        (replace(NAMED, max_hours=8), HELD, "max_hours: none, not 8.*%ppe_connect brisk-otter.*%ppe_limit"),
+        (NAMED, replace(HELD, max_hours=8), "max_hours: 8, not none"),  # no limit was wanted
         (
             replace(NAMED, zone="us-east-1a"),
             replace(HELD, zone="us-east-1b"),
@@ -669,13 +672,13 @@ def test_another_specification_is_refused_with_the_difference(
     ("state", "configured", "said"),
     [
         (ClusterState.PENDING, False, "being launched already, by bob"),
-        (ClusterState.CONFIGURING, False, "being launched already, by bob"),
+        (ClusterState.CONFIGURING, False, "launched already, by bob.*%ppe_retry brisk-otter --force"),
         (ClusterState.SHUTTING_DOWN, True, "still shutting down"),
         (ClusterState.PARKING, True, "is parking; wait"),
         (ClusterState.REBOOTING, True, "is rebooting; wait"),
         (ClusterState.PARKED, True, "start it with: %ppe_start brisk-otter"),
         (ClusterState.DEGRADED, True, "degraded .node 2 is gone.; mend it with: %ppe_retry brisk-otter"),
-        (ClusterState.DEGRADED, False, "by bob ended half-way; %ppe_retry brisk-otter finishes it"),
+        (ClusterState.DEGRADED, False, "by bob ended half-way; finish it with: %ppe_retry brisk-otter"),
     ],
 )
 def test_a_cluster_that_does_not_run_says_how_it_would(
@@ -697,5 +700,5 @@ def test_other_verbs_are_reviewed_too() -> None:
         existing=existing(ClusterState.RUNNING, HELD),
         slots=2,
     )
-    assert dict(made.rows())["price"] == "$0.003 an hour, $0.07 a day"
+    assert dict(made.rows())["price"] == "$0.003 an hour, $0.07 a day on EC2"
     assert "limit" not in dict(made.rows())

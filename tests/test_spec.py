@@ -92,7 +92,7 @@ def test_all_problems_are_told_at_once() -> None:
 def test_differences_name_the_field_and_both_values() -> None:
     assert ClusterSpec(nodes=2).differences(ClusterSpec(nodes=3, zone="us-east-1a")) == [
         "nodes: 2, not 3",
-        "zone: None, not us-east-1a",
+        "zone: none, not us-east-1a",
     ]
     assert ClusterSpec().differences(ClusterSpec()) == []
 

@@ -39,22 +39,22 @@ class Bill:
 
     def rows(self) -> Iterator[str]:
         """The price in words, part by part."""
-        yield f"{hourly(self.total)} on EC2"
+        yield hourly(self.total)
         parts = {
             "instances": self.instances,
             "the image's surcharge": self.surcharge,
             "disks": self.disks,
             "public addresses": self.addresses,
         }
-        yield ", ".join(f"{what} ${usd:.3f}" for what, usd in parts.items() if usd) + " an hour"
+        yield ", ".join(f"{what} ${usd:,.3f}" for what, usd in parts.items() if usd) + " an hour"
         if self.rise:
-            yield f"up to ${self.most:.3f} an hour if the spot price rises"
+            yield f"up to ${self.most:,.3f} an hour if the spot price rises"
         yield f"{self.prices}; disks and addresses as of {catalog.OTHER_PRICES_AS_OF}, {catalog.PRICE_REGION}"
 
 
 def hourly(usd: float) -> str:
     """The rate in words."""
-    return f"${usd:.3f} an hour, ${24 * usd:.2f} a day"
+    return f"${usd:,.3f} an hour, ${24 * usd:,.2f} a day on EC2"
 
 
 def limits(spec: ClusterSpec, bill: Bill | None) -> Iterator[str]:
@@ -65,26 +65,19 @@ def limits(spec: ClusterSpec, bill: Bill | None) -> Iterator[str]:
     if spec.max_hours:
         yield f"{end} {hours(spec.max_hours)} after its launch"
     if spec.budget_usd:
-        yield f"{end} when ${spec.budget_usd:.2f} are spent"
+        yield f"{end} when ${spec.budget_usd:,.2f} are spent"
     if bill is None:
         return
     # The watchdog counts at the prices of the launch.
     bounds = [spec.budget_usd * bill.most / bill.total] if spec.budget_usd else []
     bounds += [spec.max_hours * bill.most] if spec.max_hours else []
     if bounds:
-        yield f"at most ${min(bounds):.2f} until the watchdog has it {end}{_afterwards(spec, bill)}"
+        yield f"costs ${min(bounds):,.2f} at most until it is {end}"
     elif spec.idle_hours:
-        yield (
-            f"at most ${spec.idle_hours * bill.most:.2f} after its last work until the watchdog has it {end}"
-            f"{_afterwards(spec, bill)}; no limit while it works: --max-hours or --budget set one"
-        )
-
-
-def _afterwards(spec: ClusterSpec, bill: Bill) -> str:
-    if spec.then != "park":
-        return ""
-    month = bill.disk * catalog.HOURS_PER_MONTH
-    return f"; of a parked cluster only the master's disk stays, ${month:.2f} a month"
+        yield f"costs ${spec.idle_hours * bill.most:,.2f} at most from its last work until it is {end}"
+        yield "while it works there is no limit: --max-hours or --budget set one"
+    if spec.then == "park" and (bounds or spec.idle_hours):
+        yield f"costs ${bill.disk * catalog.HOURS_PER_MONTH:,.2f} a month while it is parked: its master's disk"
 
 
 def hours(number: float) -> str:

@@ -238,6 +238,19 @@ def troubles(nodes: Iterable[Node], *, expected: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def advice(record: ClusterRecord) -> str:
+    """What its state means for whoever would use it, and which verb helps; "" if it runs."""
+    name, state = record.name, record.state
+    if state in (_S.PARKED, _S.PARKING):
+        return f"it is {state}; bring it back with: %ppe_start {name}"
+    if state is _S.DEGRADED:
+        return f"it is degraded; mend it with: %ppe_retry {name}"
+    if state in (_S.PENDING, _S.CONFIGURING, _S.REBOOTING):
+        until = f", until {record.busy_until:%H:%M} UTC at most" if record.busy_until else ""
+        return f"a client is at work on it{until}; if that client is dead: %ppe_retry {name} --force"
+    return f"it is {state}" if state is not _S.RUNNING else ""
+
+
 def usd_per_hour(nodes: Iterable[Node], *, root_gb: int, root_type: str) -> float | None:
     """What these nodes cost an hour now, a stopped one its disk; None if a price is unknown."""
     total = 0.0

@@ -176,7 +176,11 @@ class ClusterSpec:
     def differences(self, other: ClusterSpec) -> list[str]:
         """One line for each field in which ``other`` differs, such as ``nodes: 2, not 3``."""
         mine, others = self._comparable(), other._comparable()
-        return [f"{key}: {mine[key]}, not {others[key]}" for key in mine if mine[key] != others[key]]
+        return [
+            f"{key}: {_or_none(mine[key])}, not {_or_none(others[key])}"
+            for key in mine
+            if mine[key] != others[key]
+        ]
 
     def to_tag(self) -> str:
         """Compact JSON of what is not default; the name and the user's tags are tags of their own.
@@ -219,3 +223,7 @@ def generate_name(taken: Collection[str], *, rng: random.Random) -> str:
         if name not in taken:
             return name
     return next(numbered for i in itertools.count(2) if (numbered := f"{name}-{i}") not in taken)
+
+
+def _or_none(value: object) -> object:
+    return "none" if value in (None, "", [], ()) else value

@@ -115,7 +115,8 @@ class TerminateInstances:
     instance_ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"terminate {', '.join(self.instance_ids)}, with their disks"
+        disks = "their disks" if len(self.instance_ids) > 1 else "its disk"
+        return f"terminate {', '.join(self.instance_ids)}, with {disks}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,10 @@ class Configure:
     slots: int
 
     def __str__(self) -> str:
-        return f"configure {self.nodes} nodes of {self.slots} slots, and check mpirun and R"
+        return (
+            f"configure {self.nodes} {'nodes' if self.nodes > 1 else 'node'} of {self.slots} "
+            f"{'slots' if self.slots > 1 else 'slot'}, and check mpirun and R"
+        )
 
 
 Step = (

@@ -13,7 +13,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ..cloud.keeping.volumes import find_node
-from ..errors import CloudError, NothingToDo, PpeError, UsageError
+from ..cloud.records import InstanceState, advice
+from ..errors import CloudError, NoSuchCluster, NothingToDo, PpeError, UsageError
 from ..verbs import suggestion
 from . import changes, keeping, views
 from .output import Console
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from .tables import Sheet
 
 Arguments = argparse.Namespace
+
+
+class CommandLine(str):
+    """Shown by a notebook as it is to be typed."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def overview(desk: Desk) -> Table | None:
@@ -113,10 +121,13 @@ def disconnect(desk: Desk, arguments: Arguments) -> None:
 
 def ssh(desk: Desk, arguments: Arguments) -> str | None:
     """The ssh command line, or a command run on one node."""
-    cluster = desk.cluster(arguments.cluster, arguments)
+    cluster = desk.any_cluster(arguments.cluster, arguments)
     node = find_node(cluster.record, arguments.node)
+    if node.state is not InstanceState.RUNNING:
+        said = advice(cluster.record) or f"see: {desk.sign}status {cluster.name}"
+        raise NoSuchCluster(f"node {node.index} of {cluster.name!r} is {node.state}; {said}")
     if not arguments.code:
-        return cluster.ssh_command(node)
+        return CommandLine(cluster.ssh_command(node))
     # Only the master is talked to; it reaches the others with the cluster's own key.
     at_master = node == cluster.master
     command = arguments.code if at_master else shlex.join(["ssh", node.private_ip, arguments.code])

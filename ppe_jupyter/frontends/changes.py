@@ -6,12 +6,14 @@ What is free needs no question, unless it would lose something or is somebody el
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cloud.records import ClusterState
-from ..errors import NothingToDo, PpeError, UsageError
+from ..errors import NothingToDo, PpeError, SpecError, UsageError
+from ..verbs.clusters import LAUNCH
 from . import views
 from .tables import Sheet, dollars
 
@@ -39,6 +41,12 @@ def launch(desk: Desk, arguments: Arguments) -> None:
     manager = desk.manager(arguments)
     spec = _spec(arguments)
     plan = manager.plan(spec, dry_run=bool(arguments.dry_run))
+    if plan.existing is not None and not plan.errors and not plan.steps:
+        desk.connect(manager.launch(plan), arguments)
+        how = "connected to " if desk.keep else ""
+        desk.say(f"{manager.whose()}; {how}{views.summary(desk.cluster(plan.name, arguments))}")
+        return
+    desk.show(views.review(manager.whose(), plan))
     if arguments.save:
         from ..cloud import spec_file
 
@@ -46,13 +54,9 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         desk.say(
             f"the specification is in {arguments.save}; use it with: {desk.sign}launch --spec {arguments.save}"
         )
-    if plan.existing is not None and not plan.errors and not plan.steps:
-        desk.connect(manager.launch(plan), arguments)
-        desk.say(f"{manager.whose()}; connected to {views.summary(desk.cluster(plan.name, arguments))}")
-        return
-    desk.show(views.review(manager.whose(), plan))
     plan.check()
     if arguments.dry_run:
+        desk.say("a dry run: nothing was launched")
         return
     _agree(desk, manager, arguments, f"Launch {plan.name} {_price(plan)} ({manager.whose()})?")
     with desk.progress(f"launching {plan.name}") as report:
@@ -61,7 +65,7 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         desk.say(f"{cluster.name} is being launched; see how it goes with: {desk.sign}status {cluster.name}")
         return
     desk.connect(cluster, arguments)
-    _tell(desk, cluster, "connected to ")
+    _tell(desk, cluster, "connected to " if desk.keep else "")
 
 
 def reboot(desk: Desk, arguments: Arguments) -> None:
@@ -96,8 +100,12 @@ def limit(desk: Desk, arguments: Arguments) -> None:
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if given:
         cluster.set_limits(**given)
-    for text in views.watchdog(cluster.watchdog()):
-        desk.say(text)
+    if given and cluster.state is ClusterState.PARKED:
+        desk.say(
+            f"{cluster.name} is parked; that holds from its next start on: {desk.sign}start {cluster.name}"
+        )
+        return
+    desk.show(views.limits(desk.manager(arguments).whose(), cluster))
 
 
 def retry(desk: Desk, arguments: Arguments) -> None:
@@ -106,8 +114,10 @@ def retry(desk: Desk, arguments: Arguments) -> None:
     if len(typed) > 1:
         raise UsageError(f"one of --{' and --'.join(typed)} only")
     cluster = desk.any_cluster(arguments.name, arguments)
+    if cluster.state is not ClusterState.DEGRADED:  # nothing to choose from
+        typed = typed or ["wait"]
     if not typed:
-        rows = [("warning", text) for text in cluster.record.troubles] or [("info", "nothing is wrong")]
+        rows = [("warning", text) for text in cluster.record.troubles]
         desk.show(Sheet([("pays", desk.manager(arguments).whose()), *rows]))
         ask = f"What to do with {cluster.name}?"
         typed = [desk.choose(ask, WAYS, instead="--wait, --replace or --drop")]
@@ -213,7 +223,8 @@ def _change(desk: Desk, arguments: Arguments, cluster: Cluster, verb: str, **opt
         raise NothingToDo("; ".join(each.text for each in plan.problems))
     desk.show(views.review(manager.whose(), plan))
     plan.check()
-    if getattr(arguments, "dry_run", None):
+    if arguments.dry_run:
+        desk.say("a dry run: nothing was changed")
         return False
     owner = "" if manager.mine(cluster.record) else f", which {cluster.record.owner} launched"
     question = f"{verb.capitalize()} {cluster.name}{owner}, then {_price(plan)} ({manager.whose()})?"
@@ -267,7 +278,19 @@ def _spec(arguments: Arguments) -> ClusterSpec:
             chosen["bootstrap"] = _script(value)
         elif value not in (None, []):
             chosen[each.name] = value
-    return ClusterSpec(**chosen)
+    try:
+        return ClusterSpec(**chosen)
+    except SpecError as error:
+        raise SpecError(_as_typed(str(error)), problems=error.problems) from None
+
+
+def _as_typed(message: str) -> str:
+    """Fields that are options of another name have that name behind them."""
+    named = {each.dest: each for each in LAUNCH.options if each.dest and not each.nargs}
+    words = "|".join(named)
+    return re.sub(
+        rf"\b({words})\b(?! packages)", lambda found: f"{found[1]} (--{named[found[1]].name})", message
+    )
 
 
 def packages(typed: list[str]) -> tuple[str, ...]:

@@ -55,6 +55,8 @@ def delete_image(desk: Desk, arguments: Arguments) -> None:
     """An image of one's own, with its snapshot."""
     manager = desk.manager(arguments)
     ids = {each.name: each.image.image_id for each in manager.images() if each.own}
+    if arguments.image not in {*ids, *ids.values()}:
+        raise UsageError(f"you have no image {arguments.image!r}; see: {desk.sign}images")
     desk.agree(f"Delete {arguments.image} ({manager.whose()})?", unless=arguments.yes)
     manager.delete_image(ids.get(arguments.image, arguments.image))
     desk.say(f"{arguments.image} is deleted, with its snapshot")
@@ -85,6 +87,8 @@ def create_volume(desk: Desk, arguments: Arguments) -> str:
 def delete_volume(desk: Desk, arguments: Arguments) -> None:
     """A volume and all that is on it."""
     manager = desk.manager(arguments)
+    if arguments.volume not in {each.volume_id for each in manager.volumes()}:
+        raise UsageError(f"there is no volume {arguments.volume!r}; see: {desk.sign}volumes")
     question = f"Delete {arguments.volume} with all that is on it ({manager.whose()})?"
     desk.agree(question, unless=arguments.yes)
     manager.delete_volume(arguments.volume)
@@ -94,6 +98,10 @@ def delete_volume(desk: Desk, arguments: Arguments) -> None:
 def attach_volume(desk: Desk, arguments: Arguments) -> None:
     """A volume for a node."""
     cluster = _cluster(desk, arguments)
+    if cluster.is_free and arguments.format == "xfs":
+        raise UsageError(
+            "in the local cloud only ext4 can be made, since mkfs.xfs wants more rights than a container has"
+        )
     place = {"node": arguments.node, "mount": arguments.mount or "", "format": arguments.format}
     with desk.progress(f"attaching {arguments.volume}") as report:
         cluster.attach_volume(arguments.volume, **place, report=report)

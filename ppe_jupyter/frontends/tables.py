@@ -148,6 +148,8 @@ def age(since: datetime) -> str:
 def span(time: timedelta) -> str:
     """A duration in the two units that matter."""
     minutes = max(0, int(time.total_seconds() // 60))
+    if minutes < 1:
+        return "less than a minute"
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)

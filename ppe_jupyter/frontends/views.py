@@ -8,7 +8,8 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from ..cloud.records import ClusterState
+from ..cloud import bill
+from ..cloud.records import ClusterState, advice
 from ..settings import Settings
 from .tables import Sheet, Table, age, counted, dollars, local_time, size, span, table
 
@@ -89,10 +90,28 @@ def status(whose: str, cluster: Cluster, watch: Watchdog | str | None) -> Sheet:
         ("cluster", f"{cluster.name}: {_state(cluster)} · of {cluster.record.owner.partition(' ')[0]}"),
         ("cost", cost(cluster)),
     ]
+    rows += _limits(cluster)
     rows += [("watchdog", text) for text in ([watch] if isinstance(watch, str) else watchdog(watch))]
     if watch is not None and not isinstance(watch, str):
         rows += [("notice", text) for text in dict.fromkeys((*watch.spot, *watch.notices))]
-    return Sheet(rows + [("warning", text) for text in troubles(cluster)])
+    rows += [("warning", text) for text in troubles(cluster)]
+    if cluster.state not in UP:
+        rows.append(("info", advice(cluster.record)))
+    return Sheet(rows)
+
+
+def limits(whose: str, cluster: Cluster) -> Sheet:
+    """What ends it, and when."""
+    rows = [("pays", whose), ("cost", cost(cluster)), *_limits(cluster)]
+    watch = cluster.watchdog() if cluster.state in UP else None
+    return Sheet(rows + [("watchdog", text) for text in watchdog(watch)])
+
+
+def _limits(cluster: Cluster) -> list[tuple[str, str]]:
+    spec = cluster.record.spec
+    if spec is None:
+        return []
+    return [("limit", text) for text in bill.limits(spec, None)] or [("limit", "none: %ppe_limit sets them")]
 
 
 def troubles(cluster: Cluster) -> list[str]:

@@ -154,6 +154,7 @@ REBOOT = Verb(
     options=(
         NAME,
         Option(name="node", metavar="N", help="only this one: its number in the status, or its instance id"),
+        DRY_RUN,
         FORCE,
         YES,
         *CLOUD,
@@ -163,7 +164,7 @@ PARK = Verb(
     name="park",
     help="end the workers and stop the master, whose disk keeps everything",
     detail="The R session's workspace is saved first. A parked cluster costs its master's disk only.",
-    options=(NAME, FORCE, YES, *CLOUD),
+    options=(NAME, DRY_RUN, FORCE, YES, *CLOUD),
 )
 START = Verb(
     name="start",
@@ -199,6 +200,7 @@ RETRY = Verb(
         Option(name="wait", flag=True, help="look again, and configure what is there by now"),
         Option(name="replace", flag=True, help="end the lost nodes and launch others"),
         Option(name="drop", flag=True, help="go on without them"),
+        DRY_RUN,
         FORCE,
         YES,
         *CLOUD,

@@ -41,10 +41,10 @@ def machine_problems(choices: Choices) -> Iterator[Problem]:
         yield from _placement(choices, kind)
         yield from _spot(choices, kind)
         yield from _account(choices, kind)
-    if choices.image is None:
+    if choices.image is None and (kind or choices.spec.image):
         wanted = f"image {choices.spec.image}" if choices.spec.image else "an image for this type"
         yield Problem(ERROR, f"{wanted} cannot be found in this region; see: %ppe_images")
-    else:
+    elif choices.image is not None:
         yield from _image(choices, choices.image, kind)
         yield from _user_data(choices, choices.image)
     yield from _volumes(choices)

@@ -115,7 +115,7 @@ class Draft:
         """Run new nodes under these indices, ``master`` (if given) as the master, as far as the caps allow."""
         for there, what in [
             (self.record.spec, "its specification, a tag, is damaged"),
-            (self.facts.image, "its image is gone"),
+            (self.facts.image, "its image is gone; launch another cluster from one of %ppe_images"),
             (self.facts.subnet, "its subnet is gone"),
         ]:
             if indices and there is None:

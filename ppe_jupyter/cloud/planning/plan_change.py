@@ -83,7 +83,8 @@ def _reboot(draft: Draft, chosen: Iterable[Node], *, force: bool) -> None:
         return
     state = draft.record.state
     if state not in (_S.RUNNING, _S.DEGRADED, _S.REBOOTING) or master.state is not InstanceState.RUNNING:
-        draft.error(f"it is {state}: only a cluster that runs can be rebooted")
+        start = f"; bring it back with: %ppe_start {draft.record.name}" if master.state in _STOPPED else ""
+        draft.error(f"it is {state}: only a cluster that runs can be rebooted{start}")
         return
     chosen = [each for each in chosen if each.state is InstanceState.RUNNING]
     if master in chosen:
@@ -153,8 +154,8 @@ def _resize(draft: Draft, nodes: int, *, force: bool) -> None:
     if nodes < 1:
         draft.error(f"a cluster has one node at least; to end it: %ppe_terminate {record.name}")
         return
-    if record.state is _S.PARKED:
-        draft.error(f"it is parked; give it that size with: %ppe_start {record.name} --nodes {nodes}")
+    if record.state in (_S.PARKED, _S.PARKING):
+        draft.error(f"it is {record.state}; give it that size with: %ppe_start {record.name} --nodes {nodes}")
     elif record.state is not _S.RUNNING:
         draft.error(f"it is {record.state}; mend it first with: %ppe_retry {record.name}")
     if any(each.role == "master" for each in extra):

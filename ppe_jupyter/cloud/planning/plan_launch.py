@@ -87,7 +87,10 @@ def _difference(name: str, differences: list[str]) -> str:
     if len(differences) == 1 and differences[0].startswith("nodes: "):
         wanted = differences[0].rpartition(" ")[2]
         return f"{said}; resize it with: %ppe_resize {name} --nodes {wanted}"
-    return f"{said}; choose another name, or remove it with: %ppe_terminate {name}"
+    return (
+        f"{said}; use it as it is with: %ppe_connect {name} (%ppe_resize and %ppe_limit change it), or choose another "
+        f"name, or remove it with: %ppe_terminate {name}"
+    )
 
 
 def _unusable(name: str, existing: ClusterRecord) -> str:
@@ -96,8 +99,10 @@ def _unusable(name: str, existing: ClusterRecord) -> str:
     if state is ClusterState.RUNNING:
         return ""
     if state in (ClusterState.PENDING, ClusterState.CONFIGURING):
-        remove = f"wait, or remove it with: %ppe_terminate {name}"
-        return f"{name!r} is being launched already, by {existing.owner}; {remove}"
+        return (
+            f"{name!r} is being launched already, by {existing.owner.split()[0]}; wait, or, if that client is dead, "
+            f"finish it with: %ppe_retry {name} --force, or remove it with: %ppe_terminate {name}"
+        )
     if state is ClusterState.SHUTTING_DOWN:
         return f"a cluster {name!r} is still shutting down; wait, or choose another name"
     if state is ClusterState.PARKED:
@@ -105,7 +110,10 @@ def _unusable(name: str, existing: ClusterRecord) -> str:
     if state in (ClusterState.PARKING, ClusterState.REBOOTING):
         return f"{name!r} is {state}; wait, and see: %ppe_status {name}"
     if not any(node.configured for node in existing.nodes):
-        return f"the launch of {name!r} by {existing.owner} ended half-way; %ppe_retry {name} finishes it"
+        return (
+            f"the launch of {name!r} by {existing.owner.split()[0]} ended half-way; finish it with: %ppe_retry {name}, "
+            f"or remove it with: %ppe_terminate {name}"
+        )
     troubles = f" ({'; '.join(existing.troubles)})" if existing.troubles else ""
     return f"{name!r} is {state}{troubles}; mend it with: %ppe_retry {name}"
 
