@@ -169,8 +169,6 @@ class Change:
         try:
             with self._connect(self._record) as master:
                 why = workspace.save(master)
-                if self._plan.verb != "reboot" and not (why and step.must):
-                    workspace.start_later(master)
         except (PpeError, TimeoutError) as exc:
             why = str(exc)
         said = f"R's workspace could not be saved: {why}"
@@ -183,7 +181,6 @@ class Change:
         self._rebooting = True
         with self._connect(self._record) as master:
             if len(ids) > 1 and self._record.master.instance_id in ids:
-                workspace.start_later(master)
                 self._fleet.tag([self._record.master.instance_id], tags.in_state(ClusterState.CONFIGURING))
             self._late = reboot(
                 self._context, master, self._record, ids, pace=self._pace, report=self._report

@@ -14,7 +14,6 @@ from ..configure import FOLDER
 SAVE = f"python3 {FOLDER}/agent.py save"
 # As long as the agent itself waits for R: 200 to 500 MB/s are written.
 SAVE_SECONDS = 1900.0
-HOSTFILE = "~/.ppe/session-hostfile"
 
 
 def save(master: ssh.Connection) -> str:
@@ -26,8 +25,3 @@ def save(master: ssh.Connection) -> str:
         return str(exc)
     said = answer.get("error") or done.stderr.decode(errors="replace").strip() or "the agent does not answer"
     return "" if answer.get("saved") else str(said)
-
-
-def start_later(master: ssh.Connection) -> None:
-    """Let R not start at the master's next boot but when it is set up: workers that are down would be waited for."""
-    master.run(f"rm -f {HOSTFILE}", timeout=30)

@@ -31,8 +31,8 @@ def relimit(
     """Change those limits that are given; the spec that holds then. A parked cluster, which cannot be connected to,
     has them from its next start on.
 
-    ``max_hours`` counts from the last start, ``budget_usd`` all that was spent. Raises SpecError for what makes no sense,
-    CloudError, SshError, RemoteCommandFailed; nothing is changed then, or all may be tried again.
+    ``max_hours`` counts from the last start, ``budget_usd`` all that was spent. Raises SpecError for what makes no
+    sense, CloudError, SshError, RemoteCommandFailed; nothing is changed then, or all may be tried again.
     """
     if record.spec is None:
         raise CloudError(f"the specification of {record.name!r} cannot be read from its tags: launch anew")
