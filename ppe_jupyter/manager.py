@@ -66,6 +66,12 @@ class Manager:
         """Whether it is the local cloud: then prices are what EC2 would charge."""
         return self.settings.cloud == "local"
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the local cloud that it has talked to was taken down since."""
+        endpoint = vars(self).get("_endpoint")  # not yet there: nothing was contacted
+        return endpoint is not None and self._local.known(self.settings) != endpoint
+
     def plan(self, spec: ClusterSpec, *, dry_run: bool = False) -> Plan:
         """What launching ``spec`` would create, its price and its problems; nothing is created in the cloud.
 

@@ -54,9 +54,13 @@ class Desk:
 
         typed = {key: getattr(arguments, key, None) for key in ("cloud", "profile", "region")}
         given = {key: value for key, value in typed.items() if value}
+        if self._connected_by is not None and self._connected_by.is_stale:
+            self._drop(self._connected_by)
         if self._connected_by is not None and not given:
             return self._connected_by
         wanted = replace(settings.load(), **given)
+        if wanted in self._managers and self._managers[wanted].is_stale:
+            self._drop(self._managers[wanted])
         if wanted not in self._managers:
             self._managers[wanted] = Manager(wanted, report=self.say)
         return self._managers[wanted]
@@ -97,6 +101,14 @@ class Desk:
         if cluster is not None:
             cluster.close()
         if cluster is self.connected:
+            self.connected = self._connected_by = None
+
+    def _drop(self, manager: Manager) -> None:
+        """Its local cloud is gone, and all of its clusters with it."""
+        for key in [key for key in self._clusters if key[0] == manager.settings]:
+            self._clusters.pop(key).close()
+        self._managers.pop(manager.settings, None)
+        if manager is self._connected_by:
             self.connected = self._connected_by = None
 
     def agree(self, question: str, *, unless: object) -> None:

@@ -88,7 +88,7 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _ignore) -> N
 
 def status(settings: Settings) -> Status:
     """Whether the local cloud runs, and with what."""
-    endpoint = _stored(settings)
+    endpoint = known(settings)
     answer = ask(endpoint, "status") if endpoint else None
     if endpoint is None or answer is None:
         return Status(running=False)
@@ -98,7 +98,7 @@ def status(settings: Settings) -> Status:
 def down(settings: Settings) -> None:
     """End the local cloud with all in it but the image; also what a killed daemon left. Safe to repeat."""
     with _locked(settings):
-        endpoint = _stored(settings)
+        endpoint = known(settings)
         _file(settings).unlink(missing_ok=True)
         if endpoint and (answer := ask(endpoint, "stop")):
             deadline = time.monotonic() + STOP_SECONDS
@@ -112,7 +112,7 @@ def down(settings: Settings) -> None:
 
 def _ready(settings: Settings) -> Endpoint | None:
     """The endpoint, if its daemon answers."""
-    endpoint = _stored(settings)
+    endpoint = known(settings)
     return endpoint if endpoint and ask(endpoint, "status") else None
 
 
@@ -178,7 +178,8 @@ def _file(settings: Settings) -> Path:
     return settings.state_dir / "localcloud" / "endpoint.json"
 
 
-def _stored(settings: Settings) -> Endpoint | None:
+def known(settings: Settings) -> Endpoint | None:
+    """The endpoint as it was written down when its daemon started; None when it was taken down."""
     try:
         return Endpoint(**json.loads(_file(settings).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
