@@ -6,6 +6,7 @@ done. Holds no truth of its own. Knows nothing of magics, widgets or terminals.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -226,7 +227,14 @@ class Manager:
         return status
 
     def local_down(self) -> None:
-        """End the local cloud with every cluster in it."""
+        """End the local cloud with every cluster and volume in it."""
+        if self.local_status().running:
+            with contextlib.suppress(CloudError):
+                for record in self._account.clusters.find():
+                    if record.state is not ClusterState.TERMINATED:
+                        self._account.note("terminate", record)
+                for volume in self._account.volumes.list():
+                    self._account.note("delete", volume)
         self._local.down(self.settings)
 
     # -- parts ------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import shlex
 import socket
 import threading
@@ -25,6 +26,8 @@ from paramiko.ssh_exception import IncompatiblePeer
 from . import errors, proxy
 
 MAX_CHANNELS = 8
+# What paramiko has to say is said by our errors; without a handler of its own it would be on the user's screen.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 # A window of 2 MB, paramiko's default, holds a fast line back at 100 ms of latency; 16 MB does not.
 WINDOW_BYTES = 16 * 2**20
 PACKET_BYTES = 2**15

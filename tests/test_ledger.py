@@ -154,7 +154,7 @@ def test_where_nothing_was_known_the_rate_counts() -> None:
 def test_what_vanished_without_an_end_is_marked_with_what_it_may_have_cost() -> None:
     row = table([entry("launch", 9, 0.0), entry("resize", 4, 2.5)]).loc["old"]
     assert row["USD"] == pytest.approx(2.5)
-    assert row["note"].startswith("? since 2026-05-20 08:00 UTC")
+    assert row["note"].startswith("its end is unknown") and "since 2026-05-20 08:00 UTC" in row["note"]
     assert "at most $2.00 more" in row["note"]
     alone = table([entry("launch", 9, 0.0, region="eu-west-1")]).loc["old"]
     assert alone["USD"] == 0

@@ -72,7 +72,12 @@ def limits(spec: ClusterSpec, bill: Bill | None) -> Iterator[str]:
     bounds = [spec.budget_usd * bill.most / bill.total] if spec.budget_usd else []
     bounds += [spec.max_hours * bill.most] if spec.max_hours else []
     if bounds:
-        yield f"costs ${min(bounds):,.2f} at most until it is {end}"
+        why = (
+            " (if the spot price rises, since it counts at that of the launch)"
+            if spec.budget_usd and bill.rise
+            else ""
+        )
+        yield f"costs ${min(bounds):,.2f} at most until it is {end}{why}"
     elif spec.idle_hours:
         yield f"costs ${spec.idle_hours * bill.most:,.2f} at most from its last work until it is {end}"
         yield "while it works there is no limit: --max-hours or --budget set one"

@@ -131,7 +131,7 @@ def _over(events: Sequence[Entry], now: datetime, *, asked: bool) -> Item:
     if last.event not in ENDS and last.rates:
         most = sum(last.rates.values()) * (now - last.time).total_seconds() / 3600
         why = "ended by another client or itself" if asked else "in another account or region"
-        note = f"? since {last.time:%Y-%m-%d %H:%M} UTC ({why}): at most ${most:.2f} more"
+        note = f"its end is unknown ({why}): at most ${most:.2f} more since {last.time:%Y-%m-%d %H:%M} UTC"
     return Item(last=last, marks=tuple(_marks(events)), note=note)
 
 
