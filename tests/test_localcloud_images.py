@@ -50,7 +50,9 @@ def test_images_of_instances_stack_and_end(nodes: Nodes) -> None:
     assert made["Tags"] == [{"Key": "ppe:image", "Value": "image"}]
     (mapping,) = made["BlockDeviceMappings"]
     assert mapping["Ebs"]["VolumeSize"] == 20
-    (snapshot,) = ec2.describe_snapshots(SnapshotIds=[mapping["Ebs"]["SnapshotId"]])["Snapshots"]
+    by_tag = [{"Name": "tag:ppe:image", "Values": ["snapshot"]}]
+    (snapshot,) = ec2.describe_snapshots(Filters=by_tag)["Snapshots"]
+    assert snapshot["SnapshotId"] == mapping["Ebs"]["SnapshotId"]
     assert (snapshot["State"], snapshot["VolumeSize"]) == ("completed", 20)
     assert snapshot["Tags"] == [{"Key": "ppe:image", "Value": "snapshot"}]
     assert nodes.run(first, "test -e /dev/shm/before")[0] == 1, "CreateImage reboots"

@@ -89,7 +89,7 @@ def test_root_inside_cannot_harm_the_host(connection: ssh.Connection) -> None:
         program = "import ctypes; c = ctypes.CDLL(None, use_errno=True); "
         program += f"print(c.syscall({number}, *[-1] * 5), ctypes.get_errno())"
         assert connection.run(f'sudo python3 -c "{program}"').stdout == b"-1 1\n"
-    devices = "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    devices = "console fd full null ptmx pts random shm stderr stdin stdout tty urandom zero"
     assert " ".join(connection.run("ls /dev").stdout.decode().split()) == devices
 
 

@@ -93,7 +93,11 @@ def _signature(request: Request, *, names: list[str], scope: str, secret: str) -
     canonical = "\n".join([
         request.method,
         quote(request.path, safe="/-_.~%"),
-        "&".join(sorted(part if "=" in part else f"{part}=" for part in request.query.split("&") if part)),
+        # By name and then by value: "=" alone would sort behind a digit.
+        "&".join(
+            f"{name}={value}"
+            for name, _, value in sorted(part.partition("=") for part in request.query.split("&") if part)
+        ),
         *(f"{name}:{' '.join(request.headers.get(name, '').split())}" for name in names),
         "",
         ";".join(names),
