@@ -112,7 +112,7 @@ class Manager:
             return running[0]
         names = ", ".join(f"{cluster.name} ({cluster.state})" for cluster in found)
         if running:
-            raise NoSuchCluster(f"several clusters run; name one of: {names}")
+            raise NoSuchCluster(f"several clusters run; name one (in a cell with --cluster NAME) of: {names}")
         raise NoSuchCluster(
             f"no cluster is running; there are: {names}"
             if found

@@ -104,7 +104,7 @@ def test_an_interrupt_lets_the_work_clean_up_even_when_repeated() -> None:
     undertaking = Undertaking(two_steps(pace, cleaned), pace)
     assert undertaking.wait(impatient)
     assert (phases, cleaned) == (["first", "removing"], ["all"])
-    with pytest.raises(Stopped):
+    with pytest.raises(KeyboardInterrupt):
         undertaking.result  # noqa: B018
 
 

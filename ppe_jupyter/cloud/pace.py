@@ -127,7 +127,9 @@ class Undertaking(Generic[T]):
 
     @property
     def result(self) -> T:
-        """What the work returned, once it has ended; raises what it raised."""
+        """What the work returned, once it has ended; raises what it raised, KeyboardInterrupt if it was stopped."""
+        if isinstance(self._error, Stopped):
+            raise KeyboardInterrupt from self._error
         if self._error is not None:
             raise self._error
         return self._result[0]

@@ -146,6 +146,9 @@ def _end(desk: Desk, manager: Manager, arguments: Arguments, name: str) -> None:
     try:
         with desk.progress(f"terminating {name}") as report:
             manager.terminate(name, report=report)
+    except KeyboardInterrupt:
+        desk.say(f"{name} may not have ended; see that it does with: {desk.sign}terminate {name}")
+        raise
     except NothingToDo as nothing:  # of several, the others are to end all the same
         desk.say(str(nothing))
     else:

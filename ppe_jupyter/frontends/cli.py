@@ -87,4 +87,5 @@ def _failed(error: PpeError, status: int) -> int:
 
 def _for_a_terminal(text: str) -> str:
     """What to do next, said with this front end's verbs."""
-    return text.replace("%ppe_", "ppe ")
+    # A command has no connection to keep: looking is what is left of connecting.
+    return text.replace("%ppe_connect", "ppe status").replace("%ppe_", "ppe ")

@@ -126,7 +126,11 @@ def install(desk: Desk, arguments: Arguments) -> None:
         raise UsageError("nothing to install: name packages after --apt, --r or --python")
     cluster = _cluster(desk, arguments)
     with desk.progress(f"installing {', '.join(names)}") as report:
-        cluster.install(**wanted, report=report)
+        try:
+            cluster.install(**wanted, report=report)
+        except KeyboardInterrupt:
+            desk.say(f"the nodes go on with what they have begun; the same {desk.sign}install again ends it")
+            raise
     desk.say(f"{', '.join(names)}: installed on {counted(len(cluster.nodes), 'node')} of {cluster.name}")
 
 

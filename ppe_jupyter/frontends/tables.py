@@ -149,7 +149,7 @@ def span(time: timedelta) -> str:
     """A duration in the two units that matter."""
     minutes = max(0, int(time.total_seconds() // 60))
     if minutes < 1:
-        return "less than a minute"
+        return "< 1 min"
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)

@@ -120,9 +120,11 @@ class ImageStore:
         as it was before, or the message says what is left.
         """
         chosen = name or f"{record.name}-{self._context.now():%Y%m%d-%H%M%S}"
-        pattern, wanted = PATTERNS["image"]
-        if len(chosen) < 3 or chosen.startswith("ami-") or not pattern.fullmatch(chosen):
-            raise SpecError(f"{chosen!r} is not {wanted}")
+        if len(chosen) < 3 or chosen.startswith("ami-") or not PATTERNS["image"][0].fullmatch(chosen):
+            raise SpecError(
+                f"{chosen!r} is no name for an image: 3 to 128 letters, digits, dots, hyphens and underscores, the "
+                "first a small letter"
+            )
         taken = [each.name for each in STOCK] + [each.name for each in self._ec2.own_images()]
         if chosen in taken:
             raise SpecError(f"there is an image {chosen!r} already; choose another name, or delete that one")
