@@ -126,7 +126,10 @@ class LaunchActions(SpotActions):
         if image is not None and image.state != "available":
             raise EC2ClientError("InvalidAMIID.Unavailable", f"The image '{image.id}' is {image.state}")
         if image is not None and image.id not in ContainerInstance.machine_images:
-            message = f"the local cloud has no {image.description} image ({image.id}) that it can launch"
+            message = (
+                f"the local cloud has no {image.description} image ({image.id}) that it can launch: its nodes are "
+                "Debian 12, of this machine's architecture"
+            )
             raise EC2ClientError("InvalidAMIID.Unavailable", message)
 
     def _check_profile(self) -> None:
