@@ -33,6 +33,16 @@ def until(condition: Callable[[], Any], *, seconds: float = 30) -> Any:
     return value
 
 
+def running_vcpus(ec2: Any) -> int:
+    """Of the instances of other modules, which are on demand and of standard types."""
+    running = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    found = ec2.describe_instances(Filters=running)["Reservations"]
+    types = [each["InstanceType"] for reservation in found for each in reservation["Instances"]]
+    facts = ec2.describe_instance_types(InstanceTypes=sorted(set(types)))["InstanceTypes"]
+    sizes = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in facts}
+    return sum(sizes[each] for each in types)
+
+
 class Nodes:
     """Instances with a key pair and host key of their own; close() removes all of it."""
 

@@ -172,6 +172,7 @@ def test_a_master_that_cannot_be_set_up_is_left_for_another(cloud: Cloud) -> Non
     assert "mpirun" in record.troubles[0]
 
 
+@pytest.mark.slow
 def test_a_line_that_is_cut_is_taken_up_again(cloud: Cloud) -> None:
     """Also after the nodes' own host keys have taken the place of the launch's."""
     made: list[ssh.Connection] = []

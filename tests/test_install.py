@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,14 @@ def test_packages_are_added_to_the_spec_once() -> None:
         Packages(apt=("tree; reboot",)).added_to(spec)
 
 
+@pytest.fixture
+def forgotten(cluster: Cluster) -> Iterator[None]:
+    """The cluster's own list of what new nodes need is as before."""
+    yield
+    cluster.ssh().run("rm -f ~/.ppe/packages.json")
+
+
+@pytest.mark.usefixtures("forgotten")
 def test_a_package_is_on_every_node(cluster: Cluster) -> None:
     said: list[Progress] = []
     for _ in range(2):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from localcloud_nodes import client, until
+from localcloud_nodes import client, running_vcpus, until
 
 from ppe_jupyter import ssh
 from ppe_jupyter.localcloud import Endpoint, hooks
@@ -46,14 +46,6 @@ class Rules:
         states = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
         pages = self.ec2.get_paginator("describe_instances").paginate(Filters=states)
         return {i["InstanceId"] for page in pages for r in page["Reservations"] for i in r["Instances"]}
-
-    def vcpus(self) -> int:
-        """Of the running instances of other modules, which are on demand and of standard types."""
-        found = [self.describe(each) for each in self.living()]
-        types = [each["InstanceType"] for each in found if each["State"]["Name"] in ("pending", "running")]
-        facts = self.ec2.describe_instance_types(InstanceTypes=sorted(set(types)))["InstanceTypes"]
-        sizes = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in facts}
-        return sum(sizes[each] for each in types)
 
     def refused(self, code: str, call: Any, **parameters: Any) -> str:
         with pytest.raises(ClientError) as caught:
@@ -187,7 +179,7 @@ def test_capacity_is_of_a_zone_a_market_and_a_code(rules: Rules, code: str) -> N
 
 def test_quotas_count_the_vcpus_that_run(rules: Rules) -> None:
     """AWSEC2/latest/UserGuide/ec2-on-demand-instances.html#ec2-on-demand-instances-limits"""
-    limit = 8 + rules.vcpus()
+    limit = 8 + running_vcpus(rules.ec2)
     hooks.set_quota(rules.endpoint, vcpus=limit)
     hooks.set_quota(rules.endpoint, vcpus=4, market="spot")
     message = rules.refused("VcpuLimitExceeded", rules.run, count=3)
