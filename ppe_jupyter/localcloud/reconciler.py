@@ -160,6 +160,9 @@ class Reconciler:
         pid = node.container.pid
         if pid != node.seen_pid:
             node.seen_pid = pid
+            # The rules may have changed after the hook had read them and before it told the pid.
+            node.rules = ""
+            self._safely(self._protect, node)
             node.disks.replug()
             if node.wanted is Action.START:
                 node.machine.moved("running")
