@@ -82,6 +82,11 @@ def test_a_running_session_sees_new_nodes_and_forgets_removed_ones(members: Memb
     assert third.name not in members.shell(
         "cat /etc/hosts /etc/ssh/ssh_known_hosts /etc/ssh/ssh_config.d/ppe.conf"
     )
+    # The same of a node that is lost before it ever had workers.
+    members.shell("echo 'lost-early slots=1' >> ~/.ppe/session-hostfile")
+    with pytest.raises(RemoteRError, match=r"nodes were lost or rebooted: lost-early.*%ppe_retry"):
+        spawned(members)
+    members.shell("sed -i /lost-early/d ~/.ppe/session-hostfile")
     assert spawned(members) == 2 * SLOTS
     with members.r() as r:
         assert r.eval("kept") == "here"
