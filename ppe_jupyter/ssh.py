@@ -161,7 +161,7 @@ class Channel:
 
     def close_write(self) -> None:
         """Send end of file to the command's standard input."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EOFError):  # the line is cut: what is read next says so
             self._channel.shutdown_write()
 
     def exit_status(self) -> int:

@@ -193,6 +193,7 @@ def test_a_line_that_is_cut_is_taken_up_again(cloud: Cloud) -> None:
     assert cloud.clusters().get("lossy").nodes == record.nodes
 
 
+@pytest.mark.slow
 def test_an_instance_that_ec2_lists_late_is_not_lost(cloud: Cloud) -> None:
     plan = cloud.plan(replace(SPEC, nodes=1))
     hooks.set_visibility(cloud.endpoint, calls=8)

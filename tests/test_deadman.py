@@ -98,10 +98,10 @@ class TestTimer:
 @pytest.fixture(scope="module")
 def pair(local_cloud: Endpoint) -> Iterator[Members]:
     """A master and a worker that give each other up soon; the worker is a spot instance."""
-    members = Members(local_cloud, "deadman", boot_seconds=60, silence_seconds=12)
+    members = Members(local_cloud, "deadman", boot_seconds=120, silence_seconds=20)
     members.launch(0, master=0)
     members.launch(1, market={"MarketType": "spot"})
-    assert members.set_up(silence_seconds=12)[-1]["event"] == "done"
+    assert members.set_up(silence_seconds=20)[-1]["event"] == "done"
     yield members
     members.close()
 
@@ -132,6 +132,7 @@ def test_it_says_what_would_end_it_also_after_a_reboot(pair: Members) -> None:
     assert after["running"] and after["why"] == before["why"]
 
 
+@pytest.mark.slow
 def test_processor_time_outside_of_r_is_work_on_every_node(pair: Members) -> None:
     for member, words in (
         (pair.members[1], f"processes on {pair.members[1].name}"),
@@ -158,6 +159,7 @@ def test_a_spot_interruption_reaches_clients_and_the_status(pair: Members, local
     assert (spot["node"], spot["action"]) == (worker.name, "terminate")
 
 
+@pytest.mark.slow
 def test_workers_end_when_the_master_is_lost(pair: Members) -> None:
     pair.nodes.ec2.terminate_instances(InstanceIds=[pair.master.instance_id])
     pair.nodes.reaches(pair.members[1].instance_id, "terminated", seconds=40)

@@ -172,6 +172,7 @@ def test_a_stock_image_becomes_a_node_by_its_user_data(cloud: Cloud) -> None:
         cloud.terminate("stock")
 
 
+@pytest.mark.slow
 def test_the_users_own_key_pair_is_used_and_stays_here(cloud: Cloud, tmp_path: Path) -> None:
     pair = ssh.generate_key_pair()
     key_file = tmp_path / "mine.pem"
@@ -195,6 +196,7 @@ def test_the_users_own_key_pair_is_used_and_stays_here(cloud: Cloud, tmp_path: P
         cloud.ec2().delete_key_pair("mine")
 
 
+@pytest.mark.slow
 def test_a_cluster_is_of_use_without_its_volume_and_says_so(cloud: Cloud) -> None:
     volumes = Volumes(cloud.context())
     volume = volumes.create(gb=1, zone="us-east-1b")
@@ -370,6 +372,7 @@ def test_a_call_that_fails_leaves_nothing(cloud: Cloud, action: str) -> None:
     assert caught.value.leftovers == ()
 
 
+@pytest.mark.slow
 def test_instances_that_nobody_told_of_are_removed_too(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer to RunInstances is lost, and the instance is listed only later."""
     from ppe_jupyter.cloud.launching import purchase
