@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ hypothesis.settings.load_profile("ppe")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A runner that was started in the background of a script ignores it, and so would the stop button.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     state = os.environ.get("PPE_STATE_DIR") or config.stash.setdefault(
         MADE, tempfile.mkdtemp(prefix="ppe-test-")
     )

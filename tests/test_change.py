@@ -215,10 +215,12 @@ def test_started_again_it_is_what_it_was(changing: Cluster, manager: Manager) ->
     (rule,) = ec2.ssh_rules([group])
     ec2.allow_ssh(group, "203.0.113.9/32", description=rule.description)
     ec2.revoke_ssh(group, [rule.cidr])
-    changing.set_limits(budget_usd=1000.0)
+    changing.set_limits(budget_usd=1000.0, max_hours=3.0)
+    changing.set_limits(max_hours=0)
     changing.start()
     assert ec2.ssh_rules([group]) == [rule]
     assert changing.record.spec is not None and changing.record.spec.budget_usd == 1000.0
+    assert changing.record.spec.max_hours is None
     assert_works(changing, nodes=2)
     printed: list[Any] = []
     changing.run_shell("cat ~/kept.txt", on_output=lambda output: printed.append(output))

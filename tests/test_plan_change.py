@@ -36,20 +36,17 @@ R, P, T, S = (
 )
 SPEC = ClusterSpec(name="brisk-otter", nodes=3, instance_type="m5.xlarge")
 SPOT = replace(SPEC, spot=True, spot_fallback=True)
-FACTS = ChangeFacts(
-    now=NOW,
-    subnet=Subnet(subnet_id="subnet-1", vpc_id="vpc-1", zone="us-east-1a", cidr="172.31.0.0/20", public=True),
-    image=Image(
-        image_id="ami-0123456789abcdef0",
-        name="node",
-        architecture="x86_64",
-        login_user="admin",
-        node=True,
-        root_device="/dev/xvda",
-        root_gb=8,
-    ),
-    instance_type=catalog.instance_types()["m5.xlarge"],
+SUBNET = Subnet(subnet_id="subnet-1", vpc_id="vpc-1", zone="us-east-1a", cidr="172.31.0.0/20", public=True)
+IMAGE = Image(
+    image_id="ami-0123456789abcdef0",
+    name="node",
+    architecture="x86_64",
+    login_user="admin",
+    node=True,
+    root_device="/dev/xvda",
+    root_gb=8,
 )
+FACTS = ChangeFacts(now=NOW, subnet=SUBNET, image=IMAGE, instance_type=catalog.instance_types()["m5.xlarge"])
 
 
 def node(index: int, state: InstanceState = R, **changes: Any) -> Node:
@@ -300,6 +297,14 @@ def test_what_forbids_a_change(
         ),
         (replace(FACTS, image=None), "its image is gone"),
         (replace(FACTS, subnet=None), "its subnet is gone"),
+        (
+            replace(
+                FACTS,
+                image=replace(IMAGE, node=False),
+                subnet=replace(SUBNET, way_out="none"),
+            ),
+            "no way out to fetch R and Open MPI",
+        ),
     ],
 )
 def test_what_forbids_new_nodes(facts: ChangeFacts, reason: str) -> None:

@@ -16,6 +16,7 @@ from .options import (
     Verb,
     count,
     hours,
+    usd,
 )
 
 SORTS = ("price-per-core", "price", "spot", "cores", "gb", "network")  # the catalog's
@@ -55,7 +56,7 @@ LIMITS = (
         help="limit: so long without work",
     ),
     Option(name="max-hours", kind=hours, metavar="HOURS", help="limit: so long since the launch"),
-    Option(name="budget", dest="budget_usd", kind=float, metavar="USD", help="limit: so much spent"),
+    Option(name="budget", dest="budget_usd", kind=usd, metavar="USD", help="limit: so much spent"),
     Option(name="then", choices=("park", "terminate"), help="what happens at a limit; else park"),
 )
 LAUNCH = Verb(
@@ -221,7 +222,10 @@ TERMINATE = Verb(
 LIMIT = Verb(
     name="limit",
     help="change the limits of a running cluster",
-    detail="Without limits to set shows what holds. --max-hours counts from the launch, --budget all that was spent.",
+    detail=(
+        "Without limits to set shows what holds. --max-hours counts from the launch, --budget all that was spent; "
+        "'off' removes a limit."
+    ),
     options=(NAME, *LIMITS, *CLOUD),
 )
 INSTALL = Verb(

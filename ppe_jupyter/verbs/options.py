@@ -85,6 +85,14 @@ def hours(text: str) -> float:
     return float(found[1]) * {"m": 1 / 60, "d": 24.0}.get(found[2], 1.0)
 
 
+def usd(text: str) -> float:
+    """An amount of USD; ``off`` is 0."""
+    found = re.fullmatch(r"\d+(?:\.\d+)?", text.replace("off", "0"))
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of USD such as 12.50, or off")
+    return float(found[0])
+
+
 def month(text: str) -> str:
     """``YYYY-MM``."""
     if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text):

@@ -5,6 +5,7 @@ Planning asks EC2 and the master what there is, and changes nothing. Remembers n
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -22,6 +23,7 @@ from ..pace import Report, Undertaking
 from ..plan import Plan
 from ..planning.draft import ChangeFacts
 from ..planning.plan_change import plan_change
+from ..planning.survey import leading
 from ..records import ClusterRecord, ClusterState, Cost, InstanceState, Progress
 from .execution import Change
 
@@ -123,9 +125,13 @@ class Changes:
         if like is None:
             return facts
         image = self._ec2.image(like.image_id)
+        subnet = next(iter(self._ec2.subnets(like.subnet_id)), None)
+        if subnet is not None:
+            with contextlib.suppress(CloudError):  # where it leads is not needed
+                subnet = leading(subnet, self._ec2.ways_out(subnet.vpc_id))
         return replace(
             facts,
-            subnet=next(iter(self._ec2.subnets(like.subnet_id)), None),
+            subnet=subnet,
             image=replace(image, login_user=record.login_user) if image else None,
             instance_type=self._ec2.instance_type(like.instance_type),
         )

@@ -31,8 +31,9 @@ def relimit(
     """Change those limits that are given; the spec that holds then. A parked cluster, which cannot be connected to,
     has them from its next start on.
 
-    ``max_hours`` counts from the last start, ``budget_usd`` all that was spent. Raises SpecError for what makes no
-    sense, CloudError, SshError, RemoteCommandFailed; nothing is changed then, or all may be tried again.
+    ``max_hours`` counts from the last start, ``budget_usd`` all that was spent; 0 of either is no limit. Raises
+    SpecError for what makes no sense, CloudError, SshError, RemoteCommandFailed; nothing is changed then, or all may
+    be tried again.
     """
     if record.spec is None:
         raise CloudError(f"the specification of {record.name!r} cannot be read from its tags: launch anew")
@@ -40,13 +41,13 @@ def relimit(
     spec = replace(
         now,
         idle_hours=now.idle_hours if idle_hours is None else idle_hours,
-        max_hours=now.max_hours if max_hours is None else max_hours,
-        budget_usd=now.budget_usd if budget_usd is None else budget_usd,
+        max_hours=now.max_hours if max_hours is None else max_hours or None,
+        budget_usd=now.budget_usd if budget_usd is None else budget_usd or None,
         then=now.then if then is None else then,
     )
     if spec.then == "park" != now.then and record.master.spot:
         raise CloudError(f"the master of {record.name!r} is a spot instance, which cannot be stopped")
-    if budget_usd is not None and record.usd_per_hour is None:
+    if budget_usd and record.usd_per_hour is None:
         raise CloudError("the budget cannot be watched, since the price is unknown: set --max-hours instead")
     kept = limits(spec, record, settings=context.settings, now=context.now())
     if connection is not None:

@@ -41,18 +41,27 @@ class Choices:
     @property
     def needs_way_out(self) -> str:
         """What the nodes have to fetch from the internet, or ""."""
-        if self.image is not None and not self.image.node:
-            return "R and Open MPI"
-        spec = self.spec
-        return "packages" if spec.apt_packages or spec.r_packages or spec.python_packages else ""
+        return needs_way_out(self.image, self.spec)
 
     def gets_out(self, subnet: Subnet) -> bool | None:
         """Whether all nodes reach the internet from there; None: unknown."""
-        if subnet.way_out in ("nat", "other"):
-            return True
-        if self.public < self.spec.nodes:
-            return False if subnet.way_out else None
-        return subnet.way_out in ("internet", "")
+        return gets_out(subnet, public=self.public >= self.spec.nodes)
+
+
+def needs_way_out(image: Image | None, spec: ClusterSpec) -> str:
+    """What a node of that image and cluster has to fetch from the internet, or ""."""
+    if image is not None and not image.node:
+        return "R and Open MPI"
+    return "packages" if spec.apt_packages or spec.r_packages or spec.python_packages else ""
+
+
+def gets_out(subnet: Subnet, *, public: bool) -> bool | None:
+    """Whether a node with or without a public address reaches the internet from there; None: unknown."""
+    if subnet.way_out in ("nat", "other"):
+        return True
+    if not public:
+        return False if subnet.way_out else None
+    return subnet.way_out in ("internet", "")
 
 
 def choose(spec: ClusterSpec, facts: Facts) -> Choices:

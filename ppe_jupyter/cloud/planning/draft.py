@@ -17,6 +17,7 @@ from ..plan import Grade, Plan, Problem
 from ..records import ClusterRecord, InstanceState, Node, usd_per_hour
 from ..spec import ClusterSpec
 from ..steps import Configure, RunInstances, Step
+from .choices import gets_out, needs_way_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,7 @@ class Draft:
                 return
         for first, count in ranges(indices, apart=master):
             step = self._run_step(first, count, master=first == master)
+            self._check_way_out(step)
             self.do(step)
             self.nodes += self._to_be(step, role="master" if first == master else "worker")
         self._check_caps()
@@ -176,6 +178,14 @@ class Draft:
 
     def _usd_per_hour(self) -> float | None:
         return usd_per_hour(self.nodes, root_gb=self.spec.root_gb, root_type=self.spec.root_type)
+
+    def _check_way_out(self, step: RunInstances) -> None:
+        needed, (subnet,) = needs_way_out(step.image, self.spec), step.subnets
+        if needed and gets_out(subnet, public=step.public) is False:
+            self.error(
+                f"new nodes in {subnet.subnet_id} have no way out to fetch {needed}: give the subnet a NAT gateway, or "
+                "bake an image of a node and launch a cluster from it"
+            )
 
     def _check_caps(self) -> None:
         caps, rate = self.facts.caps, self._usd_per_hour()

@@ -141,7 +141,7 @@ class Survey:
         asked = [_unless_refused("ways out", vpc, partial(self._ec2.ways_out, vpc))() for vpc in vpcs]
         ways = {vpc: way for answer in asked for vpc, way in answer.items()}
         unchecked = {"unchecked": ways.pop("unchecked")} if "unchecked" in ways else {}
-        return {"subnets": tuple(_leading(each, ways.get(each.vpc_id, {})) for each in subnets), **unchecked}
+        return {"subnets": tuple(leading(each, ways.get(each.vpc_id, {})) for each in subnets), **unchecked}
 
     def _price(self, spec: ClusterSpec) -> Answer:
         prices = Prices(self._context).on_demand(spec.instance_type)
@@ -180,7 +180,7 @@ class Survey:
             yield from filter(None, pool.map(lambda call: ask(*call), calls(plan)))
 
 
-def _leading(subnet: Subnet, ways_out: Mapping[str, str]) -> Subnet:
+def leading(subnet: Subnet, ways_out: Mapping[str, str]) -> Subnet:
     """The subnet with where it leads: as its own route table says, else the VPC's main one."""
     return replace(subnet, way_out=ways_out.get(subnet.subnet_id, ways_out.get("", "")))
 
