@@ -143,15 +143,17 @@ class Cluster:
         """Do what the plan says. Raises SpecError for a plan with errors, CloudError, SshError, SetupFailed."""
         plan.check()
         before = self.record
-        if not {"park", "terminate"}.isdisjoint({plan.verb}):
+        if plan.verb in ("park", "terminate"):
             self.close()
+        after = None
         try:
             after = self._account.changes.carry_out(plan, report=report)
         finally:
-            with contextlib.suppress(PpeError):
-                self.refresh()
-        if after is not None:
-            self.record = after
+            if after is None:
+                with contextlib.suppress(PpeError):
+                    self.refresh()
+            else:
+                self.record = after
         self._account.note(plan.verb, after or before)
         return self
 
@@ -196,7 +198,7 @@ class Cluster:
         budget_usd: float | None = None,
         then: str | None = None,
     ) -> Cluster:
-        """Change those limits of its watchdog that are given (``ClusterSpec``); ``idle_hours`` 0 is never."""
+        """Change those limits of its watchdog that are given (``ClusterSpec``); 0 is no limit."""
         record = self.refresh().record
         given = {"idle_hours": idle_hours, "max_hours": max_hours, "budget_usd": budget_usd}
         connection = None if self.state is ClusterState.PARKED else self.ssh()

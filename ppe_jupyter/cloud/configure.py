@@ -147,29 +147,40 @@ def configure(
     take the place of the launch's. Raises SetupFailed with what setup.py said, ConnectionLost.
     """
     connection.run(UNPACK, stdin=node_folder(), timeout=120)
-    with connection.popen(SETUP) as channel:
-        channel.send_all(setup.message())
+    for event in run_setup(connection, SETUP, setup.message(), pace=pace, check=check):
+        if event["event"] == "progress":
+            report(event["phase"], int(event.get("ready", 0)), str(event.get("message", "")))
+        elif event["event"] == "host_keys":
+            note_keys(event["host_keys"])
+        done = event
+    return SetUp(host_keys=done["host_keys"], versions=done.get("versions", {}), lost=done.get("lost", {}))
+
+
+def run_setup(
+    connection: Connection,
+    command: str,
+    task: bytes,
+    *,
+    pace: Pace,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[dict[str, Any]]:
+    """Run setup.py on the master and yield its events, ``done`` the last. Raises SetupFailed with what it said."""
+    with connection.popen(command) as channel:
+        channel.send_all(task)
         channel.close_write()
-        for event in events(channel, pace, check):
-            if event["event"] == "progress":
-                report(event["phase"], int(event.get("ready", 0)), str(event.get("message", "")))
-            elif event["event"] == "host_keys":
-                note_keys(event["host_keys"])
-            elif event["event"] == "error":
+        for event in _events(channel, pace, check):
+            if event["event"] == "error":
                 raise SetupFailed(event["message"], node=event.get("node"))
-            elif event["event"] == "done":
-                return SetUp(
-                    host_keys=event["host_keys"],
-                    versions=event.get("versions", {}),
-                    lost=event.get("lost", {}),
-                )
+            yield event
+            if event["event"] == "done":
+                return
         status = channel.exit_status()
         stderr = b"".join(iter(channel.recv_stderr, b"")).decode(errors="replace").strip()
     last = "; ".join(stderr.splitlines()[-3:]) or "it printed no error"
     raise SetupFailed(f"setup.py on the master ended with status {status}: {last}")
 
 
-def events(channel: Channel, pace: Pace, check: Callable[[], None]) -> Iterator[dict[str, Any]]:
+def _events(channel: Channel, pace: Pace, check: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """The events that setup.py prints, one a line; other lines are dropped."""
     channel.settimeout(PATIENCE_SECONDS)
     rest = b""

@@ -17,9 +17,8 @@ from .. import tags
 from ..access import refresh_rule
 from ..context import Context
 from ..facts import Instance
-from ..keeping.volumes import Volumes
 from ..launching.boot import Boot
-from ..launching.bring_up import BroughtUp, bring_up
+from ..launching.bring_up import BroughtUp, attach, bring_up
 from ..launching.order import install_seconds
 from ..launching.purchase import PASSING_CODES
 from ..pace import Pace, Report, Stopped
@@ -162,7 +161,8 @@ class Change:
             case Configure():
                 self._configure()
             case AttachVolume():
-                self._attach(step)
+                assert self._done is not None
+                self._done = attach(self._context, self._done, step, pace=self._pace, report=self._send)
 
     def _save(self, step: SaveWorkspace) -> None:
         self._report("saving", 0, "R's workspace")
@@ -236,17 +236,6 @@ class Change:
             watch=self._watch,
         )
         return self._done
-
-    def _attach(self, step: AttachVolume) -> None:
-        """Attach a volume to the new master; without it the cluster is of use nevertheless."""
-        assert self._done is not None
-        record, volumes = self._done.record, Volumes(replace(self._context, pace=lambda: self._pace))
-        try:
-            volumes.attach(self._done.connection, record, step.volume_id, mount=step.mount, report=self._send)
-        except PpeError as exc:
-            said = f"{step.volume_id} is not attached: {exc}; try: %ppe_attach_volume {step.volume_id}"
-            record = replace(record, troubles=(*record.troubles, said))
-            self._done = replace(self._done, record=record)
 
     # -- the master ------------------------------------------------------------------------------------
 

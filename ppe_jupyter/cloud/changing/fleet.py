@@ -15,7 +15,7 @@ from .. import tags
 from ..context import Context
 from ..facts import Instance
 from ..launching.boot import PhaseReport
-from ..launching.purchase import NOT_YET_CODES, PASSING_CODES, PATIENCE_SECONDS
+from ..launching.purchase import patiently
 from ..launching.removal import SHUTDOWN_SECONDS, UNLISTED_SECONDS
 from ..pace import Pace
 from ..planning.draft import renumbered
@@ -117,4 +117,4 @@ class Fleet:
                 self.tag([instance.instance_id], {**tags.of_host_keys(keys), **index})
 
     def _do(self, call: Callable[[], T]) -> T:
-        return self.pace.insist(call, codes=(*NOT_YET_CODES, *PASSING_CODES), seconds=PATIENCE_SECONDS)
+        return patiently(self.pace, call)

@@ -18,7 +18,7 @@ from .. import tags
 from ..context import Context
 from ..facts import Instance
 from ..launching.boot import PhaseReport
-from ..launching.order import first_boot, instance_request
+from ..launching.order import first_boot, instance_request, on_demand
 from ..launching.purchase import Purchased, purchase
 from ..pace import Pace
 from ..plan import Plan
@@ -66,7 +66,7 @@ class Growth:
         wanted = [step]
         if step.spot_fallback:
             price = next((node.price for node in record.nodes if not node.spot), None)
-            wanted.append(replace(step, spot=False, spot_max_usd=None, price=price))
+            wanted.append(on_demand(step, price))
         offers = [
             [
                 instance_request(

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
-from ...errors import SetupFailed
 from ...ssh import Connection
-from ..configure import FOLDER, events
+from ..configure import FOLDER, run_setup
 from ..pace import Pace, Report
 from ..records import Progress
 from ..spec import ClusterSpec
@@ -47,22 +46,11 @@ def install(connection: Connection, packages: Packages, *, report: Report, pace:
     Raises SetupFailed with the end of the log of the node at which it failed; Stopped, and the nodes go on.
     """
     packages.added_to(ClusterSpec())
-    with connection.popen(INSTALL) as channel:
-        channel.send_all(json.dumps(asdict(packages)).encode())
-        channel.close_write()
-        for event in events(channel, pace, lambda: None):
-            if event["event"] == "progress":
-                ready, total = int(event.get("ready", 0)), int(event.get("total", 0))
-                message = str(event.get("message", ""))
-                report(Progress(event["phase"], ready, total, pace.elapsed, message))
-            elif event["event"] == "error":
-                raise SetupFailed(event["message"], node=event.get("node"))
-            elif event["event"] == "done":
-                return
-        status = channel.exit_status()
-        stderr = b"".join(iter(channel.recv_stderr, b"")).decode(errors="replace").strip()
-    last = "; ".join(stderr.splitlines()[-3:]) or "it printed no error"
-    raise SetupFailed(f"{INSTALL} on the master ended with status {status}: {last}")
+    task = json.dumps(asdict(packages)).encode()
+    for event in run_setup(connection, INSTALL, task, pace=pace):
+        if event["event"] == "progress":
+            ready, total = int(event.get("ready", 0)), int(event.get("total", 0))
+            report(Progress(event["phase"], ready, total, pace.elapsed, str(event.get("message", ""))))
 
 
 def _union(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:

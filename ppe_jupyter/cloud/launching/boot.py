@@ -21,7 +21,7 @@ from ..facts import Instance
 from ..pace import Pace
 from ..records import ClusterRecord, InstanceState, Node
 from .diagnosis import diagnose
-from .purchase import NOT_YET_CODES, PASSING_CODES, PATIENCE_SECONDS
+from .purchase import patiently
 
 PhaseReport = Callable[[str, int, str], None]
 Watch = Callable[[Sequence[Instance]], None]
@@ -79,11 +79,7 @@ class Boot:
 
     def look(self) -> None:
         """Ask EC2 once; what has ended is lost."""
-        listed = self._pace.insist(
-            partial(self._context.ec2.instances, cluster=self._cluster),
-            codes=PASSING_CODES,
-            seconds=PATIENCE_SECONDS,
-        )
+        listed = patiently(self._pace, partial(self._context.ec2.instances, cluster=self._cluster))
         self._watch(listed)
         # An instance that is not listed yet stays as RunInstances described it.
         known = {each.instance_id: each for each in listed}
@@ -159,13 +155,8 @@ class Boot:
     def note(self, new: Mapping[str, str]) -> None:
         """Tag all instances, for every client to see."""
         self._noted.update(new)
-        self._pace.insist(
-            partial(
-                self._context.ec2.tag, [each.instance_id for each in self.instances if each.state.alive], new
-            ),
-            codes=(*NOT_YET_CODES, *PASSING_CODES),
-            seconds=PATIENCE_SECONDS,
-        )
+        living = [each.instance_id for each in self.instances if each.state.alive]
+        patiently(self._pace, partial(self._context.ec2.tag, living, new))
         self.instances = [replace(each, tags={**each.tags, **new}) for each in self.instances]
 
     def lose(self, instance_id: str, why: str) -> None:

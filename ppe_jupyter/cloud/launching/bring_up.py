@@ -12,17 +12,19 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from ... import ssh
-from ...errors import CloudError, ConnectionLost, SetupFailed, Unreachable
+from ...errors import CloudError, ConnectionLost, PpeError, SetupFailed, Unreachable
 from .. import tags
 from ..configure import SetUp, Setup, configure, limits
 from ..context import Context
 from ..facts import Instance
 from ..keeping.install import Packages
-from ..pace import Pace
-from ..records import ClusterRecord, Cost
+from ..keeping.volumes import Volumes
+from ..pace import Pace, Report
+from ..records import ClusterRecord, Cost, Progress
 from ..spec import ClusterSpec
+from ..steps import AttachVolume
 from .boot import Boot, NodesLost, PhaseReport, Watch
-from .purchase import NOT_YET_CODES, PASSING_CODES, PATIENCE_SECONDS
+from .purchase import patiently
 
 # setup.py waits for a worker as long as booting may take in all, but at least so long.
 LEAST_PATIENCE_SECONDS = 60.0
@@ -67,6 +69,20 @@ def bring_up(
     except BaseException:
         work.close()
         raise
+
+
+def attach(context: Context, done: BroughtUp, step: AttachVolume, *, pace: Pace, report: Report) -> BroughtUp:
+    """Attach a volume to the new master; without it the cluster is of use nevertheless, and its troubles tell."""
+    volumes = Volumes(replace(context, pace=lambda: pace))
+    try:
+        volumes.attach(done.connection, done.record, step.volume_id, mount=step.mount, report=report)
+    except PpeError as exc:
+        mount = f" --mount {step.mount}" if step.mount else ""
+        said = f"{step.volume_id} is not attached: {exc}; try: %ppe_attach_volume {step.volume_id}{mount}"
+        nodes = done.record.nodes
+        report(Progress("attaching", sum(node.up for node in nodes), len(nodes), pace.elapsed, said))
+        return replace(done, record=replace(done.record, troubles=(*done.record.troubles, said)))
+    return done
 
 
 class _BringUp:
@@ -194,7 +210,8 @@ class _BringUp:
             if each.state.alive and each.instance_id not in ready_ids
         ]
         if self._spec.then == "park" and not record.master.spot:
-            self._do(partial(self._context.ec2.set_shutdown_behavior, record.master.instance_id, "stop"))
+            stop = partial(self._context.ec2.set_shutdown_behavior, record.master.instance_id, "stop")
+            patiently(self._pace, stop)
         spent = record.cost_so_far(now)
         common = {
             **tags.when_running({node.index: done.host_keys[node.private_ip] for node in ready}),
@@ -205,7 +222,7 @@ class _BringUp:
         of_lost = {key: value for key, value in common.items() if key != tags.STATE}
         for ids, these in ((left_ids, of_lost), (ready_ids, common)):
             if ids:
-                self._do(partial(self._context.ec2.tag, ids, these))
+                patiently(self._pace, partial(self._context.ec2.tag, ids, these))
         changed = {**dict.fromkeys(left_ids, of_lost), **dict.fromkeys(ready_ids, common)}
         instances = [
             replace(each, tags={**each.tags, **changed.get(each.instance_id, {})}) for each in boot.instances
@@ -218,9 +235,6 @@ class _BringUp:
             versions=done.versions,
             lost=dict(boot.lost),
         )
-
-    def _do(self, call: Callable[[], None]) -> None:
-        self._pace.insist(call, codes=(*NOT_YET_CODES, *PASSING_CODES), seconds=PATIENCE_SECONDS)
 
 
 def _rate(record: ClusterRecord, spent: float | None) -> float | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -19,7 +18,6 @@ from .. import tags
 from ..access import rule_description
 from ..context import Context
 from ..facts import Instance
-from ..keeping.volumes import Volumes
 from ..pace import Pace, Report, Stopped
 from ..plan import Plan
 from ..records import ClusterRecord, ClusterState, Progress
@@ -31,9 +29,9 @@ from ..steps import (
     ImportKeyPair,
     RunInstances,
 )
-from .bring_up import BroughtUp, bring_up
+from .bring_up import BroughtUp, attach, bring_up
 from .order import install_seconds, offers
-from .purchase import NOT_YET_CODES, PASSING_CODES, PATIENCE_SECONDS, Purchased, purchase
+from .purchase import PASSING_CODES, Purchased, patiently, purchase
 from .removal import Removed, remove
 
 T = TypeVar("T")
@@ -96,7 +94,10 @@ class Launch:
                     case Configure():
                         self._bring_up()
                     case AttachVolume():
-                        self._attach(step)
+                        assert self._done is not None
+                        self._done = attach(
+                            self._context, self._done, step, pace=self._pace, report=self._send
+                        )
             assert self._done is not None
             return self._done.record, self._done.connection
         except BaseException as exc:
@@ -193,7 +194,7 @@ class Launch:
 
     def _bring_up(self) -> None:
         assert self._purchased is not None
-        self._done = bring_up(
+        self._done = done = bring_up(
             self._context,
             self._purchased.instances,
             self._plan.spec,
@@ -203,8 +204,13 @@ class Launch:
             report=self._report,
             watch=self._give_way,
         )
-        if self._done.lost:
-            self._report("degraded", self._ready, self._incomplete())
+        if done.lost:
+            name, ready = self._plan.name, sum(node.up for node in done.record.nodes)
+            said = (
+                f"{ready} of {self._plan.spec.nodes} nodes of {name!r} can be used. {'; '.join(done.record.troubles)}. "
+                f"Wait on, or replace or drop what is lost: %ppe_retry {name} --wait, --replace or --drop"
+            )
+            self._report("degraded", ready, said)
 
     def _give_way(self, listed: Sequence[Instance]) -> None:
         """Of two clients that launched one name into different networks or an existing group, one gives up.
@@ -219,34 +225,7 @@ class Launch:
                 owner = each.tags.get(tags.OWNER, "somebody")
                 raise CloudError(f"{self._plan.name!r} is being launched elsewhere, by {owner}")
 
-    def _attach(self, step: AttachVolume) -> None:
-        """Attach a volume; without it the cluster is of use nevertheless."""
-        assert self._done is not None
-        done = self._done
-        volumes = Volumes(replace(self._context, pace=lambda: self._pace))
-        try:
-            volumes.attach(done.connection, done.record, step.volume_id, mount=step.mount, report=self._send)
-        except PpeError as exc:
-            mount = f" --mount {step.mount}" if step.mount else ""
-            said = f"{step.volume_id} is not attached: {exc}; try: %ppe_attach_volume {step.volume_id}{mount}"
-            record = replace(done.record, troubles=(*done.record.troubles, said))
-            self._done = replace(done, record=record)
-            self._report("attaching", self._ready, said)
-
     # -- ends -------------------------------------------------------------------------------------------
-
-    @property
-    def _ready(self) -> int:
-        assert self._done is not None
-        return sum(node.up for node in self._done.record.nodes)
-
-    def _incomplete(self) -> str:
-        assert self._done is not None
-        name, troubles = self._plan.name, "; ".join(self._done.record.troubles)
-        return (
-            f"{self._ready} of {self._plan.spec.nodes} nodes of {name!r} can be used. {troubles}. Wait on, or replace "
-            f"or drop what is lost: %ppe_retry {name} --wait, --replace or --drop"
-        )
 
     def _ended(self, exc: BaseException) -> PpeError:
         """Remove everything; the error to raise."""
@@ -290,4 +269,4 @@ class Launch:
         self._send(Progress(phase, ready, self._plan.spec.nodes, self._pace.elapsed, message))
 
     def _do(self, call: Callable[[], T]) -> T:
-        return self._pace.insist(call, codes=(*NOT_YET_CODES, *PASSING_CODES), seconds=PATIENCE_SECONDS)
+        return patiently(self._pace, call)

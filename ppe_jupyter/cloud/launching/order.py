@@ -47,7 +47,7 @@ def offers(
     planned = [step for step in plan.steps if isinstance(step, RunInstances)]
     chosen = [planned]
     if any(step.spot_fallback for step in planned):
-        chosen.append([_on_demand(step, planned[0].price) for step in planned])
+        chosen.append([on_demand(step, planned[0].price) for step in planned])
     data = first_boot(planned[0].image, spec, context, host_key=host_key, cluster_key=cluster_key)
 
     def request(step: RunInstances, usd_per_hour: float | None) -> InstanceRequest:
@@ -141,7 +141,7 @@ def instance_request(
     )
 
 
-def _on_demand(step: RunInstances, price: float | None) -> RunInstances:
+def on_demand(step: RunInstances, price: float | None) -> RunInstances:
     """The step without spot; ``price`` is the on-demand master's."""
     return replace(step, spot=False, spot_max_usd=None, price=price) if step.spot else step
 

@@ -13,12 +13,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from ...errors import CapacityError, CloudError
 from ..context import Context
 from ..ec2.shapes import InstanceRequest
 from ..facts import Instance, Subnet
 from ..pace import Pace
+
+T = TypeVar("T")
 
 # What was made a moment ago may not be known everywhere yet (API reference, "Eventual consistency").
 NOT_YET_CODES = (
@@ -94,11 +97,14 @@ def purchase(
             try:
                 for request, own_token in _scarcest_first(offer, f"{token} {number} {subnet.subnet_id}"):
                     say(f"{request} in {subnet.zone}")
-                    got += _run(context, request, subnet, own_token, pace)
+                    got += patiently(
+                        pace, partial(context.ec2.run_instances, request, subnet, client_token=own_token)
+                    )
                 return Purchased(instances=tuple(got), subnet=subnet, offer=number, tried=tuple(tried))
             except BaseException as exc:
                 if got:
-                    _end(context, got, pace)
+                    ids = [each.instance_id for each in got]
+                    patiently(pace.to_the_end(), partial(context.ec2.terminate_instances, ids))
                 if not (isinstance(exc, CloudError) and exc.code in (*ZONE_CODES, *QUOTA_CODES)):
                     raise
                 code = exc.code
@@ -112,28 +118,15 @@ def purchase(
     raise CapacityError(_refusal(offers, tried, code), code=code, operation="RunInstances", tried=tried)
 
 
+def patiently(pace: Pace, call: Callable[[], T]) -> T:
+    """Do a call to EC2 that may have to be repeated: what it names may not be known yet, what ails it may pass."""
+    return pace.insist(call, codes=(*NOT_YET_CODES, *PASSING_CODES), seconds=PATIENCE_SECONDS)
+
+
 def _scarcest_first(offer: Offer, token: str) -> Iterator[tuple[InstanceRequest, str]]:
     """What is likeliest to be refused first, with its client token: 64 ASCII characters, EC2's most."""
     for place, request in sorted(enumerate(offer), key=lambda each: (not each[1].spot, -each[1].count)):
         yield request, hashlib.sha256(f"{token} {place}".encode()).hexdigest()
-
-
-def _run(
-    context: Context, request: InstanceRequest, subnet: Subnet, token: str, pace: Pace
-) -> list[Instance]:
-    return pace.insist(
-        partial(context.ec2.run_instances, request, subnet, client_token=token),
-        codes=(*NOT_YET_CODES, *PASSING_CODES),
-        seconds=PATIENCE_SECONDS,
-    )
-
-
-def _end(context: Context, instances: Sequence[Instance], pace: Pace) -> None:
-    pace.to_the_end().insist(
-        partial(context.ec2.terminate_instances, [each.instance_id for each in instances]),
-        codes=(*NOT_YET_CODES, *PASSING_CODES),
-        seconds=PATIENCE_SECONDS,
-    )
 
 
 def _named_first(zones: Sequence[Subnet], refusal: str) -> list[Subnet]:
