@@ -285,21 +285,24 @@ class TestPlots:
             "stdout",
             "display",
         ]
-        for plot in seen.displays:
-            data = plot.data["image/png"]
-            assert isinstance(data, bytes)
-            assert data.startswith(PNG)
-            # Twice the pixels that it takes on the screen.
-            assert struct.unpack(">2i", data[16:24]) == (1280, 960)
-            assert plot.metadata["image/png"] == {"width": 640, "height": 480}
+        assert all("</svg>" in str(plot.data["image/svg+xml"]) for plot in seen.displays)
 
     def test_size_and_resolution(self, r: RemoteR) -> None:
-        options = PlotOptions(width=5, height=4, units="in", res=100, pointsize=10, bg="grey90", scale=1)
+        (plot,) = run(r, "plot(1)", plots=PlotOptions(format="png")).displays
+        data = plot.data["image/png"]
+        assert isinstance(data, bytes)
+        assert data.startswith(PNG)
+        # Twice the pixels that it takes on the screen.
+        assert struct.unpack(">2i", data[16:24]) == (1280, 960)
+        assert plot.metadata["image/png"] == {"width": 640, "height": 480}
+        options = PlotOptions(
+            width=5, height=4, units="in", res=100, pointsize=10, bg="grey90", scale=1, format="png"
+        )
         (plot,) = run(r, "plot(1)", plots=options).displays
         assert struct.unpack(">2i", bytes(plot.data["image/png"])[16:24]) == (500, 400)  # type: ignore[arg-type]
         assert plot.metadata["image/png"] == {"width": 500, "height": 400}
         (plot,) = run(r, "plot(1)").displays
-        assert plot.metadata["image/png"] == {"width": 640, "height": 480}
+        assert 'width="640" height="480" viewBox="0 0 640 480"' in str(plot.data["image/svg+xml"])
 
     def test_grid_graphics_and_several_frames(self, r: RemoteR) -> None:
         assert (

@@ -244,8 +244,11 @@ def test_variables_of_a_function_go_in(kernel: Kernel) -> None:
 
 def test_plots_are_shown_and_kept(kernel: Kernel) -> None:
     shown = kernel.cell("%%remote_r -w 3 -h 2 -u in -r 100\nplot(1:3)\nplot(3:1)")
-    assert len(shown.data("image/png")) == 2
-    assert all(isinstance(image, str) and image.startswith("iVBOR") for image in shown.data("image/png"))
+    first, second = shown.data("image/svg+xml")
+    assert 'width="300" height="200" viewBox="0 0 216 144"' in first
+    # Of a page with both, each keeps its own letters.
+    assert not set(re.findall(r' id="(.*?)"', first)) & set(re.findall(r' id="(.*?)"', second))
+    assert set(re.findall(r'"#(.*?)"', first)) <= set(re.findall(r' id="(.*?)"', first))
 
 
 def test_an_error_in_r_is_rs_own_text(kernel: Kernel) -> None:

@@ -24,7 +24,7 @@ def test_the_quickstart_runs_on_three_nodes_and_leaves_nothing(manager: Manager,
     assert "the same numbers to the last bit: TRUE" in said
     ranks = [line.split()[-2] for line in said.splitlines() if line.startswith("── rank ")]
     assert len(ranks) == 6 and len(set(ranks)) == 3, "six ranks on three hosts"
-    assert "[plot: image/png" in said
+    assert "[plot: image/svg+xml" in said
     assert "demo is terminated; nothing of it is left" in said
     assert not [cluster for cluster in manager.clusters() if cluster.name == "demo"]
     assert "Hazard ratio" in page.read_text(encoding="utf-8")

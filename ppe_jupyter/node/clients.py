@@ -246,7 +246,7 @@ class Client:
             self._session.restart(self, header.id)
         elif header.kind is Kind.REPLAY:
             self._session.replay(self, header.id, header.seq)
-        elif header.kind is Kind.ASK and len(body) == len(ask(Question.OBJECTS)):
+        elif header.kind is Kind.ASK and len(body) >= len(ask(Question.OBJECTS)):
             self._session.submit(Request(self, header.id, len(body), bytearray(body), True, Kind.ASK))
         elif header.kind is Kind.ANSWER:
             self._session.answer(body.decode(errors="replace"))

@@ -44,20 +44,15 @@ run <- function(expressions, print) {
     state$value <- result$value
     assign(".Last.value", result$value, envir = baseenv())
     if (print && result$visible) show_value(result$value)
-    if (length(pages$devices)) deliver_pages()
+    if (length(pages$devices)) {
+      keep_drawing()
+      deliver_pages()
+    }
     if (state$warned) {
       state$warned <- FALSE
       deferred_warnings()
     }
   }
-}
-
-show_value <- function(value) {
-  if (is.data.frame(value) && !isS4(value)) {
-    text <- utils::capture.output(print(value))
-    display(list("text/plain" = paste(text, collapse = "\n"), "text/html" = html_table(value)))
-  } else if (isS4(value)) methods::show(value)
-  else print(value)
 }
 
 # --- Conditions, worded and placed as R's console does

@@ -29,7 +29,8 @@ serve <- function() {
   results <<- file(file.path(folder, "results"), "wb", raw = TRUE)
   terminal <<- file(Sys.getenv("PPE_TERMINAL"), "wb", raw = TRUE)
   on.exit(for (con in list(requests, results, terminal)) try(close(con), silent = TRUE))
-  options(device = open_device, help_type = "text", menu.graphics = FALSE)
+  options(device = open_device, help_type = "text", menu.graphics = FALSE, pager = show_files,
+          browser = function(url) writeLines(url))
   for (name in c(".Last.value", ".Traceback")) unlockBinding(name, baseenv())
   on_rescue(rescue)
   restored <- restore()
@@ -56,7 +57,11 @@ answer <- function() {
   current <<- header[3L]
   state <<- new.env(parent = emptyenv())
   state$line <- 0L; state$value <- NULL; state$warned <- FALSE; state$depth <- Inf; state$begun <- FALSE
-  if (header[2L] == kinds[["ask"]]) return(finish("result", about_workspace(header[6L])))
+  if (header[2L] == kinds[["ask"]]) {
+    about <- rawToChar(readBin(requests, "raw", header[5L] - 8))
+    Encoding(about) <- "UTF-8"
+    return(finish("result", answer_question(header[6L], about)))
+  }
   if (header[4L] == 1) request <- decode(requests, header[5L], header[6L])
   else {
     # A large request is followed by whether its client sent it all.

@@ -40,7 +40,7 @@ class Kind(enum.IntEnum):
     RESTART = 4  # client
     REPLAY = 5  # client: events after ``seq``
     ANSWER = 6  # client: a line for R's standard input
-    ASK = 7  # client, and agent to R: which Question, as a double; ends in RESULT
+    ASK = 7  # client, and agent to R: which Question, as a double, and what it is about; ends in RESULT
 
     WELCOME = 16  # agent: {"version", "first", "last", "pid", ...}
     QUEUED = 17  # agent: {"client", "since"} of the evaluation that runs now
@@ -59,16 +59,18 @@ class Kind(enum.IntEnum):
 
 
 class Question(enum.IntEnum):
-    """What can be asked about R's workspace; workspace.R answers."""
+    """What can be asked of an R that does not evaluate; workspace.R and assistance.R answer."""
 
     OBJECTS = 1  # columns: names, bytes, whether a client has them
     SUMMARY = 2  # JSON: objects, bytes, unpulled; or null
     SAVE = 3  # JSON: objects, bytes
+    COMPLETE = 4  # columns: what is being typed, what it could become; about code up to the cursor
+    HELP = 5  # columns: text, HTML, or NULL; about a name
 
 
-def ask(question: Question) -> bytes:
-    """The body of a frame of the kind ASK."""
-    return struct.pack("<d", question)
+def ask(question: Question, about: str = "") -> bytes:
+    """The body of a frame of the kind ASK. A question ``about`` something is for now: a busy R is not asked."""
+    return struct.pack("<d", question) + about.encode()
 
 
 @dataclass(frozen=True)

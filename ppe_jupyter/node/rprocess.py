@@ -25,7 +25,8 @@ from pathlib import Path
 from .terminal import Mark, marker_text
 from .this_node import PATIENCE
 
-EVALUATOR = ("columns.R", "displays.R", "workspace.R", "evaluation.R", "evaluator.R")
+ROOMS = ("columns", "plots", "displays", "workspace", "assistance", "evaluation", "evaluator")
+EVALUATOR = [f"{room}.R" for room in ROOMS]
 PIPE_BYTES = 2**20
 RESCUE_SECONDS = 10.0
 F_SETPIPE_SZ = 1031

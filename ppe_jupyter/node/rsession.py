@@ -19,7 +19,7 @@ from . import ranks
 from .audience import Audience
 from .clients import WHOLE_REQUEST, Client, Request
 from .pipes import ENOUGH_WAITING, Outlet
-from .protocol import VERSION, Header, Kind, header, json_frame, parse_json
+from .protocol import VERSION, Header, Kind, Question, ask, header, json_frame, parse_json
 from .rprocess import RProcess
 from .rstream import RStream
 from .terminal import Printed
@@ -194,7 +194,12 @@ class RSession:
         return {"client": name, "since": self._since}
 
     def submit(self, request: Request) -> None:
-        """Queue an evaluation; it begins when those before it have ended."""
+        """Queue an evaluation; it begins when those before it have ended. Some questions are for now, or never."""
+        for_now = request.kind is Kind.ASK and request.size > len(ask(Question.OBJECTS))
+        if for_now and (self.state is not State.IDLE or self._queue):
+            if request.client:
+                request.client.fail(request.id, "busy", "R is busy")
+            return
         if self.state is State.DOWN:
             self.start()
         self._queue.append(request)

@@ -2,7 +2,10 @@
 #
 # Part of evaluator.R. Questions are numbered as in protocol.py.
 
-about_workspace <- function(question) switch(question, encode(workspace_table(Inf)), summary_json(), saved_json())
+answer_question <- function(question, about) {
+  switch(question, encode(workspace_table(Inf)), summary_json(), saved_json(), encode(in_time(completions(about))),
+         encode(in_time(about_name(about))))
+}
 
 # Name -> fingerprint of the value when it last went to a client or came from one. No reference is kept: it would make
 # the next change of a large object copy it.

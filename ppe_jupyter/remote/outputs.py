@@ -42,7 +42,8 @@ OnQuestion = Callable[[], str]
 class PlotOptions:
     """R's png(): size in ``units`` (px, in, cm, mm), ``res`` in pixels per inch, ``pointsize`` in 1/72 inch.
 
-    ``scale`` is how many pixels a pixel of the screen has (2: sharp on HiDPI screens).
+    ``scale`` is how many pixels of a PNG a pixel of the screen has (2: sharp on HiDPI screens). ``format`` is what is
+    wanted: a page that would be larger than 1 MB as SVG is a PNG all the same.
     """
 
     width: float = 640
@@ -52,3 +53,4 @@ class PlotOptions:
     pointsize: float = 12
     bg: str = "white"
     scale: float = 2
+    format: Literal["svg", "png"] = "svg"

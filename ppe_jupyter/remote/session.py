@@ -38,6 +38,8 @@ AGENT = "python3 ~/.ppe/node/agent.py"
 NOTICE_SECONDS = 1.0
 # Of the notices from before a client came, older ones are history.
 YOUNG_SECONDS = 3600.0
+# R itself gives up much earlier (assistance.R).
+ASKING_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +159,27 @@ class RemoteR:
         return [
             (str(name), int(size), bool(has)) for name, size, has in zip(names, sizes, known, strict=True)
         ]
+
+    def complete(self, code: str) -> tuple[str, list[str]]:
+        """What is being typed at the end of ``code``, and what it could become; nothing, at once, if R is busy."""
+        token, found = self._ask_now(Question.COMPLETE, code) or ("", [])
+        return token, [str(each) for each in np.atleast_1d(found)]
+
+    def help(self, name: str) -> dict[str, str]:
+        """What R knows of ``name``: text and, of a help page, HTML by MIME type; {} if nothing, or if R is busy."""
+        text, html = self._ask_now(Question.HELP, name) or (None, None)
+        return {"text/plain": text} | ({"text/html": html} if html else {}) if text else {}
+
+    def _ask_now(self, question: Question, about: str) -> list[Any] | None:
+        """R's answer, or None if another thread or client has R at work."""
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            return self._request([ask(question, about)], Kind.ASK, self._on_output, ASKING_SECONDS)
+        except RemoteInterrupted:
+            return None
+        finally:
+            self._turn.release()
 
     def interrupt(self) -> None:
         """Interrupt whatever R evaluates now, for any client; may be called from another thread."""
