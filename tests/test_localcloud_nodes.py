@@ -40,10 +40,9 @@ def test_a_launch_is_pending_then_running_then_boots(nodes: Nodes, pair: list[st
     for instance_id in pair:
         nodes.reaches(instance_id, "running")
         assert nodes.run(instance_id, "id -un") == (0, "admin\n")
-    console = nodes.ec2.get_console_output(InstanceId=pair[0])["Output"]
-    assert "Cloud-init v." in console
     key = nodes.host_key.public.split()[1]
     until(lambda: key in nodes.ec2.get_console_output(InstanceId=pair[0])["Output"])
+    until(lambda: "Cloud-init v." in nodes.ec2.get_console_output(InstanceId=pair[0])["Output"])
 
 
 def test_address_and_names_are_the_containers_own(

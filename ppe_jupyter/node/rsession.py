@@ -414,6 +414,9 @@ class RSession:
         """Ask the client, if R waits for a line of input."""
         if self._asked or not self._r.waits_for_input():
             return
+        self._stream.catch_up()  # it may wait at its own prompt: an answer to that would be a command
+        if not self.evaluating():
+            return
         if self._tail.endswith(CRASH_MENU):
             # R's own handler of a segfault asks what to do. There is one good answer: end.
             self._r.crashed = True

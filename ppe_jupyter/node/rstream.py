@@ -89,6 +89,11 @@ class RStream:
         if not self._result_waits and not self._closed:
             self._results_in.resume()
 
+    def catch_up(self) -> None:
+        """Tell what R has printed by now, without a pause."""
+        self._read_terminal()
+        self._pump_items()
+
     def drain(self) -> None:
         """Tell all that a dead R has said."""
         self._read_terminal()
@@ -108,14 +113,12 @@ class RStream:
             self._terminal_in.pause()
             asyncio.get_running_loop().call_later(PRINT_PAUSE, self._terminal_again)
             return
-        self._read_terminal()
-        self._pump_items()
+        self.catch_up()
 
     def _terminal_again(self) -> None:
         if not self._closed:
             self._terminal_in.resume()
-            self._read_terminal()
-            self._pump_items()
+            self.catch_up()
 
     def _read_terminal(self) -> None:
         pieces = []
@@ -199,7 +202,6 @@ class RStream:
             # Its text was printed before it: most often it is in the terminal by now.
             self._result_waits = True
             self._results_in.pause()
-            self._read_terminal()
-            self._pump_items()
+            self.catch_up()
         else:
             self._listener.on_result(head)
