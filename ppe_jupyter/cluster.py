@@ -18,12 +18,14 @@ from . import ssh
 from .cloud import tags
 from .cloud.account import Account
 from .cloud.keeping.install import Packages, install
+from .cloud.keeping.volumes import find_node
 from .cloud.launching.relimit import relimit
 from .cloud.launching.removal import terminate
 from .cloud.pace import Undertaking
 from .cloud.plan import Plan
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
 from .errors import NothingToDo, PpeError, Unreachable
+from .files import Files
 from .remote import cells, watchdog
 from .remote.session import OnNotice, Output, RemoteR
 from .remote.watchdog import Losses, Watchdog
@@ -32,7 +34,7 @@ Report = Callable[[Progress], None]
 IGNORE: Report = lambda progress: None  # noqa: E731
 
 
-class Cluster:
+class Cluster(Files):
     """One cluster: its record, one SSH connection to its master, and its R session."""
 
     def __init__(self, account: Account, record: ClusterRecord) -> None:
@@ -263,6 +265,13 @@ class Cluster:
             if self._connection is not None:
                 self._connection.close()
             self._session = self._connection = None
+
+    def _address_of(self, node: int | str) -> str | None:
+        found = find_node(self.record, str(node))
+        return None if found == self.master else found.private_ip
+
+    def _others(self) -> list[str]:
+        return [node.private_ip for node in self.nodes if node.up and node != self.master]
 
     @property
     def _connectable(self) -> bool:

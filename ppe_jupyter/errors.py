@@ -21,6 +21,7 @@
     │   │   ├── AuthenticationRefused
     │   │   └── ConnectionLost    it answered, then the line was cut
     │   ├── RemoteCommandFailed   a command on a node ended with a status other than 0
+    │   ├── TransferFailed        files could not be sent or fetched, or not all of them
     │   ├── SetupFailed           a node could not be configured
     │   ├── RemoteRError          R signalled an error: R's own words
     │   ├── RemoteInterrupted     the evaluation was interrupted; the session lives
@@ -34,7 +35,7 @@ may want to look at is an attribute. Knows nothing of the rest of the package.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class PpeError(Exception):
@@ -145,6 +146,14 @@ class RemoteCommandFailed(RemoteError):
         self.command = command
         self.status = status
         self.stderr = stderr
+
+
+class TransferFailed(RemoteError):
+    """Files could not be sent or fetched; ``failures`` says why of each, if some could."""
+
+    def __init__(self, message: str, *, failures: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.failures = dict(failures or {})
 
 
 class SetupFailed(RemoteError):

@@ -61,6 +61,12 @@ class HostChannel:
     def settimeout(self, timeout: float | None) -> None:
         self._timeout = timeout
 
+    def __enter__(self) -> HostChannel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
     def close(self) -> None:
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ppe_jupyter"
 LAYERS = ["errors", "person", "settings", "catalog", "node", "proxy", "ssh", "cloud", "localcloud", "remote"]
-LAYERS += ["cluster", "manager", "verbs", "frontends"]
+LAYERS += ["files", "cluster", "manager", "verbs", "frontends"]
 APART = {
     "cloud": {"localcloud"},
     "localcloud": {"cloud", "ssh"},

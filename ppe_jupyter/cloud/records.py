@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Literal
 
 from .. import catalog
 from ..errors import CloudError
@@ -188,13 +189,14 @@ class ClusterRecord:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a launch or another change is: ``ready`` of ``total`` nodes in ``phase``, ``elapsed`` seconds."""
+    """How far a launch or another change is: ``ready`` of ``total`` (nodes) in ``phase``, ``elapsed`` seconds."""
 
     phase: str
     ready: int
     total: int
     elapsed: float
     message: str = ""
+    unit: Literal["nodes", "%"] = "nodes"
 
 
 def cluster_state(nodes: Iterable[Node], *, tagged: Iterable[str], expected: int, busy: bool) -> ClusterState:

@@ -16,7 +16,7 @@ from ..cloud.keeping.volumes import find_node
 from ..cloud.records import InstanceState, advice
 from ..errors import CloudError, NoSuchCluster, NothingToDo, PpeError, UsageError
 from ..verbs import suggestion
-from . import changes, keeping, views
+from . import changes, files, keeping, views
 from .output import Console
 from .tables import Table, framed
 
@@ -157,6 +157,8 @@ ACTIONS: Mapping[str, Callable[[Desk, Arguments], Any]] = {
     "connect": connect,
     "disconnect": disconnect,
     "ssh": ssh,
+    "upload": files.upload,
+    "download": files.download,
     "reboot": changes.reboot,
     "resize": changes.resize,
     "retry": changes.retry,

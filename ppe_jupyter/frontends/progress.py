@@ -68,7 +68,9 @@ def _line(progress: Progress) -> str:
 
 
 def _count(progress: Progress) -> str:
-    """How many nodes are ready; of one it says nothing."""
+    """How many nodes are ready, or how much is done; of one node it says nothing."""
+    if progress.unit == "%":
+        return f"{progress.ready} %, "
     return f"{progress.ready}/{progress.total} nodes, " if progress.total > 1 else ""
 
 

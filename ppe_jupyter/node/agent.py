@@ -2,6 +2,7 @@
 
     agent.py start    start it unless it runs, have it look at the cluster's nodes, and wait until R answers
     agent.py status   what it does, as JSON
+    agent.py where    R's working directory, as JSON
     agent.py save     save R's workspace for the agent's next start, before the node is stopped or rebooted
     agent.py limits   replace ~/.ppe/limits.json by the JSON on standard input; prints what the watchdog makes of it
     agent.py stop     end it, with R and all workers
@@ -123,6 +124,7 @@ class Agent:
             os.close(descriptor)
         answers = {
             b"status": self._status, b"save": self._save, b"limits": self._limits, b"refresh": self._refresh,
+            b"where": self._where,
         }  # fmt: skip
         if command in answers:
             task = asyncio.ensure_future(self._answer(control, answers[command]))
@@ -145,6 +147,12 @@ class Agent:
             "watchdog": self._watchdog.status(),
             "workspace": await self._workspace.summary(),
         }
+
+    async def _where(self) -> dict[str, Any]:
+        """R's working directory, whatever R does; {} while there is none."""
+        with contextlib.suppress(OSError):
+            return {"folder": str(Path(f"/proc/{self._session.pid}/cwd").readlink())}
+        return {}
 
     async def _save(self) -> dict[str, Any]:
         try:
@@ -208,6 +216,12 @@ def ask(command: str, *, wait: float = 30.0) -> dict[str, Any]:
 def status() -> int:
     """Say what the agent does; {} if it does not run."""
     print(json.dumps(ask("status")))  # noqa: T201
+    return 0
+
+
+def where() -> int:
+    """Say where R is; {} if it does not run."""
+    print(json.dumps(ask("where")))  # noqa: T201
     return 0
 
 
@@ -316,7 +330,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status."""
     parser = argparse.ArgumentParser(prog="agent.py", description="the owner of the R session")
     actions: dict[str, Callable[[], int]] = {
-        "start": lambda: start(wait=START_SECONDS), "status": status, "save": save, "limits": limits,
+        "start": lambda: start(wait=START_SECONDS), "status": status, "where": where, "save": save, "limits": limits,
         "stop": stop, "attach": attach, "serve": serve,
     }  # fmt: skip
     parser.add_argument("command", choices=list(actions))

@@ -57,6 +57,15 @@ class Kind(enum.IntEnum):
 
     READY = 32  # R: {"pid", "version", "restored"}
 
+    # Of files.py, whose line has no agent. JSON but for the three in the middle; ``id`` is the entry's number.
+    FETCH = 40  # client: {"sources"}
+    MANIFEST = 41  # sender: {"entries", ...}
+    PLAN = 42  # receiver: {"have", "begun", "failures"}
+    DATA = 43  # sender: a block at ``seq``
+    END = 44  # sender: the SHA-256 of a whole file
+    LOST = 45  # sender: why a file cannot be sent
+    PROGRESS = 46  # node: that it is there; perhaps {"phase"}
+
 
 class Question(enum.IntEnum):
     """What can be asked of an R that does not evaluate; workspace.R and assistance.R answer."""

@@ -13,7 +13,7 @@ import difflib
 from collections.abc import Iterable
 
 from ..errors import UsageError
-from . import clusters, keeping
+from . import clusters, files, keeping
 from .cells import ALL_SLOTS, CELLS
 from .options import Face, Option, Verb
 
@@ -29,6 +29,8 @@ VERBS: tuple[Verb, ...] = (
     clusters.CONNECT,
     clusters.DISCONNECT,
     clusters.SSH,
+    files.UPLOAD,
+    files.DOWNLOAD,
     clusters.REBOOT,
     clusters.RESIZE,
     clusters.RETRY,

@@ -1,0 +1,78 @@
+"""Files to and from whatever has an SSH connection and an R session: what a cluster and a single host have in common.
+
+Says which machine is meant; ``remote.transfer`` does the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .remote import transfer
+from .remote.transfer import OnProgress, Tally, Transferred
+from .ssh import Connection
+
+IGNORE: OnProgress = lambda tally: None  # noqa: E731
+
+__all__ = ["Files", "OnProgress", "Tally", "Transferred"]
+
+
+class Files:
+    """``upload`` and ``download``, for a class that knows its connection and its other machines."""
+
+    def ssh(self) -> Connection:
+        """The connection to the machine that R runs on."""
+        raise NotImplementedError
+
+    def _address_of(self, node: int | str) -> str | None:
+        """The address, as seen from there, of another machine; None if it is the same."""
+        raise NotImplementedError
+
+    def _others(self) -> list[str]:
+        """The addresses of all other machines."""
+        raise NotImplementedError
+
+    def upload(
+        self,
+        *sources: str | Path,
+        to: str = ".",
+        node: int | str | None = None,
+        all_nodes: bool = False,
+        on_progress: OnProgress = IGNORE,
+    ) -> Transferred:
+        """Send files and folders, patterns expanded, to the folder ``to`` (for a sole source also its new name).
+
+        A relative ``to`` begins where R is, also while R is busy. To the master; to another ``node``, or to
+        ``all_nodes``: then the master passes on what it got. What is there already, by size and time, is not sent
+        again. Raises TransferFailed (nothing half-written has a file's name), RemoteInterrupted, ConnectionLost; a
+        repetition goes on where it was cut.
+        """
+        connection = self.ssh()
+        via = None if node is None else self._address_of(node)
+        return transfer.upload(
+            connection,
+            [os.fspath(source) for source in sources],
+            to,
+            via=via,
+            nodes=self._others() if all_nodes else (),
+            folder=transfer.working_folder(connection) if via else None,
+            on_progress=on_progress,
+        )
+
+    def download(
+        self,
+        *sources: str,
+        to: str | Path = ".",
+        node: int | str | None = None,
+        on_progress: OnProgress = IGNORE,
+    ) -> Transferred:
+        """Fetch files and folders from the master, or another ``node``; relative ones from where R is.
+
+        Patterns are expanded there. ``to`` is a folder here, or the new name of a sole source. Raises as ``upload``.
+        """
+        connection = self.ssh()
+        via = None if node is None else self._address_of(node)
+        folder = transfer.working_folder(connection) if via else None
+        return transfer.download(
+            connection, sources, os.fspath(to), via=via, folder=folder, on_progress=on_progress
+        )

@@ -1,0 +1,433 @@
+"""Files both ways: through a shell of this machine, and to the nodes of a launched cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from host_r import HostConnection
+
+import ppe_jupyter.node
+from ppe_jupyter import errors
+from ppe_jupyter.frontends import cli
+from ppe_jupyter.frontends.files import Bar
+from ppe_jupyter.node import arrivals
+from ppe_jupyter.node.arrivals import PART, Arrivals
+from ppe_jupyter.node.listing import Entry
+from ppe_jupyter.remote import transfer
+from ppe_jupyter.remote.transfer import Tally
+
+if TYPE_CHECKING:
+    from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.remote.session import RemoteR
+
+MB = 10**6
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of the other end."""
+    home = tmp_path_factory.mktemp("far")
+    software = Path(ppe_jupyter.node.__file__).parent
+    shutil.copytree(software, home / ".ppe" / "node", ignore=shutil.ignore_patterns("__pycache__"))
+    return home
+
+
+@pytest.fixture
+def line(far: Path) -> Iterator[Any]:
+    yield HostConnection(far)
+    for entry in far.iterdir():
+        if entry.name != ".ppe":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def tree(folder: Path) -> dict[str, Any]:
+    """All that is below it: kinds, contents, modes and times."""
+    found: dict[str, Any] = {}
+    for path in [folder, *folder.rglob("*")]:
+        about = path.lstat()
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = str(path.readlink())
+        else:
+            content = path.read_bytes() if path.is_file() else None
+            found[name] = (content, oct(about.st_mode), about.st_mtime_ns)
+    return found
+
+
+def parts(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if PART in path.name]
+
+
+def stop_at(share: float) -> Callable[[Tally], None]:
+    """The stop button, pressed when so much is done."""
+
+    def press(tally: Tally) -> None:
+        if tally.done > share * tally.bytes:
+            raise KeyboardInterrupt
+
+    return press
+
+
+def odd_tree(folder: Path) -> Path:
+    """Names, modes and kinds that are easily lost."""
+    folder.mkdir()
+    (folder / "a b\n'\"$x*.txt").write_text("x")
+    (folder / "ünï ☂").mkdir(mode=0o750)
+    (folder / "ünï ☂" / "zahlen").write_bytes(os.urandom(300_000))
+    (folder / "ünï ☂" / "zahlen").chmod(0o604)
+    os.utime(folder / "ünï ☂" / "zahlen", ns=(1, 123_456_789_123_456_789))
+    Path(os.fsdecode(os.fsencode(folder) + b"/latin\xe9")).touch()
+    (folder / "inside").symlink_to("ünï ☂/zahlen")
+    (folder / "ünï ☂" / "up").symlink_to("../inside")
+    (folder / "empty").mkdir()
+    return folder
+
+
+def test_a_tree_comes_back_as_it_was(line: Any, far: Path, tmp_path: Path) -> None:
+    source = odd_tree(tmp_path / "source")
+    (source / "outside").symlink_to("/etc/passwd")
+    os.mkfifo(source / "pipe")
+    done = transfer.upload(line, [str(source)], "new name")
+    assert (done.files, done.base) == (3, str(far))
+    assert sorted(each.split(" ")[0] for each in done.left_out) == ["source/outside", "source/pipe"]
+    done = transfer.download(line, ["new*"], str(tmp_path / "back"))
+    (source / "outside").unlink()
+    (source / "pipe").unlink()
+    os.utime(source, ns=(1, (tmp_path / "back").stat().st_mtime_ns))
+    assert tree(tmp_path / "back") == tree(source)
+    again = transfer.download(line, ["new name"], str(tmp_path / "back" / "."))
+    assert again.base == str(tmp_path / "back"), "a folder that is there is gone into"
+
+
+def test_what_is_there_already_is_not_sent_again(line: Any, far: Path, tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv", "c.txt"):
+        (tmp_path / name).write_text(name * 1000)
+    assert transfer.upload(line, [str(tmp_path / "*.csv")], "data/").bytes == 10_000
+    (tmp_path / "b.csv").write_text("other" * 1000)
+    assert transfer.upload(line, [str(tmp_path / "*")], "data/").bytes == 10_000
+    assert tree(far / "data")["b.csv"][0] == b"other" * 1000
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_cut_file_is_gone_on_with_if_its_beginning_is_right(
+    line: Any, far: Path, tmp_path: Path, way: str, damaged: bool
+) -> None:
+    here, there = tmp_path / "here", far / "there"
+    source, folder = (tmp_path / "big", there) if way == "up" else (far / "big", here)
+    source.write_bytes(os.urandom(20 * MB))
+    folder.mkdir()
+    (folder / "big").write_text("what was there before")
+
+    def carry(on_progress: Callable[[Tally], None] = lambda tally: None) -> transfer.Transferred:
+        if way == "up":
+            return transfer.upload(line, [str(source)], "there/", on_progress=on_progress)
+        return transfer.download(line, ["big"], str(here), on_progress=on_progress)
+
+    with pytest.raises(errors.RemoteInterrupted, match="do the same again to go on"):
+        carry(stop_at(0.5))
+    assert (folder / "big").read_text() == "what was there before"
+    (part,) = parts(folder)
+    wait_for(lambda: part.stat().st_size > 8 * MB, "the other end has written what came")
+    if damaged:
+        with part.open("r+b") as file:
+            file.seek(1000)
+            file.write(b"damage")
+    done = carry()
+    assert (folder / "big").read_bytes() == source.read_bytes()
+    assert (done.bytes == 20 * MB) if damaged else (done.bytes < 13 * MB)
+    assert not parts(folder)
+
+
+def wait_for(holds: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.02)
+
+
+def test_the_part_of_a_file_that_was_changed_since_is_dropped(line: Any, far: Path, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(os.urandom(9 * MB))
+    with pytest.raises(errors.RemoteInterrupted):
+        transfer.upload(line, [str(tmp_path / "big")], on_progress=stop_at(0.5))
+    wait_for(lambda: parts(far), "a part")
+    (tmp_path / "big").write_bytes(b"other")
+    transfer.upload(line, [str(tmp_path / "big")])
+    assert (far / "big").read_bytes() == b"other"
+    assert not parts(far)
+
+
+def test_thousands_of_small_files(line: Any, far: Path, tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    for number in range(3000):
+        (tmp_path / "many" / str(number)).write_text(f"{number}")
+    assert transfer.upload(line, [str(tmp_path / "many")]).files == 3000
+    assert {each.name: each.read_text() for each in (far / "many").iterdir()} == {
+        f"{number}": f"{number}" for number in range(3000)
+    }
+
+
+def arriving(folder: Path, *entries: Entry) -> Arrivals:
+    taken = Arrivals(str(folder), entries, rename=False)
+    taken.plan()
+    return taken
+
+
+def test_damage_on_the_way_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    taken = arriving(tmp_path, Entry("file", "x", 4))
+    taken.write(0, 0, b"dat?")
+    taken.end(0, hashlib.sha256(b"data").digest())
+    assert "damaged on the way" in taken.finish()["failures"]["x"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_outside_the_destination(tmp_path: Path) -> None:
+    target = tmp_path / "in" / "dest"
+    (tmp_path / "away").mkdir()
+    target.mkdir(parents=True)
+    (target / "old").symlink_to(tmp_path / "away")
+    (target / "file").symlink_to(tmp_path / "away" / "file")
+    bad = ["../x", "/x", "a/../../x", "a//x", "", ".", "a/..", "old/x", "a\0"]
+    entries = [Entry("file", path) for path in bad]
+    entries += [Entry("folder", "old"), Entry("folder", "..")]
+    links = {"a/1": "/etc", "a/2": "../..", "a/3": "b/../../..", "top": "x", "a/b/l": "../../.."}
+    entries += [Entry("link", path, target=to) for path, to in links.items()]
+    entries += [Entry("file", "file"), Entry("link", "a/fine", target="b/x")]
+    taken = arriving(target, *entries)
+    nothing = hashlib.sha256().digest()
+    for index, entry in enumerate(entries):
+        if entry.kind == "file":
+            taken.end(index, nothing)
+    report = taken.finish()
+    assert set(report["failures"]) == {*bad, "old", ".."}
+    assert [each.split(" ")[0] for each in report["left_out"]] == list(links)
+    assert list((tmp_path / "away").iterdir()) == []
+    assert (target / "a" / "fine").is_symlink()
+    assert not (target / "file").is_symlink(), "replaced, not written through"
+    assert sorted(each.name for each in (tmp_path / "in").iterdir()) == ["dest"]
+
+
+def test_a_full_disk_is_said_and_not_left_full(
+    line: Any, far: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    (far / "big").write_bytes(bytes(9 * MB))
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", small], check=False).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        with pytest.raises(errors.TransferFailed, match=r"has 5.24 MB free, and 9 MB are to come"):
+            transfer.download(line, ["big"], str(small))
+        monkeypatch.setattr(arrivals.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**12))
+        with pytest.raises(errors.TransferFailed, match="No space left on device"):
+            transfer.download(line, ["big"], str(small))
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+HOLDER = """
+import fcntl, os, sys, time
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(600)
+"""
+
+
+def test_two_transfers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    entry = Entry("file", "x", 4)
+    part = arriving(tmp_path, entry)._part_name(str(tmp_path / "x"), entry)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, part], stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == b"locked\n"
+            taken = Arrivals(str(tmp_path), [entry], rename=False, end_stale=True)
+            taken.write(0, 0, b"data")
+            assert "another transfer" in taken.failures["x"]
+            os.utime(part, (0, 0))  # it has not written for long: its client is gone
+            taken = Arrivals(str(tmp_path), [entry], rename=False, end_stale=True)
+            taken.write(0, 0, b"data")
+            taken.end(0, hashlib.sha256(b"data").digest())
+            assert taken.finish()["failures"] == {}
+            assert holder.wait(10) != 0
+        finally:
+            holder.kill()
+    assert (tmp_path / "x").read_bytes() == b"data"
+
+
+def test_what_cannot_be_sent_is_said_before_anything_is(line: Any, far: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").touch()
+    (tmp_path / "x").touch()
+    for sources, why in [
+        ([str(tmp_path / "none")], "there is no .*none"),
+        ([str(tmp_path / "no*")], r"there is no .*no\*"),
+        ([str(tmp_path / "x"), str(tmp_path / "a" / "x")], "would both become x"),
+        (["/"], "has no name"),
+        (["/dev/null"], "neither a file nor a folder"),
+    ]:
+        with pytest.raises(errors.TransferFailed, match=why):
+            transfer.upload(line, sources)
+    with pytest.raises(errors.TransferFailed, match=r"there is no .*none"):
+        transfer.download(line, ["none"], str(tmp_path))
+    (far / "file").touch()
+    with pytest.raises(errors.TransferFailed, match=r"cannot be made: (File exists|Not a directory)"):
+        transfer.upload(line, [str(tmp_path / "x")], "file/y")
+
+
+def test_a_file_that_changes_while_it_is_sent_is_an_error(line: Any, far: Path, tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(bytes(2 * MB))
+
+    def grow(tally: Tally) -> None:
+        with (tmp_path / "log").open("ab") as file:
+            file.write(b"more")
+
+    with pytest.raises(errors.TransferFailed, match="it was changed while it was sent"):
+        transfer.upload(line, [str(tmp_path / "log")], on_progress=grow)
+    assert not (far / "log").exists()
+
+
+def test_a_machine_without_our_software_says_so(tmp_path: Path) -> None:
+    bare: Any = HostConnection(tmp_path)
+    with pytest.raises(errors.TransferFailed, match=r"let go of the line: .*\.ppe"):
+        transfer.download(bare, ["x"], str(tmp_path))
+
+
+def test_the_bar_comes_after_a_second_with_a_rate() -> None:
+    shown: list[str] = []
+    seconds = iter([0.0, 0.5, 2.0, 2.1, 4.0])
+    bar = Bar(
+        lambda progress: shown.append(f"{progress.ready} {progress.message}"), clock=lambda: next(seconds)
+    )
+    for done in (1, 20, 21, 40):
+        bar(Tally(files=1, bytes=100 * MB, done=done * MB, kept=10 * MB))
+    assert shown == ["20 20 MB of 100 MB, 5 MB/s, 16 s left", "40 40 MB of 100 MB, 7.5 MB/s, 8 s left"]
+
+
+# -- on a cluster ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(cluster: Cluster, r: RemoteR) -> Iterator[str]:
+    """R's working directory, on all nodes."""
+    path = "/tmp/transfer test"
+    cluster.run_shell(f"mkdir '{path}'", all_nodes=True, on_output=lambda output: None)
+    before = r.eval(f'setwd("{path}")')
+    yield path
+    cluster.r().eval(f'setwd("{before}")')  # the line may have been cut
+    cluster.run_shell(f"chmod u+w '{path}'; rm -r '{path}'", all_nodes=True, on_output=lambda output: None)
+
+
+def on(cluster: Cluster, node: int, command: str) -> str:
+    """What a command prints there."""
+    address = cluster.nodes[node].private_ip
+    return cluster.ssh().run(command if node == 0 else shlex.join(["ssh", address, command])).stdout.decode()
+
+
+def test_files_go_where_r_is_also_while_it_is_busy(
+    cluster: Cluster, r: RemoteR, folder: str, tmp_path: Path
+) -> None:
+    (tmp_path / "data.csv").write_text("x\n1\n")
+    started = threading.Event()
+    code = 'cat("here"); Sys.sleep(600)'
+
+    def evaluate() -> None:
+        with pytest.raises(errors.RemoteInterrupted):
+            r.run(code, on_output=lambda output: started.set())
+
+    thread = threading.Thread(target=evaluate)
+    thread.start()
+    assert started.wait(30)
+    try:
+        assert cluster.upload(tmp_path / "data.csv").base == folder
+        cluster.download("*.csv", to=tmp_path / "back.csv")
+    finally:
+        r.interrupt()
+        thread.join(30)
+    assert r.eval('read.csv("data.csv")$x') == 1
+    assert (tmp_path / "back.csv").read_text() == "x\n1\n"
+
+
+def test_to_all_nodes_and_from_another(cluster: Cluster, folder: str, tmp_path: Path) -> None:
+    source = odd_tree(tmp_path / "source")
+    cluster.upload(source, to="all", all_nodes=True)
+    for node in range(len(cluster.nodes)):
+        cluster.download("all", to=tmp_path / f"{node}", node=node)
+        assert tree(tmp_path / f"{node}") == tree(source)
+    cluster.upload(source / "ünï ☂", to="one", node=2)
+    assert [on(cluster, node, f"ls '{folder}'") for node in range(3)] == ["all\n", "all\n", "all\none\n"]
+
+
+def test_what_a_node_refuses_is_named(cluster: Cluster, folder: str, tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    with pytest.raises(errors.TransferFailed, match=r"x: Permission denied \(into /etc\)"):
+        cluster.upload(tmp_path / "x", to="/etc/")
+    on(cluster, 1, f"chmod u-w '{folder}'")
+    with pytest.raises(
+        errors.TransferFailed, match=f"^node {cluster.nodes[1].private_ip}: x: Permission"
+    ) as caught:
+        cluster.upload(tmp_path / "x", all_nodes=True)
+    assert list(caught.value.failures) == [f"node {cluster.nodes[1].private_ip}"]
+    assert on(cluster, 2, f"ls '{folder}'") == "x\n"
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_cut_line_is_an_error_and_the_next_one_goes_on(
+    cluster: Cluster, folder: str, tmp_path: Path, way: str
+) -> None:
+    size = 60 * MB
+    if way == "up":
+        (tmp_path / "big").write_bytes(os.urandom(size))
+    else:
+        on(cluster, 0, f"head -c {size} /dev/urandom > '{folder}/big'")
+
+    def carry(on_progress: Callable[[Tally], None] = lambda tally: None) -> transfer.Transferred:
+        if way == "up":
+            return cluster.upload(tmp_path / "big", on_progress=on_progress)
+        return cluster.download("big", to=tmp_path, on_progress=on_progress)
+
+    line = cluster.ssh()
+
+    def cut(tally: Tally) -> None:
+        if tally.done > size / 2:
+            line.close()
+
+    with pytest.raises(errors.ConnectionLost, match="do the same again to go on"):
+        carry(cut)
+    assert carry().bytes < size
+    digest = hashlib.sha256((tmp_path / "big").read_bytes()).hexdigest()
+    assert on(cluster, 0, f"cd '{folder}' && ls -A && sha256sum big") == f"big\n{digest}  big\n"
+
+
+def test_the_verbs(
+    cluster: Cluster,
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "b.txt"):
+        Path(name).write_text(name)
+    assert cli.main(["upload", "*.txt", "texts/"]) == 0
+    assert f"→ {cluster.name}:{folder}/texts\n" in capsys.readouterr().out
+    assert cli.main(["download", "texts/a*", "c.txt"]) == 0
+    assert Path("c.txt").read_text() == "a.txt"
+    assert cli.main(["upload", "a.txt", "b.txt"]) == 2, "is b.txt a source or a destination?"
+    assert "with --to" in capsys.readouterr().err
+    assert cli.main(["upload", "a.txt", "b.txt", "--to", "more/", "--all"]) == 0
+    assert on(cluster, 1, f"ls '{folder}/more'") == "a.txt\nb.txt\n"
+    assert cli.main(["upload"]) == 2
