@@ -1,23 +1,28 @@
 # R values as columns on a connection, and back.
 #
 # A value is a tree of nodes. All nodes' heads come first, as one vector of doubles in preorder: for each node its type,
-# its length, its number of attributes, then what the type needs (strings: bytes, and how many are NA; opaque: bytes of
-# its serialization, and of its printed text). An attribute is its number in `attributes_known` and a node. The nodes'
-# data follow in the same order, little-endian, each padded to 8 bytes, so that the other end may use them in place.
+# its length, its number of attributes, then what the type needs (strings: bytes, how many are NA, and whether they are
+# ASCII (0), UTF-8 (1) or have other bytes among them (2); opaque: bytes of its serialization, and of its printed text).
+# An attribute is its number in `attributes_known`, or 0 and a node of its name, and a node. The nodes' data follow in
+# the same order, little-endian, each padded to 8 bytes, so that the other end may use them in place.
 #
-# Strings: R writes each with a NUL behind it, as writeBin does in C; they are read with a 0xFF behind each, which
-# is in no UTF-8 text, because R cannot hold a NUL in a string and splits at a byte in C. The positions of NA follow,
-# from 0, as integers. Logicals are integers; NA of integer, logical and double are R's own bits.
+# Strings have a NUL behind each, as writeBin and readBin have it in C. The positions of NA follow, from 0, as integers.
+# Logicals are integers; NA of integer, logical and double are R's own bits.
+#
+# What the other end has no place for (attributes, the storage of a date) it keeps beside the values, and sends back.
+# Two private attributes make that complete: the instants of times whose wall clock does not tell them, and the
+# positions of strings that are marked as bytes.
 #
 # The other end is remote/wire.py. Nothing here knows of requests or frames.
 
 types <- c("NULL" = 0, logical = 1, integer = 2, double = 3, complex = 4, character = 5, raw = 6, list = 7, opaque = 8)
 bytes_per <- c(logical = 4, integer = 4, double = 8, complex = 16, raw = 1)
-attributes_known <- c("names", "dim", "dimnames", "levels", "class", "tzone", "units", "row.names")
-classes_known <- list("factor", c("ordered", "factor"), "Date", c("POSIXct", "POSIXt"), "difftime", "data.frame",
-                      c("tbl_df", "tbl", "data.frame"), c("data.table", "data.frame"), "table")
+attributes_known <- c("names", "dim", "dimnames", "levels", "class", "tzone", "units", "row.names", ".ppe_instants",
+                      ".ppe_bytes")
 swap <- .Platform$endian != "little"
 block <- 2^26  # elements a call: writeBin and readBin take at most 2^31 - 1 bytes at once
+deepest <- 100L  # level of lists in lists; deeper ones are opaque, for neither end recurs without end
+farthest <- 8e12  # seconds from 1970 that the other end can tell
 
 # --- R to the other end
 
@@ -31,64 +36,117 @@ encode <- function(x) {
     if (padding) data[[d <<- d + 1L]] <<- raw(padding)
     bytes <<- bytes + size + padding
   }
-  node <- function(x) {
+  node <- function(x, depth = 0L, in_frame = FALSE) {
     type <- typeof(x)
     kept <- attributes(x)
-    if (!is.null(kept) || !(type %in% names(types))) {
-      if (inherits(x, "POSIXlt")) x <- as.POSIXct(x)
-      if (inherits(x, "AsIs")) class(x) <- setdiff(class(x), "AsIs")
-      if (!is_column(x)) return(opaque(x))
+    if (!is.null(kept) || !(type %in% names(types)) || depth > deepest) {
+      if (inherits(x, "POSIXlt") && length(x$year)) x <- as.POSIXct(x)
+      if (depth > deepest || !is_column(x, in_frame)) return(opaque(x))
       if (inherits(x, "POSIXct")) x <- wall_clock(x)
       type <- typeof(x)
-      kept <- attributes(x)[intersect(names(attributes(x)), attributes_known)]
+      kept <- attributes(x)
+      if (is.data.frame(x)) kept <- frame_attributes(x, kept)
     }
     n <- length(x)
     if (type == "character") {
-      x <- enc2utf8(x)
+      x <- bare(x)
+      marks <- Encoding(x)
+      if ("bytes" %in% marks) kept$.ppe_bytes <- which(marks == "bytes") - 1L
+      # Not enc2utf8 for all, which makes "<e9>" of bytes that are no text in this session's encoding.
+      if (!l10n_info()[["UTF-8"]]) x <- enc2utf8(x)
+      else if ("latin1" %in% marks) x[marks == "latin1"] <- enc2utf8(x[marks == "latin1"])
       missing <- if (anyNA(x)) which(is.na(x))
       if (length(missing)) x[missing] <- ""
       size <- sum(nchar(x, "bytes")) + n
-      head(5, n, length(kept), size, length(missing))
-      put(if (is.null(kept)) x else as.vector(x), size)
+      head(5, n, length(kept), size, length(missing), 2)
+      put(x, size)
       if (length(missing)) put(as.integer(missing - 1), 4 * length(missing))
     } else {
       head(types[[type]], n, length(kept))
       if (type != "NULL" && type != "list") put(x, n * bytes_per[[type]])
     }
     for (name in names(kept)) {
-      head(match(name, attributes_known))
-      # unclass: a data frame's automatic row names are c(NA, -n), and a class of its own would recur.
-      node(if (name == "row.names") .row_names_info(x, 0L) else kept[[name]])
+      head(match(name, attributes_known, 0L))
+      if (!(name %in% attributes_known)) node(name)
+      # unclass: a class of its own would recur.
+      node(if (name == "class") as.vector(kept[[name]]) else kept[[name]], depth + 1L)
     }
-    if (type == "list") for (i in seq_len(n)) node(.subset2(x, i))
+    if (type == "list") {
+      in_frame <- is.data.frame(x)
+      for (i in seq_len(n)) node(.subset2(x, i), depth + 1L, in_frame)
+    }
   }
   opaque <- function(x) {
     body <- serialize(x, NULL, xdr = FALSE)
     text <- charToRaw(enc2utf8(paste(printed(x), collapse = "\n")))
-    class <- enc2utf8(class(x))
     head(8, 1, 1, length(body), length(text))
     put(body, length(body))
     put(text, length(text))
     head(match("class", attributes_known))
-    node(class)
+    node(as.vector(class(x)))
   }
   node(x)
   head <- as.double(unlist(heads))
   list(head = head, data = data, bytes = 8 * (1 + length(head)) + bytes)
 }
 
-# Whether the other end has a form for `x` that loses nothing but attributes that R itself attaches to results.
-is_column <- function(x) {
+bare <- function(x) {
+  attributes(x) <- NULL
+  x
+}
+
+# Whether the other end has a form for `x`. Columns of data frames may be lists that are marked with I().
+is_column <- function(x, in_frame = FALSE) {
   if (isS4(x) || !(typeof(x) %in% names(types))) return(FALSE)
-  if (!is.object(x)) return(!is.list(x) || is.null(dim(x)))
-  class <- class(x)
-  if (!any(vapply(classes_known, identical, NA, class))) return(FALSE)
-  if (is.data.frame(x)) {
-    return(all(vapply(x, function(column) is.null(dim(column)) && !inherits(column, "POSIXlt") &&
-                        (is_column(column) || inherits(column, "AsIs")), NA)))
+  if (is.data.frame(x)) return(is_frame(x))
+  class <- if (is.object(x)) class(x)
+  if (is.list(x)) {
+    return(all(names(attributes(x)) %in% c("names", "class")) &&
+             (is.null(class) || (in_frame && identical(class, "AsIs"))))
   }
-  if (is.factor(x)) return(typeof(x) == "integer" && is.null(dim(x)))
-  typeof(x) %in% c("double", "integer", "logical") && (class[1] == "table" || is.null(dim(x)))
+  if (is.null(class) || identical(class, "AsIs") || identical(class, "noquote")) return(TRUE)
+  if (identical(class, "table")) return(typeof(x) %in% c("integer", "double", "logical") && !is.null(dim(x)))
+  if (!is.null(dim(x))) return(FALSE)
+  if (identical(class, "factor") || identical(class, c("ordered", "factor"))) return(is_factor(x))
+  if (identical(class, "integer64")) return(typeof(x) == "double" && requireNamespace("bit64", quietly = TRUE))
+  if (!(typeof(x) %in% c("integer", "double"))) return(FALSE)
+  if (identical(class, "Date")) return(is_near(x, 86400))
+  if (identical(class, c("POSIXct", "POSIXt"))) return(is_near(x, 1))
+  units <- attr(x, "units")
+  class[length(class)] == "difftime" && length(units) == 1 && units %in% c("secs", "mins", "hours", "days", "weeks") &&
+    is_near(x, 604800)
+}
+
+is_factor <- function(x) {
+  levels <- attr(x, "levels")
+  codes <- bare(x)
+  typeof(x) == "integer" && is.character(levels) && !anyNA(levels) && !anyDuplicated(levels) &&
+    !any(codes < 1L | codes > length(levels), na.rm = TRUE)
+}
+
+is_near <- function(x, seconds) {
+  x <- abs(bare(x))
+  all(x <= farthest / seconds | x == Inf, na.rm = TRUE)
+}
+
+is_frame <- function(x) {
+  names <- attr(x, "names")
+  rows <- .row_names_info(x, 2L)
+  is.list(x) && is.character(names) && length(names) == length(x) &&
+    all(vapply(unclass(x), function(column) {
+      is.null(dim(column)) && !is.data.frame(column) && !inherits(column, "POSIXlt") && length(column) == rows &&
+        is_column(column, in_frame = TRUE)
+    }, NA))
+}
+
+# A data frame's groups tell rows by number, which mean nothing once the other end has sorted it.
+frame_attributes <- function(x, kept) {
+  kept[["row.names"]] <- .row_names_info(x, 0L)  # automatic ones as c(NA, -n)
+  if (inherits(x, c("grouped_df", "rowwise_df"))) {
+    kept[["class"]] <- setdiff(class(x), c("grouped_df", "rowwise_df"))
+    kept[["groups"]] <- NULL
+  }
+  kept[names(kept) != ".internal.selfref"]
 }
 
 # What is printed of an object that has no other form; drawing it is no way to print it.
@@ -100,7 +158,8 @@ printed <- function(x, lines = 40L) {
   if (length(text) > lines) c(text[seq_len(lines)], sprintf("... (%d more lines)", length(text) - lines)) else text
 }
 
-# Times without a zone are wall clock times of this session; they cross as if the clock were UTC's.
+# Times without a zone are wall clock times of this session; they cross as if the clock were UTC's, with the instants
+# themselves if that does not tell them (an hour that comes twice, the last digit of a second).
 # Not Sys.timezone(), which runs timedatectl: noise and 50 ms on a machine without systemd.
 is_utc <- function() all(format(.POSIXct(c(0, 1.5e7, 1.5e9, 1.515e9)), "%z") == "+0000")
 has_zone <- function(x) { zone <- attr(x, "tzone"); length(zone) > 0 && nzchar(zone[1]) }
@@ -108,14 +167,25 @@ wall_clock <- function(x) {
   if (has_zone(x) || is_utc()) return(x)
   local <- as.POSIXlt(x)
   attr(local, "tzone") <- "UTC"
-  structure(as.double(as.POSIXct(local)), names = names(x), class = c("POSIXct", "POSIXt"))
+  wall <- as.double(as.POSIXct(local))
+  if (!identical(instants(wall), bare(x))) attr(wall, ".ppe_instants") <- bare(x)
+  attributes(wall) <- c(attributes(x), attributes(wall))
+  wall
 }
-from_wall_clock <- function(x) {
-  if (has_zone(x) || is_utc()) return(x)
-  local <- as.POSIXlt(structure(unclass(x), class = c("POSIXct", "POSIXt"), tzone = "UTC"))
+instants <- function(wall) {
+  if (!length(wall)) return(wall)
+  local <- as.POSIXlt(.POSIXct(wall, "UTC"))
   attr(local, "tzone") <- NULL
   local$isdst <- -1L  # to be found out
-  structure(as.double(as.POSIXct(local)), names = names(x), class = c("POSIXct", "POSIXt"))
+  as.double(as.POSIXct(local))
+}
+from_wall_clock <- function(x) {
+  kept <- attributes(x)
+  told <- kept$.ppe_instants
+  if (is.null(told) && (has_zone(x) || is_utc())) return(x)
+  x <- if (is.null(told)) instants(bare(x)) else told
+  attributes(x) <- kept[names(kept) != ".ppe_instants"]
+  x
 }
 
 write_columns <- function(encoded, con) {
@@ -123,7 +193,7 @@ write_columns <- function(encoded, con) {
   for (v in encoded$data) {
     n <- length(v)
     if (n <= block) write_block(v, con)
-    else for (from in seq(1, n, by = block)) write_block(v[from:min(n, from + block - 1)], con)
+    else for (from in seq(1, n, by = block)) write_block(.subset(v, from:min(n, from + block - 1)), con)
   }
 }
 
@@ -132,65 +202,86 @@ write_block <- function(v, con) .Internal(writeBin(v, con, NA_integer_, swap, TR
 
 # --- The other end to R
 
-# Reads `n` items of `what` in blocks.
-read_block <- function(con, what, n) {
-  if (n <= block) return(.Internal(readBin(con, what, n, NA_integer_, TRUE, swap)))
-  out <- vector(what, n)
-  for (from in seq(1, n, by = block)) {
-    to <- min(n, from + block - 1)
-    out[from:to] <- readBin(con, what, to - from + 1, endian = "little")
-  }
-  out
-}
-
 # Reads a value, whose first number (of heads) has been read. `size` is the size of it all; whatever happens, exactly
 # that is consumed.
 decode <- function(con, size, count) {
   used <- 8; at <- 0L; heads <- NULL
-  get <- function(what, n, bytes = n * bytes_per[[what]]) {
-    padded <- bytes + -bytes %% 8
-    if (used + padded > size) stop("columns that are larger than their frame")
-    out <- if (n) read_block(con, what, n) else vector(what, 0L)
-    if (padded > bytes) read_block(con, "raw", padded - bytes)
-    used <<- used + padded
+  read <- function(what, n) {
+    out <- .Internal(readBin(con, what, n, NA_integer_, TRUE, swap))
+    used <<- used + n * bytes_per[[what]]
     out
   }
+  take <- function(what, n) {
+    if (used + n * bytes_per[[what]] > size) stop("columns that are larger than their frame")
+    if (n <= block) return(if (n) read(what, n) else vector(what, 0L))
+    out <- vector(what, n)
+    for (from in seq(1, n, by = block)) {
+      to <- min(n, from + block - 1)
+      out[from:to] <- read(what, to - from + 1)
+    }
+    out
+  }
+  get <- function(what, n) {
+    out <- take(what, n)
+    pad()
+    out
+  }
+  pad <- function() if (used %% 8) read("raw", -used %% 8)
   head <- function() heads[[at <<- at + 1L]]
-  strings <- function(n, bytes, missing) {
-    text <- get("raw", bytes, bytes)
-    out <- if (n) {
-      # One string needs no split: code, names of variables.
-      if (n == 1) rawToChar(text[-bytes])
-      else strsplit(rawToChar(text), "\xff", fixed = TRUE, useBytes = TRUE)[[1L]]
-    } else character()
-    Encoding(out) <- "UTF-8"
-    if (missing) out[get("integer", missing) + 1L] <- NA
+  strings <- function(n) {
+    bytes <- head(); missing <- head(); encoding <- head()
+    out <- .Internal(readBin(get("raw", bytes), "character", n, NA_integer_, TRUE, swap))
+    if (sum(nchar(out, "bytes")) + n != bytes) stop("a damaged value: strings are missing")
+    if (encoding == 1) Encoding(out) <- "UTF-8"
+    if (encoding == 2) {
+      text <- validUTF8(out)
+      Encoding(out)[text] <- "UTF-8"
+    }
+    if (missing) {
+      positions <- get("integer", missing)
+      if (anyNA(positions) || any(positions < 0L | positions >= n)) stop("a damaged value: NA beyond the end")
+      out[positions + 1L] <- NA
+    }
     out
   }
   node <- function() {
     type <- head(); n <- head(); kept <- head()
-    if (is.na(kept) || (type == 7 && n > count)) stop("a damaged value")
+    if (type == 7 && n > count) stop("a damaged value")
     out <- switch(type + 1, NULL, get("logical", n), get("integer", n), get("double", n), get("complex", n),
-                  strings(n, head(), head()), get("raw", n), vector("list", n), opaque(head(), head()))
+                  strings(n), get("raw", n), vector("list", n), opaque(),
+                  stop("a damaged value"))
     attributes <- list()
     for (i in seq_len(kept)) {
-      name <- attributes_known[head()]
+      number <- head()
+      name <- if (number) attributes_known[number] else node()
       attributes[[name]] <- node()
     }
     # Not out[[i]] <- NULL, which would remove it.
     if (type == 7) for (i in seq_len(n)) if (!is.null(child <- node())) out[[i]] <- child
-    if (kept && type != 8) {
-      attributes(out) <- attributes
-      if (inherits(out, "POSIXct")) out <- from_wall_clock(out)
-    }
-    out
+    if (kept && type != 8) with_attributes(out, attributes) else out
   }
-  opaque <- function(bytes, text) {
+  opaque <- function() {
+    bytes <- head(); text <- head()
     body <- get("raw", bytes)
     get("raw", text)
     unserialize(body)
   }
   on.exit(while (used < size && (n <- length(readBin(con, "raw", min(size - used, block))))) used <- used + n)
-  heads <- get("double", count, 8 * count)
+  if (!isTRUE(count >= 0 && 8 * count <= size && count == floor(count))) stop("a damaged value")
+  heads <- take("double", count)
+  if (anyNA(heads) || any(heads < 0 | heads != floor(heads))) stop("a damaged value")
   node()
+}
+
+with_attributes <- function(x, attributes) {
+  if (!is.null(odd <- attributes$.ppe_bytes)) {
+    marks <- Encoding(x)
+    marks[odd + 1L] <- "bytes"
+    Encoding(x) <- marks[seq_along(x)]
+    attributes$.ppe_bytes <- NULL
+  }
+  attributes(x) <- attributes
+  if (inherits(x, "POSIXct")) x <- from_wall_clock(x)
+  if (inherits(x, "integer64")) loadNamespace("bit64")
+  x
 }

@@ -1,89 +1,180 @@
 """R values as Python's: nodes to scalars, numpy, pandas, lists and dicts.
 
-A vector of length 1 without names is a scalar. NA is ``pandas.NA``, but of doubles it is R's own NaN, so that they
-return bit for bit. A vector with names is a Series. Must not know how nodes travel.
+A vector of length 1 without names is a scalar, unless ``simplify`` is False. NA is ``pandas.NA``, but of doubles it
+is R's own NaN, so that they return bit for bit. A vector with names is a Series. What Python's form has no place
+for goes beside it as an Origin: in a RArray, or in ``attrs["R"]`` of a Series or DataFrame. Must not know how
+nodes travel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .objects import RArray, RList, RObject
-from .times import nanoseconds, whole_units
+from . import arrow
+from .objects import ATTRS, Origin, RArray, RList, RMaskedArray, RObject
+from .times import NUMPY_UNITS, UNITS, are_whole, nanoseconds, r_dates, r_spans, r_times, whole_units
 from .wire import NA_INTEGER, Node, Type
 
 # pandas 3 has a string type of its own, without an NA that differs from NaN.
 TEXT = "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"
-UNITS = {"secs": 1.0, "mins": 60.0, "hours": 3600.0, "days": 86400.0, "weeks": 604800.0}
+NA_INTEGER64 = np.int64(-(2**63))
+DAY = 86400.0
+# What a scalar may lose: how R stores it. It is known again when it returns as part of a column.
+STORAGE = {"class", "tzone", "units", "levels"}
 
 Array = npt.NDArray[Any]
 
 
-def to_python(node: Node) -> Any:
+def to_python(node: Node, *, simplify: bool = True) -> Any:
     """The Python value of an R object."""
     if node.type is Type.NULL:
         return None
     if node.type is Type.OPAQUE:
-        return RObject(node.text, tuple(_classes(node)), node.serialized)
+        return RObject(node.text, tuple(classes(node)), node.data)
     if node.type is Type.LIST:
-        return _frame(node) if "data.frame" in _classes(node) else _list(node)
-    if node.type is Type.RAW and "dim" not in node.attributes:
+        return _frame(node) if "data.frame" in classes(node) else _list(node, simplify=simplify)
+    if node.type is Type.RAW and not node.attributes:
         assert node.array is not None
         return node.array.tobytes()
     if "dim" in node.attributes:
         return _array(node)
-    values = _column(node)
     if "names" in node.attributes:
-        return pd.Series(values, index=_labels(node.attributes["names"]))
-    if len(node) == 1 and not isinstance(values, pd.Categorical):
+        # In a Series strings have a type of their own, so that a vector of NA stays one of strings.
+        values = column(node, in_frame=node.type is Type.CHARACTER)
+        return _with_origin(pd.Series(values, index=_labels(node.attributes["names"])), node)
+    values = column(node)
+    if simplify and len(node) == 1 and _is_simple(node):
         return _scalar(node, values[0])
-    return values
+    if _is_complete(node, values):
+        return values
+    if isinstance(values, np.ndarray):
+        return RArray(values, origin=_origin(node))
+    return _with_origin(pd.Series(values), node)
+
+
+def _is_simple(node: Node) -> bool:
+    """Whether a vector of length 1 is a scalar of Python's."""
+    found = classes(node)
+    if not set(node.attributes) <= STORAGE or {"factor", "AsIs", "noquote"} & set(found):
+        return False
+    return "Date" not in found or are_whole(numbers(node))
 
 
 def _scalar(node: Node, value: Any) -> Any:
     if isinstance(value, np.datetime64):
         # Of R's dates only a Date is made of days.
-        return value.item() if np.datetime_data(value.dtype)[0] == "D" else pd.Timestamp(value)
+        if np.datetime_data(value.dtype)[0] == "D":
+            date = value.item()
+            return value if isinstance(date, int) else pd.NaT if date is None else date
+        return pd.Timestamp(value)
     if isinstance(value, np.timedelta64):
         return pd.Timedelta(value)
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _classes(node: Node) -> list[str]:
+def classes(node: Node) -> list[str]:
+    """R's class attribute."""
     return node.attributes["class"].strings if "class" in node.attributes else []
 
 
-def _column(node: Node, *, in_frame: bool = False) -> Any:
+# --- What has no place in the values
+
+
+def _with_origin(series: pd.Series[Any], node: Node) -> pd.Series[Any]:
+    if not _is_complete(node, series.array, {"names"}, typed=True):
+        series.attrs[ATTRS] = _origin(node, {"names"})
+    return series
+
+
+def _origin(node: Node, told: Iterable[str] = (), columns: dict[str, Node] | None = None) -> Origin:
+    """With what is not told by the values themselves."""
+    hidden = {"dim", "dimnames", "levels", "row.names", ".ppe_instants", ".ppe_bytes", *told}
+    attributes = {name: to_python(value) for name, value in node.attributes.items() if name not in hidden}
+    return Origin(node, attributes, columns)
+
+
+def _is_complete(node: Node, values: Any, told: Iterable[str] = (), *, typed: bool = False) -> bool:
+    """Whether R's object can be made from the values alone, if the attributes ``told`` are known.
+
+    An array of objects, unlike the ``typed`` strings of a Series, does not say what kind of NA are all of its values.
+    """
+    attributes = set(node.attributes) - set(told)
+    found = classes(node)
+    # An array of objects does not say that it was a list.
+    if node.type in (Type.RAW, Type.LIST):
+        return False
+    if not attributes:
+        return typed or not _all_missing(node)
+    if "factor" in found:
+        return attributes == {"levels", "class"} and not node.attributes["levels"].attributes
+    if node.type is not Type.DOUBLE:
+        return False
+    if found == ["Date"] and attributes == {"class"}:
+        return _are_numbers(node, values, r_dates)
+    if found == ["POSIXct", "POSIXt"] and attributes <= {"class", "tzone"}:
+        zones = node.attributes["tzone"].strings if "tzone" in attributes else None
+        zone = str(getattr(values, "tz", None) or "") or None
+        return zones == (zone and [zone]) and _are_numbers(node, values, r_times)
+    if found == ["difftime"] and attributes == {"class", "units"}:
+        unit = NUMPY_UNITS.get(node.attributes["units"].strings[0])
+        named = np.datetime_data(values.dtype)[0] if isinstance(values, np.ndarray) else None
+        return (named == unit if unit else True) and _are_numbers(node, values, r_spans)
+    return False
+
+
+def _are_numbers(node: Node, values: Any, encode: Any) -> bool:
+    """Whether times become R's numbers again, bit for bit."""
+    assert node.array is not None
+    if isinstance(values, (pd.Index, pd.api.extensions.ExtensionArray)):
+        zoned = getattr(values, "tz", None) is not None
+        values = (values.tz_convert("UTC").tz_localize(None) if zoned else values).to_numpy()  # type: ignore[union-attr]
+    try:
+        return bool(np.array_equal(encode(values).array.view("i8"), node.array.view("i8")))
+    except ValueError:
+        return False
+
+
+# --- Vectors
+
+
+def column(node: Node, *, in_frame: bool = False) -> Any:
     """A vector's values, as an array of numpy's or pandas'."""
-    classes = _classes(node)
+    found = classes(node)
     if node.type is Type.CHARACTER:
         return _text(node, in_frame=in_frame)
     if node.type is Type.LIST:
         return _objects([to_python(child) for child in node.children])
     assert node.array is not None
-    if "factor" in classes:
+    if "factor" in found:
         return _factor(node, node.array)
-    if "Date" in classes:
-        days = whole_units(np.floor(_doubles(node)), "D")
-        return days.astype("datetime64[s]") if in_frame else days
-    if "POSIXct" in classes:
+    if "integer64" in found:
+        whole = node.array.view("<i8")
+        return _masked(whole, whole == NA_INTEGER64)
+    if "Date" in found:
+        return _dates(numbers(node), in_frame=in_frame)
+    if "POSIXct" in found:
         return _times(node)
-    if "difftime" in classes:
-        return nanoseconds(_doubles(node) * UNITS[node.attributes["units"].strings[0]], "timedelta64")
-    if node.type in (Type.LOGICAL, Type.INTEGER):
+    if "difftime" in found:
+        return _spans(node, in_frame=in_frame)
+    if node.type is Type.LOGICAL:
         missing = node.array == NA_INTEGER
-        if node.type is Type.LOGICAL:
-            truth = node.array != 0
-            return pd.arrays.BooleanArray(truth, missing) if missing.any() else truth
-        return pd.arrays.IntegerArray(node.array, missing) if missing.any() else node.array
-    return node.array
+        truth = node.array != 0
+        return pd.arrays.BooleanArray(truth, missing) if missing.any() else truth
+    return _masked(node.array, node.array == NA_INTEGER) if node.type is Type.INTEGER else node.array
+
+
+def _masked(array: Array, missing: Array) -> Any:
+    return pd.arrays.IntegerArray(array, missing) if missing.any() else array
 
 
 def _text(node: Node, *, in_frame: bool) -> Any:
+    if in_frame and arrow.holds_text(TEXT) and (array := arrow.text_array(node, TEXT)) is not None:
+        return array
     values = _objects(node.strings)
     if len(node.missing):
         values[node.missing] = pd.NA
@@ -99,20 +190,27 @@ def _objects(values: list[Any]) -> Array:
 
 def _factor(node: Node, codes: Array) -> pd.Categorical:
     categories = pd.Index(node.attributes["levels"].strings, dtype=object if TEXT == "string" else "str")
-    dtype = pd.CategoricalDtype(categories, ordered="ordered" in _classes(node))
+    dtype = pd.CategoricalDtype(categories, ordered="ordered" in classes(node))
     return pd.Categorical.from_codes(np.where(codes == NA_INTEGER, -1, codes - np.int32(1)), dtype=dtype)
 
 
-def _doubles(node: Node) -> Array:
-    """A date's numbers, which R also keeps as integers."""
+def numbers(node: Node) -> Array:
+    """A date's or time's, which R also keeps as integers."""
     assert node.array is not None
     if node.type is Type.DOUBLE:
         return node.array
     return np.where(node.array == NA_INTEGER, np.nan, node.array.astype(float))
 
 
+def _dates(days: Array, *, in_frame: bool) -> Array:
+    if not are_whole(days):
+        return nanoseconds(days * DAY, "datetime64")
+    dates = whole_units(days, "D")
+    return dates.astype("datetime64[s]") if in_frame else dates
+
+
 def _times(node: Node) -> Any:
-    times = nanoseconds(_doubles(node), "datetime64")
+    times = nanoseconds(numbers(node), "datetime64")
     zone = node.attributes["tzone"].strings[0] if "tzone" in node.attributes else ""
     if not zone:
         return times
@@ -123,49 +221,78 @@ def _times(node: Node) -> Any:
         return aware
 
 
+def _spans(node: Node, *, in_frame: bool) -> Array:
+    units = node.attributes["units"].strings[0]
+    spans = numbers(node)
+    if units in NUMPY_UNITS and are_whole(spans):
+        whole = whole_units(spans, NUMPY_UNITS[units], "timedelta64")
+        return whole.astype("timedelta64[s]") if in_frame else whole
+    return nanoseconds(spans * UNITS[units], "timedelta64")
+
+
 def _labels(node: Node) -> pd.Index[Any]:
     return cast("pd.Index[Any]", pd.Index(_text(node, in_frame=True)))
 
 
-def _names(node: Node) -> list[str] | None:
-    return node.attributes["names"].strings if "names" in node.attributes else None
+# --- Lists, arrays, data frames
 
 
-def _list(node: Node) -> Any:
-    values = [to_python(child) for child in node.children]
+def _names(node: Node) -> list[str | None] | None:
+    """The names of a list or of axes; None for NA."""
+    if "names" not in node.attributes:
+        return None
+    names: list[str | None] = list(node.attributes["names"].strings)
+    for i in node.attributes["names"].missing:
+        names[i] = None
+    return names
+
+
+def _list(node: Node, *, simplify: bool) -> Any:
+    values = [to_python(child, simplify=simplify) for child in node.children]
     names = _names(node)
     if names is None:
         return RList(values)
-    if "" in names or len(set(names)) < len(names) or len(node.attributes["names"].missing):
+    if "" in names or None in names or len(set(names)) < len(names):
         return RList(values, names=names)
     return dict(zip(names, values, strict=True))
 
 
-def _array(node: Node) -> Array:
-    """A matrix or array, in R's order. Integers and logicals with NA become doubles: numpy has no NA for them."""
+def _array(node: Node) -> Any:
+    """A matrix, array or table, in R's order; integers and logicals with NA are masked."""
     shape = node.attributes["dim"].array
     assert shape is not None
-    if node.type is Type.CHARACTER:
-        values = _text(node, in_frame=False)
-    elif node.array is not None and node.type in (Type.LOGICAL, Type.INTEGER):
-        values = node.array if node.type is Type.INTEGER else node.array != 0
-        missing = node.array == NA_INTEGER
-        if missing.any():
-            values = values.astype(float)
-            values[missing] = np.nan
-    else:
-        values = node.array
-    array: Array = values.reshape(tuple(shape), order="F")
-    is_table = "table" in _classes(node)
-    if "dimnames" not in node.attributes and not is_table:
-        return array
+    values = array_values(node).reshape(tuple(shape), order="F")
+    is_table = "table" in classes(node)
+    told = {"dim", "dimnames", *(["class"] if classes(node) == ["table"] else [])}
+    complete = node.type is not Type.RAW and set(node.attributes) <= told and not _all_missing(node)
+    if complete and not is_table and "dimnames" not in node.attributes and len(shape) > 1:
+        return values
     dimnames = node.attributes.get("dimnames") or Node(Type.LIST, children=[Node(Type.NULL)] * len(shape))
-    names = [None if axis.type is Type.NULL else axis.strings for axis in dimnames.children]
-    return RArray(array, names, _names(dimnames), is_table=is_table)
+    named = values.view(RMaskedArray if isinstance(values, np.ma.MaskedArray) else RArray)
+    named.dimnames = [None if axis.type is Type.NULL else axis.strings for axis in dimnames.children]
+    named.axes = _names(dimnames)
+    named.is_table = is_table
+    named.origin = None if complete else _origin(node, told)
+    return named
+
+
+def _all_missing(node: Node) -> bool:
+    return node.type is Type.CHARACTER and 0 < len(node) == len(node.missing)
+
+
+def array_values(node: Node) -> Any:
+    """The values of an array, in one dimension."""
+    if node.type not in (Type.LOGICAL, Type.INTEGER) or "dim" not in node.attributes:
+        return column(node)
+    assert node.array is not None
+    missing = node.array == NA_INTEGER
+    plain = node.array if node.type is Type.INTEGER else node.array != 0
+    return np.ma.MaskedArray(plain, missing) if missing.any() else plain
 
 
 def _frame(node: Node) -> pd.DataFrame:
-    columns = {i: _column(child, in_frame=True) for i, child in enumerate(node.children)}
+    children = node.children
+    columns = {i: column(child, in_frame=True) for i, child in enumerate(children)}
     rows = node.attributes["row.names"]
     index: pd.Index[Any]
     if rows.type is Type.CHARACTER:
@@ -176,5 +303,14 @@ def _frame(node: Node) -> pd.DataFrame:
         assert rows.array is not None
         index = pd.Index(rows.array)
     frame: pd.DataFrame = pd.DataFrame(columns, index=index, copy=False)
-    frame.columns = pd.Index(_names(node) or [], dtype=TEXT if TEXT == "str" else object)
+    names = _names(node) or []
+    frame.columns = pd.Index(names, dtype=TEXT if TEXT == "str" else object)
+    odd = {
+        str(name): child
+        for i, (name, child) in enumerate(zip(names, children, strict=True))
+        if not _is_complete(child, columns[i], typed=True)
+    }
+    told = {"names", "row.names", *(["class"] if classes(node) == ["data.frame"] else [])}
+    if odd or set(node.attributes) - told:
+        frame.attrs[ATTRS] = _origin(node, {"names"}, odd)
     return frame

@@ -25,7 +25,6 @@ from ..node.protocol import Header, Kind, Question, ask, frame, parse_json
 from ..person import host, os_user
 from ..ssh import Connection
 from . import values, wire
-from .encoding import to_r
 from .link import Call, Link
 from .outputs import Display, Notice, OnNotice, OnOutput, OnQuestion, Output, PlotOptions, Text
 
@@ -51,16 +50,18 @@ class Request:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     plots: PlotOptions | None = None
+    integer64: bool = False
 
     def encode(self) -> list[wire.Buffer]:
         """The buffers of a frame's body. Raises ValueRefused."""
         if not (self.code is None or self.print or self.inputs or self.outputs or self.plots):
             return wire.dump_code(self.code)
         names = list(self.inputs)
+        inputs = [values.node(self.inputs[name], name, integer64=self.integer64) for name in names]
         items = [
-            to_r(self.code, "the code"),
-            to_r(self.print or None),
-            wire.listing([to_r(self.inputs[name], name) for name in names], names) if names else wire.null(),
+            values.node(self.code, "the code"),
+            values.node(self.print or None),
+            wire.listing(inputs, names) if names else wire.null(),
             wire.characters(list(self.outputs)) if self.outputs else wire.null(),
             _plots(self.plots) if self.plots else wire.null(),
         ]
@@ -75,7 +76,8 @@ class RemoteR:
 
     ``on_output`` receives what ``eval`` prints (default: this process's standard output and error);
     ``on_question`` answers when R waits for a line of input (default: an empty line); ``on_notice`` is told what the
-    cluster has to say, at any time and in any thread while this is attached (default: standard error). Attaches at
+    cluster has to say, at any time and in any thread while this is attached (default: standard error). Without
+    ``simplify`` a vector of length 1 stays an array, for stable shapes in programs. Attaches at
     the first use, and again at the next use after the line was cut. Several threads may use it; they take turns.
     """
 
@@ -88,9 +90,11 @@ class RemoteR:
         on_output: OnOutput | None = None,
         on_question: OnQuestion | None = None,
         on_notice: OnNotice | None = None,
+        simplify: bool = True,
     ) -> None:
         self._connection = connection
         self._agent = agent
+        self._simplify = simplify
         self._client = client or f"{os_user()}@{host()}, process {os.getpid()}"
         self._on_output = on_output or _write
         self._on_question = on_question
@@ -112,13 +116,14 @@ class RemoteR:
         timeout: float | None = None,
         on_output: OnOutput | None = None,
         plots: PlotOptions | None = None,
+        simplify: bool | None = None,
     ) -> Any:
         """Evaluate ``code`` and return the value of its last expression as Python; nothing is autoprinted.
 
         Raises RemoteRError, RemoteInterrupted (also after ``timeout`` seconds), RSessionDied, RankFailed.
         """
         request = Request(code=code, plots=plots)
-        return self._evaluate(request, on_output or self._on_output, timeout)[0]
+        return self._evaluate(request, on_output or self._on_output, timeout, simplify=simplify)[0]
 
     def run(
         self,
@@ -130,6 +135,7 @@ class RemoteR:
         outputs: Sequence[str] = (),
         plots: PlotOptions | None = None,
         timeout: float | None = None,
+        simplify: bool | None = None,
     ) -> dict[str, Any]:
         """Run a cell as R's console would: visible values print, plots and data frames are displayed.
 
@@ -138,16 +144,22 @@ class RemoteR:
         the console would print.
         """
         request = Request(code=code, print=True, inputs=inputs or {}, outputs=tuple(outputs), plots=plots)
-        answer = self._evaluate(request, on_output or self._on_output, timeout, on_question)
+        answer = self._evaluate(
+            request, on_output or self._on_output, timeout, on_question, simplify=simplify
+        )
         return dict(zip(outputs, answer[1], strict=True)) if outputs else {}
 
-    def push(self, name: str, value: Any) -> None:
-        """Assign a Python value to a variable of R's global environment. Raises ValueRefused."""
-        self._evaluate(Request(inputs={name: value}), self._on_output)
+    def push(self, name: str, value: Any, *, integer64: bool = False) -> None:
+        """Assign a Python value to a variable of R's global environment. Raises ValueRefused.
 
-    def pull(self, name: str) -> Any:
+        With ``integer64`` integers that R's own do not hold become those of R's package bit64; else those
+        beyond 2^53 are refused.
+        """
+        self._evaluate(Request(inputs={name: value}, integer64=integer64), self._on_output)
+
+    def pull(self, name: str, *, simplify: bool | None = None) -> Any:
         """The value of a variable as Python; RemoteRError if there is none."""
-        return self._evaluate(Request(outputs=(name,)), self._on_output)[1][0]
+        return self._evaluate(Request(outputs=(name,)), self._on_output, simplify=simplify)[1][0]
 
     def objects(self) -> list[tuple[str, int, bool]]:
         """R's variables: name, bytes, and whether a client has it too.
@@ -245,10 +257,16 @@ class RemoteR:
         on_output: OnOutput,
         timeout: float | None = None,
         on_question: OnQuestion | None = None,
+        *,
+        simplify: bool | None = None,
     ) -> list[Any]:
         """R's answer to a request, and its output on the way. Raises what R or the agent say went wrong."""
         buffers = request.encode()
-        return self._request(buffers, Kind.EVALUATE, on_output, timeout, on_question, code=request.code or "")
+        simple = self._simplify if simplify is None else simplify
+        code = request.code or ""
+        return self._request(
+            buffers, Kind.EVALUATE, on_output, timeout, on_question, code=code, simplify=simple
+        )
 
     def _request(
         self,
@@ -259,6 +277,7 @@ class RemoteR:
         on_question: OnQuestion | None = None,
         *,
         code: str = "",
+        simplify: bool = True,
     ) -> list[Any]:
         """R's answer to a frame of this kind. Raises what R or the agent say went wrong."""
         with self._turn:
@@ -280,7 +299,7 @@ class RemoteR:
                 raise
         if end is Kind.FAILURE:
             raise _r_error(body, code)
-        return _checked(end, body, timeout if call.late else None)
+        return _checked(end, body, timeout if call.late else None, simplify=simplify)
 
 
 def _look_for_notices(who: weakref.ref[RemoteR], link: Link) -> None:
@@ -320,17 +339,17 @@ def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
 
 def _plots(options: PlotOptions) -> wire.Node:
     names = [option.name for option in fields(options)]
-    return wire.listing([to_r(value) for value in astuple(options)], names)
+    return wire.listing([values.node(value) for value in astuple(options)], names)
 
 
-def _checked(kind: Kind, body: bytearray, late: float | None) -> list[Any]:
+def _checked(kind: Kind, body: bytearray, late: float | None, *, simplify: bool = True) -> list[Any]:
     """R's answer: value, outputs. Raises what it says went wrong."""
     if kind is Kind.FAILED:
         raise _failure(parse_json(bytes(body)))
     if kind is Kind.INTERRUPTED:
         why = f"no end within {late:g} s, so R was interrupted" if late is not None else "interrupted"
         raise RemoteInterrupted(f"{why}; the R session and its variables are still there")
-    answer: list[Any] = values.decode(body)
+    answer: list[Any] = values.decode(body, simplify=simplify)
     return answer
 
 

@@ -1,6 +1,8 @@
 """Dates, times and spans: R counts days or seconds in doubles, numpy units in integers.
 
 A double holds a time of our days to a quarter of a microsecond; what came from microseconds becomes them again.
+Towards R nothing is rounded: ``Inexact`` is raised. Towards Python what is finer than nanoseconds is; decoding.py
+keeps R's own numbers then.
 """
 
 from __future__ import annotations
@@ -13,13 +15,22 @@ import numpy.typing as npt
 from .wire import NA_REAL, Node, Type, characters, vector
 
 MAX_NANOSECONDS_IN_SECONDS = 9.2e9
+MAX_MICROSECONDS_IN_SECONDS = 9.2e12
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+# R's units of time spans, in seconds, and numpy's of the same length.
+UNITS = {"secs": 1.0, "mins": 60.0, "hours": 3600.0, "days": 86400.0, "weeks": 604800.0}
+NUMPY_UNITS = {"mins": "m", "hours": "h", "days": "D", "weeks": "W"}
 
 Array = npt.NDArray[Any]
 
 
+class Inexact(ValueError):
+    """R's doubles do not hold these times; the message says what to do."""
+
+
 def r_dates(days: Array) -> Node:
     """A Date vector."""
-    numbers = _numbers(days.astype("datetime64[D]"), 1)
+    numbers = _doubles(days.astype("datetime64[D]"))
     return vector(Type.DOUBLE, numbers, **{"class": characters(["Date"])})
 
 
@@ -32,42 +43,76 @@ def r_times(times: Array, zone: str = "") -> Node:
 
 
 def r_spans(spans: Array) -> Node:
-    """A difftime vector, in seconds."""
+    """A difftime vector: in numpy's unit if R has it, else in seconds."""
+    unit, count = np.datetime_data(spans.dtype)
+    names = [name for name, known in NUMPY_UNITS.items() if known == unit and count == 1]
+    if unit in ("Y", "M"):
+        raise Inexact("months and years have no fixed length; convert them to days first")
     return vector(
         Type.DOUBLE,
-        _seconds(spans),
-        **{"class": characters(["difftime"]), "units": characters(["secs"])},
+        _doubles(spans) if names else _seconds(spans),
+        **{"class": characters(["difftime"]), "units": characters(names or ["secs"])},
     )
 
 
 def _seconds(array: Array) -> Array:
+    """Integers of any unit as seconds, exactly; NaT is NA."""
     unit, count = np.datetime_data(array.dtype)
-    if unit not in ("s", "ms", "us", "ns") or count != 1:
-        array = array.astype(f"{array.dtype.kind}8[ns]")
-        unit = "ns"
-    return _numbers(array, {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit])
+    if unit not in PER_SECOND or count != 1:
+        base = "ns" if unit in ("ps", "fs", "as") else unit if unit in PER_SECOND else "s"
+        converted = array.astype(f"{array.dtype.kind}8[{base}]")
+        if not np.array_equal(converted.astype(array.dtype), array, equal_nan=True):
+            raise Inexact(f"{array.dtype} does not fit R's seconds; convert it to [{base}] first")
+        array, unit = converted, base
+    numbers = array.view("i8")
+    whole, parts = np.divmod(numbers, PER_SECOND[unit])
+    missing = np.isnat(array)
+    out = np.where(missing, 0.0, whole + parts / PER_SECOND[unit])
+    if not np.array_equal(_units(out, unit)[~missing], numbers[~missing]):
+        raise Inexact(
+            "R's times are doubles, exact to about a microsecond, and these are finer; "
+            "round them first, as with .round('us')"
+        )
+    out[missing] = NA_REAL
+    return cast(Array, out)
 
 
-def _numbers(array: Array, per_second: int) -> Array:
-    """Integers of a unit in units of ``per_second``; NaT is NA."""
-    whole, parts = np.divmod(array.view("i8"), per_second)
-    out = whole + parts / per_second
-    out[np.isnat(array)] = NA_REAL
-    return out
+def _units(seconds: Array, unit: str) -> Array:
+    """Seconds as the integers that they are told from again."""
+    if unit == "ns":
+        return nanoseconds(seconds, "datetime64").astype("M8[ns]").view("i8")
+    whole = np.floor(seconds)
+    parts = np.rint((seconds - whole) * PER_SECOND[unit])
+    return cast(Array, whole.astype("i8") * PER_SECOND[unit] + parts.astype("i8"))
+
+
+def _doubles(array: Array) -> Array:
+    numbers = array.view("i8").astype("<f8")
+    numbers[np.isnat(array)] = NA_REAL
+    return numbers
 
 
 def whole_units(numbers: Array, unit: str, kind: str = "datetime64") -> Array:
-    """Whole numbers of a unit; what is not finite is NaT."""
+    """Numbers of a unit, without their fractions; what is not finite is NaT."""
     finite = np.isfinite(numbers)
     out = np.where(finite, numbers, 0).astype("i8").astype(f"{kind}[{unit}]")
     out[~finite] = np.array("NaT", dtype=out.dtype)
     return out
 
 
+def are_whole(numbers: Array) -> bool:
+    """Whether all that are finite are whole."""
+    finite = np.where(np.isfinite(numbers), numbers, 0)
+    return bool(np.array_equal(np.floor(finite), finite))
+
+
 def nanoseconds(seconds: Array, kind: str) -> Array:
-    """Seconds to nanoseconds without the product's loss; microseconds where those do not reach."""
+    """Seconds to nanoseconds without the product's loss; coarser units where those do not reach."""
     finite = np.isfinite(seconds)
-    if np.abs(seconds[finite]).max(initial=0) > MAX_NANOSECONDS_IN_SECONDS:
+    farthest = np.abs(seconds[finite]).max(initial=0)
+    if farthest > MAX_MICROSECONDS_IN_SECONDS:
+        return whole_units(np.rint(seconds), "s", kind)
+    if farthest > MAX_NANOSECONDS_IN_SECONDS:
         return whole_units(np.rint(seconds * 1e6), "us", kind)
     seconds = np.where(finite, seconds, 0)
     whole = np.floor(seconds)

@@ -8,19 +8,40 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import ValueRefused
+from ..node.protocol import ProtocolError
 from . import wire
 from .decoding import to_python
 from .encoding import to_r
-from .objects import RArray, RList, RObject
+from .objects import Origin, RArray, RList, RMaskedArray, RObject
+from .vectors import Place
 
-__all__ = ["RArray", "RList", "RObject", "decode", "encode"]
+__all__ = ["Origin", "RArray", "RList", "RMaskedArray", "RObject", "decode", "encode", "node"]
+
+
+def node(value: Any, where: str = "the value", *, integer64: bool = False) -> wire.Node:
+    """The R object for ``value``. Raises ValueRefused, which names the column.
+
+    With ``integer64`` integers that R's own do not hold become those of its package bit64.
+    """
+    try:
+        return to_r(value, Place(where, integer64))
+    except RecursionError:
+        raise ValueRefused(f"{where}: lists that are nested too deep, or contain themselves") from None
 
 
 def encode(value: Any, where: str = "the value") -> list[wire.Buffer]:
     """The buffers that make ``value`` in R. Raises ValueRefused, which names the column."""
-    return wire.dump(to_r(value, where))
+    return wire.dump(node(value, where))
 
 
-def decode(body: bytearray) -> Any:
-    """The value that R sent; arrays look into ``body``."""
-    return to_python(wire.load(body))
+def decode(body: bytearray, *, simplify: bool = True) -> Any:
+    """The value that R sent; arrays look into ``body``. Raises ProtocolError.
+
+    Without ``simplify`` vectors of length 1 stay arrays.
+    """
+    loaded = wire.load(body)
+    try:
+        return to_python(loaded, simplify=simplify)
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError) as exc:
+        raise ProtocolError(f"a damaged value: {exc!r}") from exc

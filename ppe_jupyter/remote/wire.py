@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +23,10 @@ Buffer = bytes | memoryview
 NA_INTEGER = np.int32(-(2**31))
 # R's NA of doubles: a NaN whose low word is 1954.
 NA_REAL = struct.unpack("<d", struct.pack("<Q", 0x7FF00000000007A2))[0]
-MAX_BYTES = 2**31 - 1  # of the strings of one vector: R joins them in one string
-ATTRIBUTES = ("names", "dim", "dimnames", "levels", "class", "tzone", "units", "row.names")
+MAX_STRING = 2**31 - 1  # bytes, of R
+ATTRIBUTES = (
+    "names", "dim", "dimnames", "levels", "class", "tzone", "units", "row.names", ".ppe_instants", ".ppe_bytes"
+)  # fmt: skip
 
 
 class Type(enum.IntEnum):
@@ -49,30 +52,47 @@ DTYPES: dict[Type, np.dtype[Any]] = {
     Type.COMPLEX: np.dtype("<c16"),
     Type.RAW: np.dtype("u1"),
 }
-CODE = struct.Struct("<9d")
+CODE = struct.Struct("<10d")
 NO_INDEXES = np.empty(0, "<i4")
+
+
+class Encoding(enum.IntEnum):
+    """Of the strings of a vector."""
+
+    ASCII = 0
+    UTF8 = 1
+    BYTES = 2  # other bytes are among them, in Python as lone surrogates
 
 
 @dataclass(slots=True)
 class Node:
-    """An R object. Which fields count depends on the type; ``missing`` has the positions of NA strings.
+    """An R object. Which fields count depends on the type.
 
-    ``serialized`` is R's serialization of an opaque object, or a character vector as it is sent.
+    ``data`` are the bytes of ``count`` strings, as they travel, or R's serialization of an opaque object, whose
+    printed form is ``text``. ``missing`` has the positions of NA strings, which are empty.
     """
 
     type: Type
     array: npt.NDArray[Any] | None = None
-    strings: list[str] = field(default_factory=list)
+    data: bytes = b""
+    count: int = 0
     missing: npt.NDArray[np.int32] = field(default_factory=lambda: NO_INDEXES)
+    encoding: Encoding = Encoding.BYTES
     children: list[Node] = field(default_factory=list)
-    serialized: bytes = b""
     text: str = ""
     attributes: dict[str, Node] = field(default_factory=dict)
 
     def __len__(self) -> int:
         if self.array is not None:
             return len(self.array)
-        return len(self.strings) if self.type is Type.CHARACTER else len(self.children)
+        return self.count if self.type is Type.CHARACTER else len(self.children)
+
+    @property
+    def strings(self) -> list[str]:
+        """A character vector's, "" for NA. Bytes that are no UTF-8 (R does not check) survive the way and back."""
+        if not self.data:
+            return []
+        return str(self.data[:-1], "utf-8", "surrogateescape").split("\0")
 
 
 def null() -> Node:
@@ -85,14 +105,20 @@ def vector(type: Type, array: npt.NDArray[Any], **attributes: Node) -> Node:
     return Node(type, array=np.ascontiguousarray(array, DTYPES[type]), attributes=attributes)
 
 
-def characters(strings: list[str], missing: npt.NDArray[Any] = NO_INDEXES, **attributes: Node) -> Node:
+def characters(strings: Sequence[str], missing: npt.NDArray[Any] = NO_INDEXES, **attributes: Node) -> Node:
     """A character vector; ``missing`` are positions of NA, where ``strings`` has "".
 
     Raises ValueRefused for strings that R cannot hold.
     """
+    data, encoding = _joined(strings)
+    return text(data, len(strings), missing, encoding, **attributes)
+
+
+def text(data: bytes, count: int, missing: npt.NDArray[Any], encoding: Encoding, **attributes: Node) -> Node:
+    """A character vector of strings that are joined already, each with a NUL behind it."""
     indexes = np.ascontiguousarray(missing, "<i4")
     return Node(
-        Type.CHARACTER, strings=strings, missing=indexes, serialized=_joined(strings), attributes=attributes
+        Type.CHARACTER, data=data, count=count, missing=indexes, encoding=encoding, attributes=attributes
     )
 
 
@@ -104,8 +130,9 @@ def listing(children: list[Node], names: list[str] | None = None) -> Node:
 
 def dump_code(code: str) -> list[Buffer]:
     """What ``dump`` makes of a list of one string: the request for an evaluation, in a tenth of the time."""
-    data = _joined([code])
-    return [CODE.pack(8, Type.LIST, 1, 0, Type.CHARACTER, 1, 0, len(data), 0), data, bytes(-len(data) % 8)]
+    data, encoding = _joined([code])
+    head = CODE.pack(9, Type.LIST, 1, 0, Type.CHARACTER, 1, 0, len(data), 0, encoding)
+    return [head, data, bytes(-len(data) % 8)]
 
 
 def dump(root: Node) -> list[Buffer]:
@@ -117,19 +144,23 @@ def dump(root: Node) -> list[Buffer]:
 
 
 def _dump(node: Node, heads: list[float], buffers: list[Buffer]) -> None:
-    heads += (node.type, len(node), len(node.attributes))
+    heads += (node.type, len(node) if node.type is not Type.OPAQUE else 1, len(node.attributes))
     if node.type is Type.CHARACTER:
-        heads += (len(node.serialized), len(node.missing))
-        _put(node.serialized, buffers)
+        heads += (len(node.data), len(node.missing), node.encoding)
+        _put(node.data, buffers)
         if len(node.missing):
             _put(_bytes_of(node.missing), buffers)
     elif node.type is Type.OPAQUE:
-        heads += (len(node.serialized), 0)
-        _put(node.serialized, buffers)
+        heads += (len(node.data), 0)
+        _put(node.data, buffers)
     elif node.array is not None:
         _put(_bytes_of(node.array), buffers)
     for name, attribute in node.attributes.items():
-        heads.append(1 + ATTRIBUTES.index(name))
+        if name in ATTRIBUTES:
+            heads.append(1 + ATTRIBUTES.index(name))
+        else:
+            heads.append(0)
+            _dump(characters([name]), heads, buffers)
         _dump(attribute, heads, buffers)
     for child in node.children:
         _dump(child, heads, buffers)
@@ -146,19 +177,27 @@ def _bytes_of(array: npt.NDArray[Any]) -> Buffer:
     return array.view("u1").data if len(array) else b""
 
 
-def _joined(strings: list[str]) -> bytes:
-    """The strings in UTF-8, each with a 0xFF behind it."""
+def _joined(strings: Sequence[str]) -> tuple[bytes, Encoding]:
+    """The strings, each with a NUL behind it."""
     if not strings:
-        return b""
+        return b"", Encoding.ASCII
+    joined = "\0".join(strings) + "\0"
+    encoding = Encoding.ASCII if joined.isascii() else Encoding.UTF8
     try:
-        data = ("\0".join(strings) + "\0").encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as exc:
-        raise ValueRefused(f"a string that is no Unicode text: {exc.object[exc.start : exc.end]!r}") from exc
-    if data.count(b"\0") != len(strings) or b"\xff" in data:
+        data = joined.encode()
+    except UnicodeEncodeError:
+        encoding = Encoding.BYTES
+        try:
+            data = joined.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as exc:
+            raise ValueRefused(
+                f"a string that is no Unicode text: {exc.object[exc.start : exc.end]!r}"
+            ) from exc
+    if data.count(b"\0") != len(strings):
         raise ValueRefused("a string that contains a NUL character, which R's strings cannot")
-    if len(data) > MAX_BYTES:
-        raise ValueRefused("more than 2 GB of text in one vector; send it in parts")
-    return data.replace(b"\0", b"\xff")
+    if len(data) > MAX_STRING and max(map(len, data.split(b"\0"))) > MAX_STRING:
+        raise ValueRefused("a string of more than 2 GB, which R cannot hold")
+    return data, encoding
 
 
 def load(body: bytearray) -> Node:
@@ -182,18 +221,21 @@ class _Loader:
         heads = self._heads
         type, length, kept = TYPES[next(heads)], next(heads), next(heads)
         node = Node(type)
+        if length < 0 or kept < 0:
+            raise ProtocolError("a damaged value: a negative length")
         if type is Type.CHARACTER:
-            self._strings(node, length, next(heads), next(heads))
+            self._strings(node, length, next(heads), next(heads), next(heads))
         elif type is Type.OPAQUE:
             size, text = next(heads), next(heads)
-            node.serialized = bytes(self._take(size))
+            node.data = bytes(self._take(size))
             node.text = str(self._take(text), "utf-8", "replace")
         elif type in DTYPES:
             dtype = DTYPES[type]
-            node.array = np.frombuffer(self._body, dtype, length, self._at)
+            node.array = np.frombuffer(self._body, dtype, length, self._at) if length else np.empty(0, dtype)
             self._take(length * dtype.itemsize)
         for _ in range(kept):
-            name = ATTRIBUTES[next(heads) - 1]
+            number = next(heads)
+            name = ATTRIBUTES[number - 1] if number > 0 else self.node().strings[0]
             node.attributes[name] = self.node()
         if type is Type.LIST:
             # Not a comprehension: StopIteration ends a damaged value, in whatever it is raised.
@@ -201,15 +243,15 @@ class _Loader:
                 node.children.append(self.node())
         return node
 
-    def _strings(self, node: Node, length: int, size: int, missing: int) -> None:
-        # Bytes that are no UTF-8 (R does not check) survive the way there and back.
-        node.strings = str(self._take(size), "utf-8", "surrogateescape").split("\0")
-        node.strings.pop()
-        if len(node.strings) != length:
+    def _strings(self, node: Node, length: int, size: int, missing: int, encoding: int) -> None:
+        node.data, node.count, node.encoding = bytes(self._take(size)), length, Encoding(encoding)
+        if node.data.count(b"\0") != length or (node.data and not node.data.endswith(b"\0")):
             raise ProtocolError("a damaged value: strings are missing")
         if missing:
             node.missing = np.frombuffer(self._body, "<i4", missing, self._at)
             self._take(4 * missing)
+            if node.missing.min() < 0 or node.missing.max() >= length:
+                raise ProtocolError("a damaged value: NA beyond the end")
 
     def _take(self, size: int) -> memoryview:
         piece = self._view[self._at : self._at + size]
