@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     from .cloud.spec import ClusterSpec as ClusterSpec
     from .cluster import Cluster as Cluster
     from .errors import RemoteRError as RemoteRError
+    from .host import Host as Host
+    from .host import connect as connect
     from .manager import Manager as Manager
     from .remote.session import RemoteR as RemoteR
 
 __version__ = "0.1.0"
-__all__ = ["Cluster", "ClusterSpec", "Manager", "RemoteR", "RemoteRError"]
+__all__ = ["Cluster", "ClusterSpec", "Host", "Manager", "RemoteR", "RemoteRError", "connect"]
 
 _HOMES = {
     "Cluster": "cluster",
     "ClusterSpec": "cloud.spec",
+    "Host": "host",
     "Manager": "manager",
     "RemoteR": "remote.session",
     "RemoteRError": "errors",
+    "connect": "host",
 }
 
 

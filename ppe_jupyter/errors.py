@@ -18,6 +18,7 @@
     │   ├── SshError
     │   │   ├── Unreachable       nothing answers there (yet)
     │   │   ├── HostKeyMismatch   someone else answers: never retried
+    │   │   ├── UnknownHost       a host whose key nobody has vouched for
     │   │   ├── AuthenticationRefused
     │   │   └── ConnectionLost    it answered, then the line was cut
     │   ├── RemoteCommandFailed   a command on a node ended with a status other than 0
@@ -128,6 +129,15 @@ class Unreachable(SshError):
 
 class HostKeyMismatch(SshError):
     """The host that answers is not the one whose key we know: do not connect."""
+
+
+class UnknownHost(SshError):
+    """The host is not among the known ones; ``key`` is what it shows, "ssh-ed25519 AAAA…", and its fingerprint."""
+
+    def __init__(self, message: str, *, host: str = "", key: str = "", fingerprint: str = "") -> None:
+        super().__init__(message, host=host)
+        self.key = key
+        self.fingerprint = fingerprint
 
 
 class AuthenticationRefused(SshError):

@@ -1,4 +1,4 @@
-"""Who and where this client is: in plain letters, for names and tags. Works where there is no user database."""
+"""Who and where this client is, for names and tags in plain letters. Works where there is no user database."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import platform
 import re
 
 
+def login_name() -> str:
+    """The user's name on this machine as it is; "user" if there is none."""
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return "user"
+
+
 def os_user() -> str:
     """The user's name on this machine, or "user" if there is none."""
-    with contextlib.suppress(OSError, KeyError, ImportError):
-        return _plain(getpass.getuser()) or "user"
-    return "user"
+    return _plain(login_name()) or "user"
 
 
 def host() -> str:

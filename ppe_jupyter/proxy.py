@@ -8,6 +8,7 @@ cannot be given a socket (Windows). Knows nothing of SSH.
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import socket
 import subprocess
@@ -27,7 +28,8 @@ class ProxySocket(socket.socket):
         self._theirs = theirs
         self._said = b""
         self._process = subprocess.Popen(
-            shlex.split(command),
+            # As OpenSSH runs it: by the shell, where there is one of that kind.
+            ["/bin/sh", "-c", f"exec {command}"] if os.name == "posix" else shlex.split(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -11,8 +11,8 @@ from typing import Any
 from localcloud_nodes import Nodes, until
 
 from ppe_jupyter import errors, ssh
-from ppe_jupyter.cloud.configure import UNPACK, node_folder
 from ppe_jupyter.cloud.userdata import NodeLimits, user_data
+from ppe_jupyter.delivery import deliver
 from ppe_jupyter.localcloud import Endpoint
 from ppe_jupyter.remote.session import RemoteR
 
@@ -172,7 +172,7 @@ class Members:
 
     def set_up(self, **changes: Any) -> list[dict[str, Any]]:
         """The events of setup.py."""
-        self.ssh().run(UNPACK, stdin=node_folder(), timeout=60)
+        deliver(self.ssh())
         events = self.run_setup("", self.task(**changes))
         if events[-1]["event"] == "done":
             for each in self.members:

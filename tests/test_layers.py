@@ -6,8 +6,20 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ppe_jupyter"
-LAYERS = ["errors", "person", "settings", "catalog", "node", "proxy", "ssh", "cloud", "localcloud", "remote"]
-LAYERS += ["files", "cluster", "manager", "verbs", "frontends"]
+LAYERS = [
+    "errors",
+    "person",
+    "settings",
+    "catalog",
+    "node",
+    "proxy",
+    "ssh",
+    "delivery",
+    "cloud",
+    "localcloud",
+    "remote",
+]
+LAYERS += ["files", "host", "cluster", "manager", "verbs", "frontends"]
 APART = {
     "cloud": {"localcloud"},
     "localcloud": {"cloud", "ssh"},
@@ -17,7 +29,7 @@ APART = {
 CLOUD = ["ec2", "keeping", "planning", "launching", "changing"]
 SOLE_IMPORTER = {
     "boto3": "cloud/ec2/session.py",
-    "paramiko": "ssh.py",
+    "paramiko": "ssh/",
     "rpy2": "remote/local_r.py",
     "moto": "localcloud",
 }

@@ -11,7 +11,7 @@ from localcloud_nodes import until
 from members import SLOTS, Member, Members
 
 from ppe_jupyter import ssh
-from ppe_jupyter.cloud.configure import bootstrap_script
+from ppe_jupyter.delivery import bootstrap_script
 from ppe_jupyter.errors import RemoteRError
 from ppe_jupyter.localcloud import image
 

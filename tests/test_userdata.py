@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from ppe_jupyter import errors, ssh
-from ppe_jupyter.cloud.configure import bootstrap_script
 from ppe_jupyter.cloud.userdata import (
     DEADMAN,
     DEADMAN_FOLDER,
@@ -18,6 +17,7 @@ from ppe_jupyter.cloud.userdata import (
     NodeLimits,
     user_data,
 )
+from ppe_jupyter.delivery import bootstrap_script
 
 HOST_KEY = ssh.generate_key_pair()
 CLUSTER_KEY = ssh.generate_key_pair("ppe-x")

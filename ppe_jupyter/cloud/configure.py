@@ -6,15 +6,13 @@ Talks JSON lines with it. Must not know EC2.
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import resources
 from typing import Any
 
+from ..delivery import FOLDER, deliver
 from ..errors import SetupFailed
 from ..settings import Settings
 from ..ssh import Channel, Connection
@@ -22,13 +20,6 @@ from .pace import Pace
 from .records import ClusterRecord, Node
 from .spec import ClusterSpec
 
-FOLDER = "~/.ppe/node"
-# A folder that is there as a whole or not at all; an agent that runs from the old one goes on. When a master is given
-# up, what it was copying to the next one may still be on its way: hence a place of its own, and the lock.
-UNPACK = (
-    f"umask 077 && mkdir -p ~/.ppe && new=$(mktemp -d {FOLDER}.XXXXXX) && trap 'rm -rf $new' EXIT && "
-    f'tar -xzf - -C $new && flock ~/.ppe sh -c "rm -rf {FOLDER} && mv $new {FOLDER}"'
-)
 # A setup that was cut off may still wait for a node; two at a time would undo each other's work.
 PID = "~/.ppe/setup.pid"
 SETUP = (
@@ -39,7 +30,6 @@ SETUP = (
 PATIENCE_SECONDS = 0.5
 SILENCE_SECONDS = 600.0
 WARN_SECONDS = 300.0
-STOCK_ONLY = "bootstrap.sh"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,24 +103,6 @@ def limits(spec: ClusterSpec, record: ClusterRecord, *, settings: Settings, now:
     }
 
 
-def node_folder() -> bytes:
-    """The ``node`` folder as a gzipped tar; without what only stock images need, in user data."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for entry in resources.files("ppe_jupyter.node").iterdir():
-            if entry.is_file() and entry.name != STOCK_ONLY:
-                data = entry.read_bytes()
-                info = tarfile.TarInfo(entry.name)
-                info.size, info.mode = len(data), 0o644
-                tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def bootstrap_script() -> str:
-    """bootstrap.sh, which makes a stock image a node."""
-    return (resources.files("ppe_jupyter.node") / STOCK_ONLY).read_text(encoding="utf-8")
-
-
 def configure(
     connection: Connection,
     setup: Setup,
@@ -146,7 +118,7 @@ def configure(
     worker that has ended would be waited for. ``note_keys`` gets the host keys by private address just before they
     take the place of the launch's. Raises SetupFailed with what setup.py said, ConnectionLost.
     """
-    connection.run(UNPACK, stdin=node_folder(), timeout=120)
+    deliver(connection)
     for event in run_setup(connection, SETUP, setup.message(), pace=pace, check=check):
         if event["event"] == "progress":
             report(event["phase"], int(event.get("ready", 0)), str(event.get("message", "")))

@@ -103,7 +103,17 @@ def _status(whose: str, cluster: Cluster) -> Sheet:
 
 
 def connect(desk: Desk, arguments: Arguments) -> None:
-    """Attach to the cluster's R session; remote cells use it from now on."""
+    """Attach to the cluster's R session, or to any host's; remote cells use it from now on."""
+    typed = {"key_filename": arguments.key_file, "fingerprint": arguments.fingerprint}
+    options = {key: value for key, value in typed.items() if value}
+    if "@" in (arguments.name or ""):
+        host = desk.host(arguments.name, **options)
+        host.ssh()
+        desk.connect(host)
+        desk.say(f"connected to {host.name}")
+        return
+    if options:
+        raise UsageError("--key-file and --fingerprint are for a host: user@host")
     cluster = desk.cluster(arguments.name, arguments)
     cluster.r()
     desk.connect(cluster, arguments)
@@ -115,8 +125,12 @@ def disconnect(desk: Desk, arguments: Arguments) -> None:
     if desk.connected is None:
         raise NothingToDo("not connected")
     name = desk.connected.name
+    if arguments.end:
+        if "@" not in name:
+            raise UsageError(f"--end is for a host; to end a cluster: {desk.sign}terminate {name}")
+        desk.host(name).end()
     desk.forget(name)
-    desk.say(f"disconnected from {name}; its R session goes on")
+    desk.say(f"disconnected from {name}; its R session {'has ended' if arguments.end else 'goes on'}")
 
 
 def ssh(desk: Desk, arguments: Arguments) -> str | None:

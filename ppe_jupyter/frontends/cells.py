@@ -17,6 +17,7 @@ from .output import Console
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
+    from ..host import Host
     from .desk import Desk
 
 Arguments = argparse.Namespace
@@ -91,9 +92,9 @@ def remote_interrupt(desk: Desk, arguments: Arguments, cell: str | None, names: 
 
 
 @contextmanager
-def _cluster(desk: Desk, arguments: Arguments) -> Iterator[Cluster]:
-    """The cluster meant; if the line to it fails because it is gone, say so and forget it."""
-    cluster = desk.cluster(arguments.cluster)
+def _cluster(desk: Desk, arguments: Arguments) -> Iterator[Cluster | Host]:
+    """The cluster or host meant; if the line to it fails because it is gone, say so and forget it."""
+    cluster = desk.target(arguments.cluster)
     if arguments.cluster is None:
         desk.connect(cluster)
     try:

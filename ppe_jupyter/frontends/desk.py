@@ -14,12 +14,13 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NoSuchCluster, NothingToDo, PpeError
+from ..errors import NoSuchCluster, NothingToDo, PpeError, UsageError
 from . import progress
 
 if TYPE_CHECKING:
     from ..cloud.records import Progress
     from ..cluster import Cluster
+    from ..host import Host
     from ..manager import Manager
     from ..remote.session import Notice
     from ..settings import Settings
@@ -41,10 +42,11 @@ class Desk:
     notice: Callable[[str, str], None]
     sign: str
     keep: Callable[[dict[str, Any]], None] | None = None
-    connected: Cluster | None = None
+    connected: Cluster | Host | None = None
     _connected_by: Manager | None = None
     _managers: dict[Settings, Manager] = field(default_factory=dict)
     _clusters: dict[tuple[Settings, str], Cluster] = field(default_factory=dict)
+    _hosts: dict[str, Host] = field(default_factory=dict)
 
     def manager(self, arguments: argparse.Namespace | None = None) -> Manager:
         """The manager named by --cloud, --profile and --region; else the connected cluster's; else the
@@ -65,21 +67,38 @@ class Desk:
             self._managers[wanted] = Manager(wanted, report=self.say)
         return self._managers[wanted]
 
+    def target(self, name: str | None, arguments: argparse.Namespace | None = None) -> Cluster | Host:
+        """Where remote cells run: the cluster, or ``user@host``, of that name; without one as ``cluster``."""
+        host = self._host_meant(name)
+        return self.cluster(name, arguments) if host is None else host
+
+    def host(self, name: str, **options: Any) -> Host:
+        """The host of that name, the same object each time unless there are ``options`` (``Host``)."""
+        from ..host import Host
+
+        if options or name not in self._hosts:
+            self._hang_up_on(name)
+            self._hosts[name] = Host(name, **options)
+            self._hosts[name].on_notice = partial(self._noticed, name)
+        return self._hosts[name]
+
     def cluster(self, name: str | None, arguments: argparse.Namespace | None = None) -> Cluster:
         """The cluster of that name; without a name the connected one, else the only one that runs.
 
-        The same object each time, because it holds the SSH connection and the R session.
+        The same object each time, because it holds the SSH connection and the R session. Raises UsageError for a host.
         """
+        self._check_no_host(name)
         manager = self.manager(arguments)
-        if name is None and self.connected is not None and manager is self._connected_by:
-            return self.connected
+        if name is None and self._connected_cluster is not None and manager is self._connected_by:
+            return self._connected_cluster
         known = self._clusters.get((manager.settings, name or ""))
         return known or self._kept(manager, manager.cluster(name))
 
     def any_cluster(self, name: str | None, arguments: argparse.Namespace | None = None) -> Cluster:
         """As ``cluster``, and as it is now; without a name also the only one there is, in whatever state."""
+        self._check_no_host(name)
         manager = self.manager(arguments)
-        if name is None and (self.connected is None or manager is not self._connected_by):
+        if name is None and (self._connected_cluster is None or manager is not self._connected_by):
             found = manager.clusters()
             if len(found) == 1:
                 return self._kept(manager, found[0]).refresh()
@@ -90,18 +109,49 @@ class Desk:
             self.forget(cluster.name, arguments)
             raise
 
-    def connect(self, cluster: Cluster, arguments: argparse.Namespace | None = None) -> None:
-        """Remote cells, and verbs without a name, use this cluster from now on."""
+    def connect(self, target: Cluster | Host, arguments: argparse.Namespace | None = None) -> None:
+        """Remote cells, and verbs without a name, use this cluster or host from now on."""
+        from ..host import Host
+
+        if isinstance(target, Host):
+            self.connected, self._connected_by = target, None
+            return
         manager = self.manager(arguments)
-        self.connected, self._connected_by = self._kept(manager, cluster), manager
+        self.connected, self._connected_by = self._kept(manager, target), manager
 
     def forget(self, name: str, arguments: argparse.Namespace | None = None) -> None:
-        """Hang up on the cluster, if there is a connection."""
+        """Hang up on the cluster or host, if there is a connection."""
+        if name in self._hosts:
+            self._hang_up_on(name)
+            return
         cluster = self._clusters.pop((self.manager(arguments).settings, name), None)
         if cluster is not None:
             cluster.close()
         if cluster is self.connected:
             self.connected = self._connected_by = None
+
+    def _host_meant(self, name: str | None) -> Host | None:
+        """The host of that name, or the connected one; None if a cluster is meant, whose names have no @."""
+        if name is not None:
+            return self.host(name) if "@" in name else None
+        return self._hosts.get(self.connected.name) if self.connected is not None else None
+
+    def _check_no_host(self, name: str | None) -> None:
+        if host := self._host_meant(name):
+            raise UsageError(f"{host.name} is a host behind SSH; this is for clusters: name one")
+
+    @property
+    def _connected_cluster(self) -> Cluster | None:
+        from ..host import Host
+
+        return None if isinstance(self.connected, Host) else self.connected
+
+    def _hang_up_on(self, name: str) -> None:
+        host = self._hosts.pop(name, None)
+        if host is not None:
+            host.close()
+            if host is self.connected:
+                self.connected = None
 
     def _drop(self, manager: Manager) -> None:
         """Its local cloud is gone, and all of its clusters with it."""
@@ -131,14 +181,17 @@ class Desk:
     def offers(self) -> dict[str, Callable[[], list[str]]]:
         """What Tab may complete, for each kind of ``Option.values``."""
         from .. import catalog, settings
+        from ..ssh import config_hosts
 
-        return {
+        offers: dict[str, Callable[[], list[str]]] = {
             "cluster": lambda: self._asked(lambda manager: (each.name for each in manager.clusters())),
+            "target": lambda: [*offers["cluster"](), *config_hosts()],
             "volume": lambda: self._asked(lambda manager: (each.volume_id for each in manager.volumes())),
             "image": lambda: self._asked(lambda manager: (each.name for each in manager.images())),
             "type": lambda: list(catalog.instance_types()),
             "setting": lambda: [each.name for each in fields(settings.Settings)],
         }
+        return offers
 
     def _asked(self, names: Callable[[Manager], Iterable[str]]) -> list[str]:
         """What the managers answer that were made; none are before a verb has talked to a cloud."""

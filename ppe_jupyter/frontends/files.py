@@ -28,7 +28,7 @@ def upload(desk: Desk, arguments: Arguments) -> None:
             f"{to} is a file here: to send it too, name the destination with --to; to send the others under that "
             f"name, --to {to}"
         )
-    cluster = desk.cluster(arguments.cluster, arguments)
+    cluster = desk.target(arguments.cluster, arguments)
     with desk.progress(f"upload to {cluster.name}") as report:
         done = cluster.upload(
             *sources,
@@ -43,7 +43,7 @@ def upload(desk: Desk, arguments: Arguments) -> None:
 def download(desk: Desk, arguments: Arguments) -> None:
     """Files of the cluster to this machine."""
     sources, to = _paths(desk, arguments, "download")
-    cluster = desk.cluster(arguments.cluster, arguments)
+    cluster = desk.target(arguments.cluster, arguments)
     with desk.progress(f"download from {cluster.name}") as report:
         done = cluster.download(*sources, to=to, node=arguments.node, on_progress=Bar(report))
     _tell(desk, done, done.base)

@@ -16,6 +16,7 @@ from .tables import Sheet, Table, age, counted, dollars, local_time, size, span,
 if TYPE_CHECKING:
     from ..cloud.plan import Plan
     from ..cluster import Cluster
+    from ..host import Host
     from ..localcloud import Status
     from ..remote.watchdog import Losses, Watchdog
 
@@ -23,7 +24,7 @@ UP = (ClusterState.RUNNING, ClusterState.DEGRADED)  # there is a master to talk 
 NAMED = 5  # so many things are named one by one
 
 
-def clusters(found: Sequence[Cluster], *, connected: Cluster | None) -> Table:
+def clusters(found: Sequence[Cluster], *, connected: Cluster | Host | None) -> Table:
     """A row for each cluster; prices are EC2's, in USD."""
     return table(
         [

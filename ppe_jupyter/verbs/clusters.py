@@ -131,13 +131,26 @@ STATUS = Verb(
 )
 CONNECT = Verb(
     name="connect",
-    help="choose the cluster of the remote cells",
-    detail="A sole running cluster is used without it.",
-    options=(NAME, *CLOUD),
+    help="choose the cluster, or any host behind SSH, of the remote cells",
+    detail=(
+        "A sole running cluster is used without it. user@host is any machine with R, Python 3.9 and sshd; "
+        "~/.ssh/config, known_hosts and the SSH agent hold for it."
+    ),
+    options=(
+        Option(name="name", nargs="?", values="target", help="the cluster, or user@host"),
+        Option(name="key-file", metavar="FILE", help="a host's: this private key alone"),
+        Option(
+            name="fingerprint", metavar="SHA256:…", help="a host's: it is right, and is noted in known_hosts"
+        ),
+        *CLOUD,
+    ),
     faces=("magic",),
 )
 DISCONNECT = Verb(
-    name="disconnect", help="close the connection; what runs on the cluster goes on", faces=("magic",)
+    name="disconnect",
+    help="close the connection; what runs on the cluster goes on",
+    options=(Option(name="end", flag=True, help="end a host's R session first"),),
+    faces=("magic",),
 )
 SSH = Verb(
     name="ssh",

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 
 from ... import ssh
+from ...delivery import FOLDER
 from ...errors import RemoteError
-from ..configure import FOLDER
 
 SAVE = f"python3 {FOLDER}/agent.py save"
 # As long as the agent itself waits for R: 200 to 500 MB/s are written.

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
+from ...delivery import FOLDER
 from ...ssh import Connection
-from ..configure import FOLDER, run_setup
+from ..configure import run_setup
 from ..pace import Pace, Report
 from ..records import Progress
 from ..spec import ClusterSpec

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ... import ssh
+from ...delivery import bootstrap_script
 from .. import tags
-from ..configure import SILENCE_SECONDS, bootstrap_script
+from ..configure import SILENCE_SECONDS
 from ..context import Context
 from ..ec2.shapes import InstanceRequest
 from ..facts import Image

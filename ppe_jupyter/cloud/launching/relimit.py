@@ -6,10 +6,11 @@ import json
 from dataclasses import replace
 from typing import Literal
 
+from ...delivery import FOLDER
 from ...errors import CloudError
 from ...ssh import Connection
 from .. import tags
-from ..configure import FOLDER, limits
+from ..configure import limits
 from ..context import Context
 from ..records import ClusterRecord
 from ..spec import ClusterSpec

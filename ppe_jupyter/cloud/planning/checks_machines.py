@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 from ... import catalog
 from ...catalog import InstanceType
+from ...delivery import bootstrap_script
 from ...errors import SpecError
 from ...ssh import KeyPair
-from ..configure import bootstrap_script
 from ..facts import Image
 from ..plan import Grade, Problem
 from ..userdata import user_data

@@ -1,67 +1,28 @@
-"""SSH to a node: connect with a verified host key, run commands, hold duplex channels.
+"""An SSH connection that stands: commands, channels, small files, ways beyond.
 
-The only importer of paramiko. A host is known by the keys its caller names, never by what it shows first: one
-with any other key is refused at the key exchange, before anything is sent to it. sshd allows ten sessions a
-connection (``MaxSessions``); ours uses at most eight at once and lets the ninth wait. Knows nothing of
-clusters, EC2 or R.
+sshd allows ten sessions a connection (``MaxSessions``); ours uses at most eight at once and lets the ninth wait.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import shlex
-import socket
 import threading
 import time
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import paramiko
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from paramiko.ssh_exception import IncompatiblePeer
 
-from . import errors, proxy
+from .. import errors
+
+if TYPE_CHECKING:
+    from .connecting import Target
 
 MAX_CHANNELS = 8
-# What paramiko has to say is said by our errors; without a handler of its own it would be on the user's screen.
-logging.getLogger("paramiko").addHandler(logging.NullHandler())
-# A window of 2 MB, paramiko's default, holds a fast line back at 100 ms of latency; 16 MB does not.
-WINDOW_BYTES = 16 * 2**20
-PACKET_BYTES = 2**15
-KEEPALIVE_SECONDS = 20
 SESSION_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class KeyPair:
-    """An SSH key pair in OpenSSH's text forms."""
-
-    private: str
-    public: str
-
-    def __repr__(self) -> str:
-        return f"KeyPair({self.public!r})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Where to connect, as whom, and which host keys ("ssh-ed25519 AAAA…") are right there.
-
-    ``proxy_command`` is the way there if it is not a plain TCP connection (``proxy``).
-    """
-
-    host: str
-    user: str
-    key: str
-    host_keys: tuple[str, ...]
-    port: int = 22
-    proxy_command: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Target({self.user}@{self.host}:{self.port})"
 
 
 @dataclass(frozen=True)
@@ -71,61 +32,6 @@ class Completed:
     status: int
     stdout: bytes
     stderr: bytes
-
-
-def generate_key_pair(comment: str = "") -> KeyPair:
-    """Make an ed25519 key pair without a passphrase."""
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    return KeyPair(private, f"{public} {comment}".strip())
-
-
-def connect(target: Target, *, timeout: float, jump: Connection | None = None) -> Connection:
-    """Connect once, within ``timeout`` seconds; through ``jump`` if given.
-
-    Raises Unreachable, HostKeyMismatch or AuthenticationRefused.
-    """
-    where = f"{target.host}:{target.port}"
-    key = _load_key(target)
-    transport: paramiko.Transport | None = None
-    way: socket.socket | paramiko.Channel | None = None
-    try:
-        way = _open_socket(target, timeout, jump)
-        transport = paramiko.Transport(
-            way,
-            default_window_size=WINDOW_BYTES,
-            default_max_packet_size=PACKET_BYTES,
-        )
-        transport.banner_timeout = timeout
-        transport.auth_timeout = timeout
-        transport.get_security_options().key_types = _algorithms(target.host_keys)
-        transport.start_client(timeout=timeout)
-        _verify_host_key(transport, target)
-        transport.auth_publickey(target.user, key)
-        transport.set_keepalive(KEEPALIVE_SECONDS)
-    except paramiko.AuthenticationException as exc:
-        _close(transport)
-        raise errors.AuthenticationRefused(
-            f"{where} does not accept the key for user {target.user!r}; "
-            "check the login user and that the key pair is the one the cluster was launched with",
-            host=target.host,
-        ) from exc
-    except IncompatiblePeer as exc:
-        # It offers no key of the kinds that we expect of it.
-        _close(transport)
-        raise _mismatch(target, "no key of the expected kind") from exc
-    except (OSError, EOFError, paramiko.SSHException) as exc:
-        _close(transport)
-        said = way.complaint if isinstance(way, proxy.ProxySocket) else ""
-        raise errors.Unreachable(
-            f"no SSH server answers at {where}: {exc}{f'; the proxy command said: {said}' * bool(said)}",
-            host=target.host,
-        ) from exc
-    except BaseException:
-        _close(transport)
-        raise
-    return Connection(target, transport)
 
 
 class Channel:
@@ -186,10 +92,16 @@ class Channel:
 
 
 class Connection:
-    """An authenticated SSH connection; may be used by several threads."""
+    """An authenticated SSH connection; may be used by several threads.
 
-    def __init__(self, target: Target, transport: paramiko.Transport) -> None:
+    ``below``: the connection that it goes through, if it is this one's to close.
+    """
+
+    def __init__(
+        self, target: Target, transport: paramiko.Transport, *, below: Connection | None = None
+    ) -> None:
         self.target = target
+        self._below = below
         self._transport = transport
         self._free = threading.BoundedSemaphore(MAX_CHANNELS)
 
@@ -286,6 +198,8 @@ class Connection:
     def close(self) -> None:
         """Hang up. Safe to repeat."""
         self._transport.close()
+        if self._below is not None:
+            self._below.close()
 
     def __enter__(self) -> Connection:
         return self
@@ -299,58 +213,6 @@ class Connection:
 def quote_path(path: str) -> str:
     """Quote a remote path for the shell, leaving a leading ``~/`` to it."""
     return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
-
-
-def _open_socket(target: Target, timeout: float, jump: Connection | None) -> socket.socket | paramiko.Channel:
-    if jump is not None:
-        return jump.forward(target.host, target.port, timeout=timeout)
-    if target.proxy_command is not None:
-        return proxy.ProxySocket(
-            proxy.command_for(target.proxy_command, host=target.host, port=target.port, user=target.user)
-        )
-    sock = socket.create_connection((target.host, target.port), timeout=timeout)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
-
-
-def _load_key(target: Target) -> paramiko.PKey:
-    for kind in (paramiko.Ed25519Key, paramiko.RSAKey, paramiko.ECDSAKey):
-        try:
-            return kind.from_private_key(io.StringIO(target.key))
-        except paramiko.PasswordRequiredException as exc:
-            raise errors.AuthenticationRefused(
-                "the private key has a passphrase; name a key file without one (ssh-keygen -p removes it)",
-                host=target.host,
-            ) from exc
-        except (paramiko.SSHException, ValueError):
-            continue
-    raise errors.AuthenticationRefused(
-        "that is no private key in OpenSSH or PEM form (ed25519, RSA or ECDSA)", host=target.host
-    )
-
-
-def _algorithms(host_keys: tuple[str, ...]) -> list[str]:
-    """The host key algorithms to ask for, so that the server shows the key that we know."""
-    algorithms: list[str] = []
-    for kind in dict.fromkeys(key.split()[0] for key in host_keys):
-        algorithms += ["rsa-sha2-512", "rsa-sha2-256"] if kind == "ssh-rsa" else [kind]
-    return algorithms
-
-
-def _verify_host_key(transport: paramiko.Transport, target: Target) -> None:
-    shown = transport.get_remote_server_key()
-    if f"{shown.get_name()} {shown.get_base64()}" not in {
-        " ".join(key.split()[:2]) for key in target.host_keys
-    }:
-        raise _mismatch(target, f"{shown.get_name()} {shown.fingerprint}")
-
-
-def _mismatch(target: Target, shown: str) -> errors.HostKeyMismatch:
-    return errors.HostKeyMismatch(
-        f"the host at {target.host}:{target.port} is not the one that was launched: it shows {shown}. "
-        "Nothing was sent to it. If the node was not rebuilt by you, terminate the cluster and launch anew",
-        host=target.host,
-    )
 
 
 def _failed(host: str, command: str, completed: Completed) -> errors.RemoteCommandFailed:
@@ -381,8 +243,3 @@ def _drain_stderr(channel: Channel, into: io.BytesIO) -> None:
     with contextlib.suppress(OSError):
         for block in iter(channel.recv_stderr, b""):
             into.write(block)
-
-
-def _close(transport: paramiko.Transport | None) -> None:
-    if transport is not None:
-        transport.close()
