@@ -221,7 +221,7 @@ def test_a_master_in_use_is_not_given_up_because_it_cannot_be_reached(
     context = cloud.context(settings=impatient, connect=unreachable)
     instances = context.ec2.instances(cluster=record.name, launch=record.launch)
     growing = boot.Boot(context, instances, pace=context.pace(), report=lambda *said: None)
-    with pytest.raises(CloudError, match=r"no SSH server answers.*%ppe_retry \S+ --replace or --drop"):
+    with pytest.raises(CloudError, match=r"no SSH server answers.*%ppe_retry \S+ --replace --force"):
         growing.open_master(key="")
     assert cloud.clusters().get(record.name).master.instance_id == record.master.instance_id
 

@@ -448,7 +448,7 @@ NO_NETWORK = {"group": GROUP, **elsewhere(vpc_id="vpc-2")}
         (
             SPEC,
             {"user_key": UserKey(name="k", in_ec2=True, private_here=False)},
-            "private half.*'k'.*key_file",
+            "private half.*'k'.*key_name k and.*key_file",
         ),
         (SPEC, {"user_key": UserKey(name="k", in_ec2=False, private_here=True)}, "EC2 has no key pair 'k'"),
         (replace(SPEC, instance_profile="mine"), {"instance_profile": False}, "no instance profile 'mine'"),

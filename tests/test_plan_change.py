@@ -67,6 +67,7 @@ def node(index: int, state: InstanceState = R, **changes: Any) -> Node:
         host_key="ssh-ed25519 OWN",
         price=0.192,
         configured=True,
+        was_configured=True,
     )
     return replace(made, **changes)
 
@@ -144,7 +145,9 @@ def test_steps(record: ClusterRecord, verb: str, options: dict[str, Any], expect
 
 LOST_WORKER = cluster(node(0), node(1, T, reason="Server.SpotInstanceTermination"), node(2))
 LOST_MASTER = cluster(node(0, T), node(1), node(2))
-HALF_WAY = cluster(*(node(index, configured=False) for index in range(3)), tag="pending")
+HALF_WAY = cluster(
+    *(node(index, configured=False, was_configured=False) for index in range(3)), tag="pending"
+)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +195,15 @@ HALF_WAY = cluster(*(node(index, configured=False) for index in range(3)), tag="
         (LOST_MASTER, "wait", FACTS, ["promote i-1", "configure 2"]),
         (LOST_MASTER, "drop", FACTS, ["promote i-1", "configure 2"]),
         (LOST_MASTER, "replace", FACTS, ["promote i-1", "run 1@0", "configure 3"]),
+        # A master that never came up has nothing to lose.
         (
-            cluster(),
+            HALF_WAY,
             "replace",
             replace(FACTS, silent={"i-0": "no SSH"}),
             ["terminate i-0", "promote i-1", "run 1@0", "configure 3"],
         ),
+        # It was being rebooted when its client died: it is configured anew, and keeps its disk.
+        (cluster(node(0, configured=False), node(1), node(2)), "replace", FACTS, ["configure 3"]),
         (
             cluster(node(0, T), node(1, configured=False), node(2)),
             "wait",
@@ -237,6 +243,25 @@ def test_retry(record: ClusterRecord, choice: str, facts: ChangeFacts, expected:
         assert "new R session" in said(plan, "warning")
 
 
+@pytest.mark.parametrize("choice", ["replace", "drop"])
+@pytest.mark.parametrize(
+    ("record", "facts"),
+    [(cluster(), replace(FACTS, silent={"i-0": "no SSH"})), (cluster(node(0, P), node(1), node(2)), FACTS)],
+)
+def test_a_master_that_only_does_not_answer_is_given_up_by_force_alone(
+    record: ClusterRecord, facts: ChangeFacts, choice: str
+) -> None:
+    """Its disk has home and results, and it may be this client's own network that is down."""
+    plan = plan_change(record, "retry", facts, choice=choice)
+    (error,) = plan.errors
+    assert plan.steps == () and f"%ppe_retry brisk-otter --{choice} --force" in error
+    assert "check your network" in error and "its disk kept: %ppe_park brisk-otter --force" in error
+    forced = plan_change(record, "retry", facts, choice=choice, force=True)
+    assert steps(forced)[:2] == ["terminate i-0", "promote i-1"]
+    assert "home and results, goes with it" in said(forced, "warning")
+    assert steps(plan_change(record, "retry", facts, choice="wait")) == ["configure 3"]
+
+
 def test_the_volumes_of_a_lost_master_go_to_the_new_one() -> None:
     spec = replace(SPEC, volumes=("vol-12345678:/data",))
     plan = plan_change(cluster(node(0, T), node(1), node(2), spec=spec), "retry", FACTS, choice="replace")
@@ -249,6 +274,12 @@ def test_the_volumes_of_a_lost_master_go_to_the_new_one() -> None:
     ("record", "verb", "options", "reason"),
     [
         (PARKED, "reboot", {}, "it is parked: only a cluster that runs"),
+        (
+            cluster(node(0), node(1, S), node(2)),
+            "reboot",
+            {"node": 1},
+            "node 1 is stopped: only what runs.*%ppe_retry",
+        ),
         (LOST_MASTER, "reboot", {}, "lost its master; mend it with: %ppe_retry brisk-otter"),
         (cluster(node(0, spot=True)), "park", {}, "spot instance, which cannot be stopped"),
         (LOST_MASTER, "park", {}, "lost its master"),
@@ -341,6 +372,9 @@ def test_another_client_at_work_is_respected_but_for_force_and_terminate() -> No
     busy = replace(cluster(), busy_until=NOW + timedelta(minutes=9))
     assert "%ppe_reboot brisk-otter --force" in plan_change(busy, "reboot", FACTS).errors[0]
     assert plan_change(busy, "reboot", FACTS, force=True).steps
+    assert (
+        "%ppe_resize brisk-otter --nodes 5 --force" in plan_change(busy, "resize", FACTS, nodes=5).errors[0]
+    )
     assert plan_change(busy, "terminate", FACTS).steps
     assert plan_change(busy, "reboot", replace(FACTS, now=NOW + timedelta(minutes=10))).steps
 

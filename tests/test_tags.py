@@ -219,3 +219,17 @@ def test_damaged_tags_still_make_a_cluster() -> None:
 
 def test_foreign_instances_are_no_cluster() -> None:
     assert tags.clusters([instance(tags={"Name": "someone's"})], now=NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "configured", "was"),
+    [
+        ("pending", False, False),
+        ("configuring", False, True),
+        ("running", True, True),
+        ("parked", True, True),
+    ],
+)
+def test_what_was_configured_once_may_hold_results(state: str, configured: bool, was: bool) -> None:
+    (record,) = tags.clusters([instance(tags={**instance().tags, tags.STATE: state})], now=NOW)
+    assert (record.nodes[0].configured, record.nodes[0].was_configured) == (configured, was)

@@ -75,8 +75,9 @@ class InstanceState(str, Enum):
 class Node:
     """One instance of a cluster. Addresses are "" while unknown; ``host_key`` is "ssh-ed25519 AAAA…".
 
-    ``reason`` says why it ended or stopped, ``configured`` whether setting it up has ended well. ``price`` is what
-    the instance alone costs, USD per hour, as it was known at its launch (None: unknown).
+    ``reason`` says why it ended or stopped, ``configured`` whether setting it up has ended well, ``was_configured``
+    whether it ever did: then its disk may hold what nothing else does. ``price`` is what the instance alone costs, USD
+    per hour, as it was known at its launch (None: unknown).
     """
 
     instance_id: str
@@ -97,6 +98,7 @@ class Node:
     spot: bool = False
     price: float | None = None
     configured: bool = False
+    was_configured: bool = False
     reason: str = ""
     stopped: datetime | None = None
 

@@ -255,6 +255,7 @@ def _node(instance: Instance, index: int, role: str) -> Node:
         launch_host_key=instance.tags.get(LAUNCH_HOST_KEY, ""),
         spot=instance.spot,
         price=_price(instance),
+        was_configured=was_configured(instance.tags),
         configured=was_configured(instance.tags) and instance.tags[STATE] != ClusterState.CONFIGURING.value,
         reason=instance.reason,
         stopped=instance.stopped,

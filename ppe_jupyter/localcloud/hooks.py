@@ -85,7 +85,7 @@ def impair(endpoint: Endpoint, instance_id: str, *, impaired: bool = True) -> No
 
 
 def _tell(endpoint: Endpoint, what: str, **parameters: Any) -> dict[str, Any]:
-    answer = ask(endpoint, what, parameters) or {"error": "it does not answer; see: %ppe_local status"}
+    answer = ask(endpoint, what, parameters) or {"error": "it does not answer; see: ppe local status"}
     if "error" in answer:
         raise LocalCloudUnavailable(f"the local cloud did not do {what}: {answer['error']}")
     return answer

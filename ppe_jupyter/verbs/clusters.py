@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .options import (
     CLOUD,
     CLUSTER,
@@ -215,7 +217,7 @@ RETRY = Verb(
         Option(name="replace", flag=True, help="end the lost nodes and launch others"),
         Option(name="drop", flag=True, help="go on without them"),
         DRY_RUN,
-        FORCE,
+        replace(FORCE, help=f"{FORCE.help}; gives up the disk of a master that only does not answer"),
         YES,
         *CLOUD,
     ),

@@ -143,8 +143,8 @@ class Boot:
             found = next((each for each in self.instances if each.instance_id == node.instance_id), None)
             if node.role == "master" and found and found.state.alive and tags.was_configured(found.tags):
                 raise CloudError(
-                    f"the master, {self.said(node.instance_id)}. Its disk has home and results, so no other node "
-                    f"takes its place unless you say so: %ppe_retry {self._cluster} --replace or --drop"
+                    f"the master, {self.said(node.instance_id)}. Its disk has home and results, so no other "
+                    f"node takes its place unless you say so: %ppe_retry {self._cluster} --replace --force (or --drop)"
                 )
 
     def promote(self, instance_id: str) -> None:

@@ -73,7 +73,9 @@ def _key(facts: Facts) -> Iterator[Problem]:
         return
     if not key.private_here:
         yield Problem(
-            ERROR, f"the private half of key pair {key.name!r} is not here: %ppe_config key_file FILE"
+            ERROR,
+            f"the private half of key pair {key.name!r} is not here: tell where it is with %ppe_config key_name "
+            f"{key.name} and %ppe_config key_file FILE, or leave --key away: then one is made and kept",
         )
     elif not key.in_ec2 and not key.public:
         yield Problem(ERROR, f"EC2 has no key pair {key.name!r} in this region")

@@ -6,7 +6,7 @@ it is among the plan's problems, and the plan then has no steps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
 
 from ... import catalog
@@ -44,8 +44,8 @@ def plan_change(
 
     ``node`` is the only one to reboot (its index, instance id, host name or private address), ``nodes`` how many
     there are to be after resize or start, ``choice`` (one of CHOICES) what retry does with lost nodes. ``force``
-    disregards another client at work, what runs on nodes that go, and a workspace that cannot be saved. Raises
-    UsageError for an unknown verb, node or choice.
+    disregards another client at work, what runs on nodes that go, a workspace that cannot be saved, and the disk of a
+    master that is there and does not answer. Raises UsageError for an unknown verb, node or choice.
     """
     draft = Draft(record, facts)
     if verb == "reboot":
@@ -61,15 +61,16 @@ def plan_change(
     elif verb == "retry":
         if choice not in CHOICES:
             raise UsageError(f"retry {choice!r}: it is one of {', '.join(CHOICES)}")
-        _retry(draft, choice)
+        _retry(draft, choice, force=force)
     elif verb == "terminate":
         _terminate(draft)
     else:
         raise UsageError(f"{verb!r} is none of {', '.join(VERBS)}")
+    size = f" --nodes {nodes}" if nodes else ""
     if verb != "terminate" and not force and record.busy_until and facts.now < record.busy_until:
         draft.error(
             f"a client of {record.owner.split()[0]} may be at work on it till {record.busy_until:%H:%M} UTC; wait, "
-            f"or, if that client is dead: %ppe_{verb} {record.name} --force"
+            f"or, if that client is dead: %ppe_{verb} {record.name}{size} --force"
         )
     return draft.plan(verb)
 
@@ -77,7 +78,7 @@ def plan_change(
 # -- verbs --------------------------------------------------------------------------------------------------
 
 
-def _reboot(draft: Draft, chosen: Iterable[Node], *, force: bool) -> None:
+def _reboot(draft: Draft, chosen: Collection[Node], *, force: bool) -> None:
     master = draft.master()
     if master is None:
         return
@@ -86,7 +87,11 @@ def _reboot(draft: Draft, chosen: Iterable[Node], *, force: bool) -> None:
         start = f"; bring it back with: %ppe_start {draft.record.name}" if master.state in _STOPPED else ""
         draft.error(f"it is {state}: only a cluster that runs can be rebooted{start}")
         return
-    chosen = [each for each in chosen if each.state is InstanceState.RUNNING]
+    asleep = [each for each in chosen if each.state is not InstanceState.RUNNING]
+    chosen = [each for each in chosen if each not in asleep]
+    if not chosen:
+        said = ", ".join(f"node {each.index} is {each.state}" for each in asleep)
+        draft.error(f"{said}: only what runs can be rebooted; mend it with: %ppe_retry {draft.record.name}")
     if master in chosen:
         draft.do(SaveWorkspace(must=not force))
         draft.warn("what runs on it ends, jobs and R's workers too; R's workspace is saved and loaded again")
@@ -183,7 +188,7 @@ def _terminate(draft: Draft) -> None:
     draft.info("all that is on its disks, its security group and its placement group go too")
 
 
-def _retry(draft: Draft, choice: str) -> None:
+def _retry(draft: Draft, choice: str, *, force: bool) -> None:
     record = draft.record
     if record.state in (_S.PARKED, _S.PARKING):
         draft.error(f"it is {record.state}; start it with: %ppe_start {record.name}")
@@ -201,6 +206,8 @@ def _retry(draft: Draft, choice: str) -> None:
         return
     if ending:
         draft.do(TerminateInstances(instance_ids=ids(ending)))
+    if any(each.role == "master" and each.was_configured for each in ending):
+        _give_up_master(draft, choice, force=force)
     if stopped := [each for each in draft.nodes if each.state in _STOPPED]:
         draft.do(StartInstances(instance_ids=ids(stopped)))
     new_master = _succeed(draft, lost, replacing=choice == "replace")
@@ -236,9 +243,22 @@ def _lost(draft: Draft, *, patient: bool) -> dict[int, str]:
             lost[index] = f"({node.instance_id}) does not answer: {silent[node.instance_id]}"
         elif node.state is not InstanceState.RUNNING:
             lost[index] = f"({node.instance_id}) is {node.state}"
-        elif launched and not node.configured:
+        elif launched and not node.configured and not (node.role == "master" and node.was_configured):
             lost[index] = f"({node.instance_id}) was never configured"
     return lost
+
+
+def _give_up_master(draft: Draft, choice: str, *, force: bool) -> None:
+    """It may be this client's own network that is down: only the user gives up a disk with home and results."""
+    name = draft.record.name
+    if force:
+        draft.warn("the master's disk, with home and results, goes with it")
+        return
+    draft.error(
+        "the master is there, with home and results on its disk, and only does not answer: check your network, then "
+        f"%ppe_retry {name} --wait; or stop and start it, its disk kept: %ppe_park {name} --force, then "
+        f"%ppe_start {name}; or give up that disk: %ppe_retry {name} --{choice} --force"
+    )
 
 
 def _succeed(draft: Draft, lost: Collection[int], *, replacing: bool) -> int | None:
