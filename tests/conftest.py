@@ -21,6 +21,8 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from notebook_kernel import Kernel
+
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.localcloud import Endpoint
     from ppe_jupyter.manager import Manager
@@ -113,3 +115,23 @@ def r(cluster: Cluster) -> Iterator[RemoteR]:
     session = cluster.r()
     session.eval("rm(list = ls(all.names = TRUE)); invisible(NULL)")
     yield session
+
+
+@pytest.fixture(scope="module")
+def bare_kernel() -> Iterator[Kernel]:
+    """A notebook kernel with the extension loaded, and no cluster needed."""
+    import nbformat
+    from nbclient import NotebookClient
+    from notebook_kernel import Kernel
+
+    client = NotebookClient(nbformat.v4.new_notebook(), timeout=120, allow_errors=True)
+    with client.setup_kernel():
+        kernel = Kernel(client)
+        assert kernel.cell("%load_ext ppe_jupyter") == []
+        yield kernel
+
+
+@pytest.fixture
+def kernel(bare_kernel: Kernel, r: RemoteR) -> Kernel:
+    """With a launched cluster and an empty R workspace."""
+    return bare_kernel

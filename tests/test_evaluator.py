@@ -91,6 +91,8 @@ class TestOutput:
             "An object of class"
             in run(r, "setClass('P', representation(x = 'numeric')); new('P', x = 1)").text
         )
+        code = "print.own <- function(x, ...) cat('mine\\n'); structure(1, class = 'own')"
+        assert run(r, f"{code}\nprint.numeric <- print.own; 5").text == "mine\n[1] 5\n"
 
     def test_eval_prints_nothing_and_returns_the_last_value(
         self, r: RemoteR, capsys: pytest.CaptureFixture[str]

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchCluster, SshError, UsageError
-from ..remote.session import PlotOptions
+from ..remote.session import PlotOptions, Text
+from . import borrowed
 from .output import Console
 
 if TYPE_CHECKING:
@@ -28,51 +29,58 @@ Cell = Callable[["Desk", Arguments, "str | None", Names, Push], Any]
 
 def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
     """R. A cell prints as the console does; a line returns the value of its last expression."""
-    inputs = {name: _value(name, names) for name in _listed(arguments.input)}
+    inputs = _inputs(arguments.input, names)
     outputs = _listed(arguments.output)
-    with _cluster(desk, arguments) as cluster:
+    converter = _value(arguments.converter, names) if arguments.converter else None
+    show = _value(arguments.display, names) if arguments.display else None
+    result: Any = None
+    with _cluster(desk, arguments) as cluster, Console(_lines(desk, arguments)) as console:
         session = cluster.r()
-        if cell is not None:
-            pulled = session.run(
-                _code(arguments, cell),
-                on_output=Console(),
-                inputs=inputs,
-                outputs=outputs,
-                plots=_plots(arguments),
-                timeout=arguments.timeout,
-            )
-            push({_python_name(name): value for name, value in pulled.items()})
-            return None
-        for name, value in inputs.items():
-            session.push(name, value)
-        result = session.eval(arguments.code, on_output=Console(), timeout=arguments.timeout)
-        push({_python_name(name): session.pull(name) for name in outputs})
-    silent = arguments.noreturn or arguments.code.rstrip().endswith(";")
+        how: dict[str, Any] = {
+            "on_output": console, "on_question": _questions(desk, console), "plots": _plots(arguments),
+            "timeout": arguments.timeout,
+        }  # fmt: skip
+        if converter is not None:
+            inputs = borrowed.inputs(inputs, converter)
+        if cell is not None and show is None:
+            wanted = [] if converter is not None else outputs
+            pulled = session.run(_code(arguments, cell), inputs=inputs, outputs=wanted, **how)
+        else:
+            for name, value in inputs.items():
+                session.push(name, value)
+            result = session.eval(_code(arguments, cell), **how)
+            if show is not None:
+                borrowed.show_last(session, show, arguments)
+            pulled = {} if converter is not None else {name: session.pull(name) for name in outputs}
+        if converter is not None:
+            pulled = borrowed.outputs(session, outputs, converter)
+        push({_python_name(name): value for name, value in pulled.items()})
+    silent = cell is not None or arguments.noreturn or arguments.code.rstrip().endswith(";")
     return None if silent else result
 
 
 def remote_py(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Python on the master, or on MPI ranks."""
-    with _cluster(desk, arguments) as cluster:
+    with _cluster(desk, arguments) as cluster, Console(_lines(desk, arguments)) as console:
         cluster.run_python(
-            _code(arguments, cell), ranks=arguments.ranks, on_output=Console(), timeout=arguments.timeout
+            _code(arguments, cell), ranks=arguments.ranks, on_output=console, timeout=arguments.timeout
         )
 
 
 def remote_sh(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Shell on the master, or on every node."""
-    with _cluster(desk, arguments) as cluster:
+    with _cluster(desk, arguments) as cluster, Console(_lines(desk, arguments)) as console:
         cluster.run_shell(
             _code(arguments, cell),
             all_nodes=bool(arguments.all),
-            on_output=Console(),
+            on_output=console,
             timeout=arguments.timeout,
         )
 
 
 def remote_push(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Python variables to R."""
-    values = {name: _value(name, names) for name in _listed(arguments.names)}
+    values = _inputs(arguments.names, names)
     with _cluster(desk, arguments) as cluster:
         for name, value in values.items():
             cluster.r().push(name, value)
@@ -117,10 +125,22 @@ def _listed(names: Iterable[str]) -> list[str]:
     return [name for each in names for name in each.split(",") if name]
 
 
-def _value(name: str, names: Names) -> Any:
+def _inputs(listed: Iterable[str], names: Names) -> dict[str, Any]:
+    """The values to send, by their names in R: ``a``, ``module.value``, or ``name_in_r=a``."""
+    parts = [each.rpartition("=") for each in _listed(listed)]
+    return {r_name or name: _value(name, names) for r_name, _, name in parts}
+
+
+def _value(path: str, names: Names) -> Any:
+    name, *attributes = path.split(".")
     if name not in names:
         raise UsageError(f"there is no Python variable {name!r} to send to R")
-    return names[name]
+    value = names[name]
+    for attribute in attributes:
+        if not hasattr(value, attribute):
+            raise UsageError(f"Python's {name} has no attribute {attribute!r} to send to R")
+        value = getattr(value, attribute)
+    return value
 
 
 def _python_name(name: str) -> str:
@@ -130,7 +150,28 @@ def _python_name(name: str) -> str:
 def _plots(arguments: Arguments) -> PlotOptions:
     keys = ("width", "height", "units", "res", "pointsize", "bg")
     typed = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
-    return PlotOptions(**typed)
+    return PlotOptions(**typed, format="png" if arguments.png else "svg")
+
+
+def _lines(desk: Desk, arguments: Arguments) -> int | None:
+    return desk.lines if arguments.lines is None else arguments.lines
+
+
+def _questions(desk: Desk, console: Console) -> Callable[[], str]:
+    """Answers R's questions; if nobody is there, that is said once."""
+    told = False
+
+    def answer() -> str:
+        nonlocal told
+        try:
+            return desk.line()
+        except UsageError as nobody:
+            if not told:
+                console(Text("stderr", f"\n[{nobody}]\n"))
+            told = True
+            return ""
+
+    return answer
 
 
 CELLS: Mapping[str, Cell] = {

@@ -32,7 +32,9 @@ class Desk:
     ``instead``, when there is nobody. ``notice`` shows what a cluster has to say, from any thread. ``keep`` takes
     values pulled from R; None where they would be lost.
 
-    ``sign`` precedes a verb where the user types one: ``%ppe_`` or ``ppe ``.
+    ``line`` returns a line that R asks for, or raises UsageError when there is nobody. ``lines`` is how many lines of
+    text a remote cell shows if it does not say (None: all). ``sign`` precedes a verb where the user types one:
+    ``%ppe_`` or ``ppe ``.
     """
 
     say: Callable[[str], None]
@@ -42,6 +44,8 @@ class Desk:
     notice: Callable[[str, str], None]
     sign: str
     keep: Callable[[dict[str, Any]], None] | None = None
+    line: Callable[[], str] = lambda: ""
+    lines: int | None = None
     connected: Cluster | Host | None = None
     _connected_by: Manager | None = None
     _managers: dict[Settings, Manager] = field(default_factory=dict)

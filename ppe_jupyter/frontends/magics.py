@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,14 +28,18 @@ from IPython.utils.text import DollarFormatter
 
 from ..errors import NothingToDo, PpeError, RemoteRError, UsageError
 from ..verbs import Verb, find, of
-from . import typed
+from . import r_help, typed
 from .desk import Desk
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from ..cluster import Cluster
+    from ..remote.session import RemoteR
     from .progress import Display
 
+# Of text; a terminal shows all.
+CELL_LINES = 2000
 RED, DIM, PLAIN = "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
@@ -43,6 +48,8 @@ class Magics:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
+        self._kernel = getattr(shell, "kernel", None)
+        self._undo: Callable[[], None] = lambda: None
         self.desk = Desk(
             say=print,
             show=display,
@@ -50,6 +57,8 @@ class Magics:
             display=self._progress,
             notice=self._notice,
             keep=self.shell.push,
+            line=self._line,
+            lines=CELL_LINES if self._kernel is not None else None,
             sign="%ppe_",
         )
 
@@ -61,10 +70,13 @@ class Magics:
             kind = "line_cell" if verb.cell else "line"
             register(self._magic(verb), kind, verb.magic)
         self.shell.Completer.custom_matchers.append(self._completions)
+        if self._kernel is not None:
+            self._undo = r_help.inspect_r(self._kernel, self._session)
 
     def unregister(self) -> None:
         """Take them back."""
         self.shell.Completer.custom_matchers.remove(self._completions)
+        self._undo()
         for name in ("ppe", *(verb.magic for verb in of("magic").values())):
             for kind in ("line", "cell"):
                 self.shell.magics_manager.magics[kind].pop(name, None)
@@ -138,12 +150,33 @@ class Magics:
 
     def _ask(self, question: str, instead: str) -> str:
         nobody = f"{question} There is nobody here to ask; add {instead}."
-        if getattr(self.shell, "kernel", None) is None and not sys.stdin.isatty():
+        return self._typed(f"{question} ", nobody).strip().lower()
+
+    def _line(self) -> str:
+        """R has printed its question, without a line end."""
+        return self._typed(
+            "", "R asks for a line of input, and there is nobody here to ask: it gets an empty one"
+        )
+
+    def _typed(self, question: str, nobody: str) -> str:
+        if self._kernel is None and not sys.stdin.isatty():
             raise UsageError(nobody)
         try:
-            return input(f"{question} ").strip().lower()
+            return input(question)
         except (StdinNotImplementedError, EOFError):
             raise UsageError(nobody) from None
+
+    def _session(self) -> RemoteR | None:
+        """The connected cluster's R session. Who types must not wait: it is attached for the next time."""
+        cluster = self.desk.connected
+        if cluster is not None and cluster.attached is None:
+            threading.Thread(target=self._attach, args=(cluster,), daemon=True, name="ppe attach").start()
+        return cluster.attached if cluster is not None else None
+
+    @staticmethod
+    def _attach(cluster: Cluster) -> None:
+        with suppress(PpeError):
+            cluster.r()
 
     def _notice(self, level: str, text: str) -> None:
         """Also when no cell runs, and from any thread: a kernel puts it below the last cell."""
@@ -154,19 +187,26 @@ class Magics:
     def _progress(self, title: str) -> Display:
         from . import progress
 
-        in_notebook = getattr(self.shell, "kernel", None) is not None
-        return progress.NotebookProgress(title) if in_notebook else progress.terminal(title)
+        return progress.NotebookProgress(title) if self._kernel is not None else progress.terminal(title)
 
     @context_matcher()  # type: ignore[untyped-decorator]
     def _completions(self, context: CompletionContext) -> SimpleMatcherResult:
+        lines = context.full_text.split("\n")[: context.cursor_line]
+        code = r_help.code_before("\n".join([*lines, context.text_until_cursor]))
+        if code is not None:
+            word, known = r_help.completions(code, self._session())
+            return self._matched(word, [SimpleCompletion(text=each) for each in known] or r_help.Nothing())
         found = re.search(r"(?:^|=)\s*(%{1,2}(?:ppe|remote_)\w*\s.*)$", context.text_until_cursor)
         before = found[1] if found else ""
         word = re.split(r"\s", before)[-1]
         known = typed.complete(before, face="magic", offers=self._offers()) if found else []
-        matching = [SimpleCompletion(text=each) for each in known if each.startswith(word)]
+        return self._matched(word, [SimpleCompletion(text=each) for each in known if each.startswith(word)])
+
+    @staticmethod
+    def _matched(word: str, matching: Any) -> SimpleMatcherResult:
         return {
             "completions": matching,
-            "matched_fragment": word if matching else None,
+            "matched_fragment": word,
             "suppress": bool(matching),
             "do_not_suppress": set(),
             "ordered": True,

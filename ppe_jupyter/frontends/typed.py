@@ -67,6 +67,22 @@ def parse(verb: Verb, typed: str | Sequence[str], *, face: Face) -> argparse.Nam
     return arguments
 
 
+def code_before(verb: Verb, before: str) -> str | None:
+    """The code at the end of ``before``, what was typed after a verb with code; None while options are typed."""
+    found = list(re.finditer(r"\S+", before))
+    tokens = [each.group() for each in found]
+    unfinished = bool(tokens) and not before[-1:].isspace()
+    count = _leading(verb, tokens)
+    if count == len(tokens) and (unfinished or _wants_value(verb, tokens)):
+        return None
+    return before[found[count].start() :] if count < len(tokens) else ""
+
+
+def _wants_value(verb: Verb, tokens: Sequence[str]) -> bool:
+    option = verb.option(tokens[-1]) if tokens else None
+    return option is not None and not option.flag and option.bare is None
+
+
 def complete(before: str, *, face: Face, offers: Mapping[str, Callable[[], Sequence[str]]]) -> list[str]:
     """What could be typed next at the end of ``before``, a line such as ``%ppe launch --ty``.
 
@@ -85,7 +101,7 @@ def complete(before: str, *, face: Face, offers: Mapping[str, Callable[[], Seque
     if verb is None:
         return []
     option = verb.option(rest[-1]) if rest else None
-    if option and not option.flag and option.bare is None:
+    if option and _wants_value(verb, rest):
         return _values(option, offers)
     unused = [o for o in verb.options if o.repeat or not set(o.spellings) & set(rest)]
     options = [o.spellings[0] for o in unused if o.spellings]

@@ -79,7 +79,7 @@ show_files <- function(files, header, title, delete.file) {
   for (i in seq_along(files)) {
     if (nzchar(header[i])) cat(header[i], "\n\n", sep = "")
     # Underlined and bold as on a typewriter.
-    writeLines(gsub(".\b", "", readLines(files[i], warn = FALSE)))
+    writeLines(c(gsub(".\b", "", readLines(files[i], warn = FALSE)), ""))
   }
   if (delete.file) unlink(files)
 }

@@ -62,7 +62,7 @@ representations <- function(x) {
   for (format in names(formats)) for (class in class(x)) {
     method <- utils::getS3method(paste0("repr_", format), class, optional = TRUE, envir = repr)
     # Its own for R's classes are not how the console shows them.
-    if (is.null(method) || (identical(environment(method), repr) && !(class %in% widgets))) next
+    if (is.null(method) || (identical(topenv(environment(method)), repr) && !(class %in% widgets))) next
     shown <- tryCatch(method(x), error = function(e) NULL)
     if (!is.null(shown)) found[[formats[[format]]]] <- if (is.raw(shown)) shown else paste(shown, collapse = "\n")
     break

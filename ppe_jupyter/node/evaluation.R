@@ -48,10 +48,7 @@ run <- function(expressions, print) {
       keep_drawing()
       deliver_pages()
     }
-    if (state$warned) {
-      state$warned <- FALSE
-      deferred_warnings()
-    }
+    if (state$warned) deferred_warnings()
   }
 }
 
@@ -66,8 +63,14 @@ stderr_text <- function(expr) {
   expr
 }
 
-# R words them, but for an error that has been printed before them.
 deferred_warnings <- function() {
+  text <- deferred_words()
+  if (length(text)) stderr_text(writeLines(text, stderr()))
+}
+
+# R words them, but for an error that has been printed before them.
+deferred_words <- function() {
+  state$warned <- FALSE
   words <- textConnection(NULL, "w", local = TRUE)
   before <- sink.number("message")
   sink(words, type = "message")
@@ -75,11 +78,10 @@ deferred_warnings <- function() {
   sink(getConnection(before), type = "message")
   text <- textConnectionValue(words)
   close(words)
-  if (!length(text)) return()
-  addition <- gettext("In addition: ", domain = "R")
-  if (startsWith(text[1L], addition)) text[1L] <- substring(text[1L], nchar(addition) + 1L)
-  stderr_text(writeLines(text, stderr()))
+  if (length(text) && startsWith(text[1L], addition)) text[1L] <- substring(text[1L], nchar(addition) + 1L)
+  text
 }
+addition <- gettext("In addition: ", domain = "R")
 
 on_message <- function(m) {
   for (restart in computeRestarts(m)) if (restart$name == "muffleMessage") {
@@ -126,8 +128,10 @@ failure <- function(e) {
   # For traceback(), which wants the last first.
   assign(".Traceback", rev(lapply(trace, function(call) structure(deparse(call), srcref = attr(call, "srcref")))),
          envir = baseenv())
+  warnings <- if (state$warned) deferred_words()
+  text <- c(error_text(message, call), if (length(warnings)) paste0(addition, paste(warnings, collapse = "\n")))
   encode(list(message, if (is.null(call)) "" else one_line(call), vapply(trace, one_line, ""),
-              line_of(trace), error_text(message, call)))
+              line_of(trace), paste(text, collapse = "\n")))
 }
 
 one_line <- function(call) enc2utf8(deparse(call, nlines = 1L)[1L])

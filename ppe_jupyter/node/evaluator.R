@@ -28,8 +28,12 @@ serve <- function() {
   requests <<- file(file.path(folder, "requests"), "rb", raw = TRUE)
   results <<- file(file.path(folder, "results"), "wb", raw = TRUE)
   terminal <<- file(Sys.getenv("PPE_TERMINAL"), "wb", raw = TRUE)
-  on.exit(for (con in list(requests, results, terminal)) try(close(con), silent = TRUE))
-  options(device = open_device, help_type = "text", menu.graphics = FALSE, pager = show_files,
+  # The prompt is a marker at R's own top level only: source(echo = TRUE) and example() print it.
+  on.exit({
+    options(prompt = paste0(marker, "p\a"))
+    for (con in list(requests, results, terminal)) try(close(con), silent = TRUE)
+  })
+  options(prompt = "> ", device = open_device, help_type = "text", menu.graphics = FALSE, pager = show_files,
           browser = function(url) writeLines(url))
   for (name in c(".Last.value", ".Traceback")) unlockBinding(name, baseenv())
   on_rescue(rescue)

@@ -91,8 +91,10 @@ class RProcess:
         self.entered = True
         folder = str(Path(__file__).resolve().parent)
         files = ", ".join(json.dumps(f"{folder}/{name}") for name in EVALUATOR)
+        # The parent is not baseenv(): methods that the user has defined would not be found from there.
         self._type(
-            f"(function(e) {{ for (f in c({files})) sys.source(f, e); e$serve() }})(new.env(parent = baseenv()))"
+            f"(function(e) {{ for (f in c({files})) sys.source(f, e); e$serve() }})"
+            "(new.env(parent = .BaseNamespaceEnv))"
         )
 
     def answer(self, line: str) -> None:

@@ -14,14 +14,36 @@ from ..errors import ValueRefused
 
 def to_rpy2(serialized: bytes) -> Any:
     """The object in the R of this machine. Raises ValueRefused without rpy2."""
+    rinterface = _started()
+    from rpy2 import robjects
+
+    return robjects.r["unserialize"](rinterface.ByteSexpVector(serialized))
+
+
+def _started() -> Any:
     try:
         from rpy2 import rinterface
     except ImportError as exc:
         raise ValueRefused("rpy2 is not installed: pip install 'ppe-jupyter[r]'") from exc
     rinterface.initr()
-    from rpy2 import robjects
+    return rinterface
 
-    return robjects.r["unserialize"](rinterface.ByteSexpVector(serialized))
+
+def converted(value: Any, converter: Any) -> Any:
+    """``value`` as rpy2's ``converter`` makes it an object of the local R. Raises ValueRefused without rpy2."""
+    _started()
+    from rpy2.robjects.conversion import localconverter
+
+    with localconverter(converter) as rules:
+        return rules.py2rpy(value)
+
+
+def unconverted(value: Any, converter: Any) -> Any:
+    """An object of the local R as rpy2's ``converter`` makes it Python's."""
+    from rpy2.robjects.conversion import localconverter
+
+    with localconverter(converter) as rules:
+        return rules.rpy2py(value)
 
 
 def from_rpy2(value: Any) -> bytes | None:

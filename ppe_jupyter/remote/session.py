@@ -115,6 +115,7 @@ class RemoteR:
         *,
         timeout: float | None = None,
         on_output: OnOutput | None = None,
+        on_question: OnQuestion | None = None,
         plots: PlotOptions | None = None,
         simplify: bool | None = None,
     ) -> Any:
@@ -123,7 +124,10 @@ class RemoteR:
         Raises RemoteRError, RemoteInterrupted (also after ``timeout`` seconds), RSessionDied, RankFailed.
         """
         request = Request(code=code, plots=plots)
-        return self._evaluate(request, on_output or self._on_output, timeout, simplify=simplify)[0]
+        answer = self._evaluate(
+            request, on_output or self._on_output, timeout, on_question, simplify=simplify
+        )
+        return answer[0]
 
     def run(
         self,

@@ -2,9 +2,9 @@
 
 A verb is ``ppe launch`` on the command line, ``%ppe launch`` and ``%ppe_launch`` in a notebook; all of
 them, their help and their completion come from the same entry of ``VERBS``. Invariants: a long option name
-means the same everywhere (but for ``types --cluster``, which is EC2's own word), a short one means one thing only
-within its verb. Pure: it does not know what verbs do, nor how that is shown; it is imported with the notebook
-extension, so it imports nothing slow.
+means the same everywhere (but for ``types --cluster``, which is EC2's own word, and ``%%remote_r --type``, which is
+rpy2's), a short one means one thing only within its verb. Pure: it does not know what verbs do, nor how that is shown;
+it is imported with the notebook extension, so it imports nothing slow.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ from __future__ import annotations
 from .options import CLUSTER, TIMEOUT, Option, Verb, count
 
 ALL_SLOTS = -1
+LINES = Option(
+    name="lines", kind=count, metavar="N", help="show N lines of text, and the last 100; 2,000 if not given"
+)
 
 CELLS: tuple[Verb, ...] = (
     Verb(
@@ -16,7 +19,14 @@ CELLS: tuple[Verb, ...] = (
             "rpy2's %%R."
         ),
         options=(
-            Option(name="input", short="i", repeat=True, values="variable", metavar="A,B", help="push first"),
+            Option(
+                name="input",
+                short="i",
+                repeat=True,
+                values="variable",
+                metavar="A,B",
+                help="push first; also module.value, and name_in_r=name",
+            ),
             Option(
                 name="output",
                 short="o",
@@ -31,6 +41,27 @@ CELLS: tuple[Verb, ...] = (
             Option(name="res", short="r", kind=int, help="pixels per inch"),
             Option(name="pointsize", short="p", kind=int, help="point size of plots' text"),
             Option(name="bg", short="b", help="background of plots"),
+            Option(name="png", flag=True, help="plots as PNG, not SVG"),
+            LINES,
+            Option(
+                name="converter",
+                short="c",
+                values="variable",
+                help="an rpy2 converter for --input and --output",
+            ),
+            Option(
+                name="display",
+                short="d",
+                values="variable",
+                metavar="FUNCTION",
+                help="call it with the cell's value, as rpy2's object, and the options",
+            ),
+            Option(
+                name="type",
+                choices=("cairo", "cairo-png", "Xlib", "quartz"),
+                help="as of rpy2; plots are always cairo's",
+            ),
+            Option(name="noisolation", flag=True, help="as of rpy2; plots never need isolation"),
             CLUSTER,
             TIMEOUT,
         ),
@@ -44,6 +75,7 @@ CELLS: tuple[Verb, ...] = (
         detail="With --ranks the code runs on that many ranks through mpi4py, output grouped by rank.",
         options=(
             Option(name="ranks", kind=count, bare=ALL_SLOTS, metavar="N", help="on N ranks, or all slots"),
+            LINES,
             CLUSTER,
             TIMEOUT,
         ),
@@ -54,7 +86,7 @@ CELLS: tuple[Verb, ...] = (
     Verb(
         name="remote_sh",
         help="run shell commands on the master, or on every node",
-        options=(Option(name="all", flag=True, help="on every node"), CLUSTER, TIMEOUT),
+        options=(Option(name="all", flag=True, help="on every node"), LINES, CLUSTER, TIMEOUT),
         code="commands",
         cell=True,
         faces=("magic",),

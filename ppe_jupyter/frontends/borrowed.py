@@ -1,0 +1,33 @@
+"""The options of rpy2's %%R that need rpy2 here: a converter, and a function that displays the cell's value.
+
+Values cross as R's serialization, and are objects of this machine's R then. Must not know what a notebook is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..remote import local_r
+
+if TYPE_CHECKING:
+    from ..remote.session import RemoteR
+
+
+def inputs(values: Mapping[str, Any], converter: Any) -> dict[str, Any]:
+    """The values as the converter makes them objects of R. Raises ValueRefused without rpy2."""
+    return {name: local_r.converted(value, converter) for name, value in values.items()}
+
+
+def outputs(session: RemoteR, names: Sequence[str], converter: Any) -> dict[str, Any]:
+    """R's variables as the converter makes them Python's."""
+    return {name: local_r.unconverted(_fetched(session, f"`{name}`"), converter) for name in names}
+
+
+def show_last(session: RemoteR, function: Callable[[Any, Any], object], arguments: Any) -> None:
+    """Have ``function`` show the value of the last evaluation, as rpy2's ``-d`` does: R's object and the arguments."""
+    function(_fetched(session, ".Last.value"), arguments)
+
+
+def _fetched(session: RemoteR, code: str) -> Any:
+    return local_r.to_rpy2(session.eval(f"serialize({code}, NULL)").tobytes())

@@ -1,0 +1,238 @@
+"""How R on the master feels in a notebook: completions, help, questions, plots, tables, much text, rpy2's options."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from nbclient.util import run_sync
+from notebook_kernel import Kernel, Outputs, one_message
+
+from ppe_jupyter.errors import RemoteInterrupted
+from ppe_jupyter.frontends import r_help
+from ppe_jupyter.remote.session import RemoteR
+
+if TYPE_CHECKING:
+    from ppe_jupyter.cluster import Cluster
+
+
+def completed(kernel: Kernel, code: str) -> list[str]:
+    """What Tab offers at the end of ``code``, with what is there already."""
+
+    async def ask() -> Any:
+        return await kernel.client.kc.complete(code, reply=True, timeout=30)
+
+    content = run_sync(ask)()["content"]
+    assert content["cursor_end"] == len(code)
+    return [code[: content["cursor_start"]] + each for each in content["matches"]]
+
+
+def inspected(kernel: Kernel, code: str, at: int | None = None) -> str:
+    """What Shift-Tab shows with the cursor at the end of ``code``, or ``at``."""
+
+    async def ask() -> Any:
+        return await kernel.client.kc.inspect(code, at, reply=True, timeout=30)
+
+    content = run_sync(ask)()["content"]
+    return str(content["data"]["text/plain"]) if content["found"] else ""
+
+
+class TestTyping:
+    @pytest.mark.parametrize(
+        ("text", "code"),
+        [
+            ("%%remote_r\nmean(x", "mean(x"),
+            ("%%remote_r -i x\nmean(x", "mean(x"),
+            ("y = %remote_r -i x mean(x", "mean(x"),
+            ("%remote_r ", ""),
+            ("%remote_r -i x", None),
+            ("%remote_r -i ", None),
+            ("%remote_r -n -w 3 x$", "x$"),
+            ("%%remote_r --wi", None),
+            ("%%remote_sh\nls", None),
+            ("x = 1\nmean(x", None),
+            ("%remote_r", None),
+        ],
+    )
+    def test_which_code_is_rs(self, text: str, code: str | None) -> None:
+        assert r_help.code_before(text) == code
+
+    @pytest.mark.parametrize(
+        ("code", "name"),
+        [
+            ("me|an(x)", "mean"),
+            ("x <- df$a|", "df$a"),
+            ("stats::s|d(x)", "stats::sd"),
+            ("paste(a, |", "paste"),
+            ("f(g(1), # not (this\n  'nor (that',\n  |", "f"),
+            ("f(1)|", ""),
+            ("|", ""),
+        ],
+    )
+    def test_which_name_is_meant(self, code: str, name: str) -> None:
+        cell = f"%%remote_r\n{code}"
+        assert r_help.name_at(cell.replace("|", ""), cell.index("|")) == name
+
+    def test_tab_completes_from_the_session(self, kernel: Kernel) -> None:
+        kernel.cell("%%remote_r\ncities <- data.frame(people = 1, `a b` = 2, check.names = FALSE)")
+        assert completed(kernel, "%%remote_r\nx <- citi") == ["%%remote_r\nx <- cities"]
+        assert completed(kernel, "%remote_r cities$p") == ["%remote_r cities$people"]
+        assert completed(kernel, "%%remote_r\ncities$a") == ["%%remote_r\ncities$`a b`"]
+        assert "%%remote_r\nstats::median" in completed(kernel, "%%remote_r\nstats::med")
+        assert "%%remote_r\nsample(9, # (don't\n  replace=" in [
+            each.replace(" = ", "=") for each in completed(kernel, "%%remote_r\nsample(9, # (don't\n  repl")
+        ]
+        assert "%%remote_r\nlibrary(survival" in completed(kernel, "%%remote_r\nlibrary(surv")
+        assert '%%remote_r\nread.csv("/etc/hostname' in completed(kernel, '%%remote_r\nread.csv("/etc/hostna')
+        assert completed(kernel, "%%remote_r\nnosuchthing") == []
+        # Python's names are none of R's, and options none of R's code.
+        kernel.cell("cities_of_python = 1")
+        assert completed(kernel, "%%remote_r\ncities_of") == []
+        assert completed(kernel, "cities_of") == ["cities_of_python"]
+        assert completed(kernel, "%%remote_r --nore") == ["%%remote_r --noreturn"]
+
+    def test_inspection_shows_help_and_data(self, kernel: Kernel) -> None:
+        kernel.cell("%remote_r counts <- 1:3;")
+        shown = inspected(kernel, "%%remote_r\nmedian(x, ")
+        assert shown.startswith("median(x, na.rm = FALSE") and "Median Value" in shown
+        assert "int [1:3] 1 2 3" in inspected(kernel, "%%remote_r\ncounts")
+        assert inspected(kernel, "%%remote_r\nno.such.thing") == ""
+        assert "Return the length" in inspected(kernel, "len") or "number of items" in inspected(
+            kernel, "len"
+        )
+
+    def test_a_busy_r_is_not_asked(self, r: RemoteR, cluster: Cluster) -> None:
+        other = RemoteR(r._connection)
+        begun: list[float] = []
+
+        def ask(_: object) -> None:
+            begin = time.monotonic()
+            assert other.complete("mea") == ("", []) and other.help("mean") == {}
+            begun.append(time.monotonic() - begin)
+            other.interrupt()
+
+        with other, pytest.raises(RemoteInterrupted):
+            other.complete("x")  # attaches
+            r.run("cat('begun'); Sys.sleep(60)", on_output=ask)
+        assert begun
+
+    def test_what_is_slow_or_fails_is_no_completion(self, r: RemoteR) -> None:
+        r.eval(
+            "slow <- structure(list(), class = 'slow'); .DollarNames.slow <- function(x, pattern) Sys.sleep(60)"
+        )
+        r.eval(
+            "bad <- structure(list(), class = 'bad'); .DollarNames.bad <- function(x, pattern) stop('bad')"
+        )
+        r.eval("noisy <- structure(list(a = 1), class = 'noisy')")
+        r.eval(".DollarNames.noisy <- function(x, pattern) { message('noise'); warning('more'); 'a' }")
+        assert r.complete("slow$") == ("", [])
+        assert r.complete("bad$")[1] == []
+        assert r.complete("noisy$") == ("noisy$", ["noisy$a"])
+        assert r.eval("Sys.sleep(0.4); 1") == 1
+        assert (
+            r.eval("set.seed(1); runif(1)")
+            == (r.eval("set.seed(1)"), r.complete("me"), r.eval("runif(1)"))[2]
+        )
+
+    def test_help_is_a_page(self, kernel: Kernel) -> None:
+        for code in ("?median", "help('median')"):
+            shown = kernel.cell(f"%%remote_r\n{code}")
+            assert shown.data("text/plain")[0].startswith("median ") and "\b" not in str(shown)
+            assert "<h3>Usage</h3>" in shown.data("text/html")[0] and "href" not in str(shown)
+        assert "Median Value" in kernel.cell("%%remote_r\nf <- function() print(?median); f()").stdout
+        assert "No documentation for ‘nosuch’" in kernel.cell("%%remote_r\n?nosuch").stdout
+
+
+class TestQuestions:
+    def test_r_asks_in_the_notebook(self, kernel: Kernel) -> None:
+        asked = kernel.answered("%%remote_r\nx <- readline('Name? ')\nx", "Ada")
+        assert asked == 'Name? [1] "Ada"\n'
+        assert kernel.answered("%%remote_r\nmenu(c('a', 'b'))", "2").endswith("Selection: [1] 2\n")
+        assert kernel.answered("%%remote_r\nreadLines(stdin(), 1)", "typed") == '[1] "typed"\n'
+        assert "[1] 4 4" in kernel.answered("%%remote_r\nscan(n = 2)", "4")
+        debugged = kernel.answered("%%remote_r\nf <- function(x) { browser(); x * 2 }\nf(4)", "c")
+        assert "Browse[1]> " in debugged and debugged.endswith("[1] 8\n")
+        assert kernel.answered("y = %remote_r readline()\nprint(y)", "line").endswith("line\n")
+
+    def test_nobody_to_ask_is_said_once(self, kernel: Kernel) -> None:
+        shown = kernel.cell("%%remote_r\nreadline('Name? ')\nreadline('Again? ')")
+        assert shown.stderr.count("nobody here to ask") == 1
+        assert shown.stdout == 'Name? [1] ""\nAgain? [1] ""\n' and shown.error is None
+
+
+class TestMuchText:
+    def test_head_and_tail_are_shown_and_the_rest_is_counted(self, kernel: Kernel) -> None:
+        shown = kernel.cell("%%remote_r\nfor (i in 1:30000) cat('line', i, '\\n')\nplot(1)")
+        lines = shown.stdout.splitlines()
+        assert [line.rstrip() for line in lines[:2000]] == [f"line {i}" for i in range(1, 2001)]
+        assert [line.rstrip() for line in lines[2000:]] == [f"line {i}" for i in range(29_901, 30_001)]
+        (told,) = [text for text in shown.data("text/plain") if "not shown" in text]
+        assert "27,900 lines" in told and "%remote_r_log" in told
+        assert len(shown.data("image/svg+xml")) == 1
+
+    def test_the_limit_can_be_set(self, kernel: Kernel) -> None:
+        assert (
+            len(kernel.cell("%%remote_r --lines 5000\ncat(1:4000, sep = '\\n')").stdout.splitlines()) == 4000
+        )
+        few = kernel.cell("%%remote_r --lines 3\nfor (i in 1:500) message(i)\nstop('end')")
+        assert few.stderr.split() == [str(i) for i in (1, 2, 3, *range(401, 501))]
+        assert "end" in one_message(few)
+        assert len(kernel.cell("%%remote_sh --lines 2\nseq 500").stdout.splitlines()) == 102
+
+
+class TestTables:
+    def test_a_data_frame_is_a_table_and_text(self, kernel: Kernel) -> None:
+        shown = kernel.cell("%%remote_r\ndata.frame(n = 1:500, s = 'x')")
+        assert "500 rows, 2 columns" in shown.data("text/html")[0]
+        assert shown.data("text/html")[0].count("<tr>") == 31
+        text = shown.data("text/plain")[0].splitlines()
+        assert text[1].split() == ["1", "1", "x"] and text[-1] == "[ the first 200 of 500 rows ]"
+
+    def test_methods_of_package_repr_are_honoured(self, kernel: Kernel) -> None:
+        kernel.cell(
+            "%%remote_r\nrepr_html.flag <- function(obj, ...) '<b>flag</b>'\n"
+            "repr_svg.flag <- function(obj, ...) '<svg/>'\nprint.flag <- function(x, ...) cat('a flag\\n')"
+        )
+        shown = kernel.cell("%%remote_r\nstructure(1, class = 'flag')")
+        assert shown.data("text/html") == ["<b>flag</b>"] and shown.data("image/svg+xml") == ["<svg/>"]
+        assert shown.data("text/plain") == ["a flag"] and shown.stdout == ""
+        # What R's console prints as text stays text.
+        shown = kernel.cell("%%remote_r\nfactor('a')\nmatrix(1)\nlm(dist ~ speed, cars)")
+        assert not shown.data("text/html") and "Levels: a" in shown.stdout and "Coefficients" in shown.stdout
+
+
+def svgs(outputs: Outputs) -> list[str]:
+    return [str(svg) for svg in outputs.data("image/svg+xml")]
+
+
+class TestPlots:
+    def test_large_ones_and_those_that_shall_be_are_png(self, kernel: Kernel) -> None:
+        shown = kernel.cell(
+            "%%remote_r\nplot(1:10)\nplot(rnorm(20000))\nplot(cumsum(rnorm(1e5)), type = 'l')"
+        )
+        assert len(svgs(shown)) == 1 and len(shown.data("image/png")) == 2
+        assert all(len(svg) < 2**20 for svg in svgs(shown))
+        shown = kernel.cell("%%remote_r --png\nplot(1)")
+        assert not svgs(shown) and len(shown.data("image/png")) == 1
+
+    def test_each_kind_of_graphics(self, kernel: Kernel) -> None:
+        code = (
+            "library(lattice); xyplot(dist ~ speed, cars)\ngrid::grid.newpage(); grid::grid.circle()\n"
+            "par(mfrow = c(1, 2)); hist(cars$speed); boxplot(cars)\nlegend('top', 'a legend')\ndev.off()\n"
+            "f <- function() { pie(1:3); for (i in 1:2) barplot(i) }; f()"
+        )
+        shown = kernel.cell(f"%%remote_r\n{code}")
+        assert len(svgs(shown)) == 6
+        identifiers = [set(re.findall(r' id="(.*?)"', svg)) for svg in svgs(shown)]
+        assert sum(map(len, identifiers)) == len(set.union(*identifiers))
+
+    def test_a_notebook_keeps_them(self, kernel: Kernel, tmp_path: Path) -> None:
+        import nbformat
+
+        kernel.cell("%%remote_r -w 300 -h 200\nplot(1)")
+        nbformat.write(kernel.client.nb, tmp_path / "n.ipynb")
+        (output,) = nbformat.read(tmp_path / "n.ipynb", as_version=4).cells[-1].outputs
+        assert 'width="300" height="200"' in output.data["image/svg+xml"]
