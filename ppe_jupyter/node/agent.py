@@ -73,8 +73,9 @@ class Agent:
         """Serve until told to stop."""
         SOCKET.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
-        os.umask(0o077)
+        before = os.umask(0o077)
         listener.bind(str(SOCKET))
+        os.umask(before)  # R's too: what it writes is the user's
         listener.listen(64)
         listener.setblocking(False)
         loop = asyncio.get_running_loop()
