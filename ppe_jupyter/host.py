@@ -96,6 +96,12 @@ class Host(Files):
                 self._session = RemoteR(connection, on_notice=self.on_notice)
             return self._session
 
+    @property
+    def attached(self) -> RemoteR | None:
+        """The R session if there is one, and its connection stands; asks nobody."""
+        session = self._session
+        return session if session is not None and session.alive else None
+
     def run_python(
         self, code: str, *, ranks: int | None = None, on_output: Callable[[Output], None], **options: Any
     ) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from ..cluster import Cluster
+    from ..host import Host
     from ..remote.session import RemoteR
     from .progress import Display
 
@@ -174,7 +175,7 @@ class Magics:
         return cluster.attached if cluster is not None else None
 
     @staticmethod
-    def _attach(cluster: Cluster) -> None:
+    def _attach(cluster: Cluster | Host) -> None:
         with suppress(PpeError):
             cluster.r()
 
