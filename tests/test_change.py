@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NAME = "changing"
 TYPE = "m5.xlarge"
+SPOT = ppe.ClusterSpec(instance_type=TYPE, nodes=2, spot=True)
 BOOTSTRAP = "#!/bin/sh\ntouch /var/tmp/made-ready\n"
 
 
@@ -123,6 +124,13 @@ def test_new_nodes_are_like_the_others(changing: Cluster, manager: Manager) -> N
         assert (each.group_ids, each.subnet_id, each.placement_group, each.image_id) == (
             first.group_ids, first.subnet_id, first.placement_group, first.image_id
         )  # fmt: skip
+
+
+def test_the_region_is_asked_for_the_price_of_new_nodes(changing: Cluster) -> None:
+    facts = changing._account.changes._facts(replace(changing.record, spec=SPOT), "start")
+    (known,) = Manager()._ec2.on_demand_prices(TYPE).values()
+    assert facts.usd_per_hour == known and "price list" in facts.prices
+    assert facts.spot_usd is not None and 0 < facts.spot_usd < known
 
 
 def test_fewer_nodes_but_not_from_under_rs_workers(changing: Cluster) -> None:

@@ -343,6 +343,76 @@ def test_what_forbids_new_nodes(facts: ChangeFacts, reason: str) -> None:
     assert re.search(reason, error)
 
 
+SPOT_CLUSTER = cluster(node(0), node(1, spot=True, price=0.05), node(2, spot=True, price=0.05), spec=SPOT)
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "forbidden"),
+    [
+        # Ten nodes at the spot prices of now are $0.8 an hour, on demand $2.0.
+        (SPOT, {"nodes": 10}, True),
+        (replace(SPOT, spot_fallback=False), {"nodes": 10}, True),
+        (replace(SPOT, spot_fallback=False, spot_max_usd=0.06), {"nodes": 10}, False),
+        (replace(SPOT, spot_max_usd=0.06), {"nodes": 10}, True),
+        (SPOT, {"nodes": 4}, False),
+    ],
+)
+def test_spot_prices_may_rise_to_what_the_cap_forbids(
+    spec: ClusterSpec, options: dict[str, Any], forbidden: bool
+) -> None:
+    facts = replace(FACTS, caps=Caps(max_usd_per_hour=0.9), usd_per_hour=0.192, spot_usd=0.055)
+    plan = plan_change(replace(SPOT_CLUSTER, spec=spec), "resize", facts, **options)
+    assert [bool(re.search("spot prices may rise, is more than", each)) for each in plan.errors] == (
+        [True] if forbidden else []
+    )
+    parked = replace(PARKED, spec=replace(spec, **options))
+    assert bool(plan_change(parked, "start", facts).errors) is forbidden
+
+
+def test_a_cap_does_not_forbid_what_makes_less_of_it() -> None:
+    facts = replace(FACTS, caps=Caps(max_nodes=1, max_usd_per_hour=0.1))
+    assert steps(plan_change(cluster(), "resize", facts, nodes=2)) == ["configure 2", "terminate i-2"]
+    assert steps(plan_change(cluster(), "park", facts)) == ["saveworkspace", "terminate i-1 i-2", "stop i-0"]
+    silent = replace(facts, silent={"i-2": "x"})
+    assert steps(plan_change(cluster(), "retry", silent, choice="replace"))[1] == "run 1@2"
+    for record, verb, options in [
+        (cluster(), "resize", {"nodes": 4}),
+        (LOST_WORKER, "retry", {"choice": "replace"}),
+        (PARKED, "start", {}),
+    ]:
+        assert len(plan_change(record, verb, facts, **options).errors) == 2, verb
+    assert "$0.2" in plan_change(PARKED, "start", facts, nodes=1).errors[0]
+
+
+def test_new_nodes_are_priced_as_the_region_says_with_the_images_surcharge() -> None:
+    """A parked spot cluster's workers, and a cluster whose prices are not known."""
+    image = replace(IMAGE, surcharge=0.01)
+    facts = replace(FACTS, image=image, usd_per_hour=0.2, spot_usd=0.07, prices="eu-west-1, AWS price list")
+
+    def price(record: ClusterRecord, known: ChangeFacts = facts) -> float | None:
+        (step,) = [
+            step for step in plan_change(record, "start", known).steps if isinstance(step, RunInstances)
+        ]
+        return step.price
+
+    unknown = replace(PARKED, nodes=(replace(PARKED.nodes[0], price=None),))
+    assert price(PARKED) == 0.192
+    assert price(unknown) == pytest.approx(0.21)
+    assert price(replace(PARKED, spec=SPOT)) == pytest.approx(0.08)
+    assert price(replace(PARKED, spec=SPOT), replace(facts, spot_usd=None)) == 0.192
+    assert price(unknown, FACTS) is None
+    assert "eu-west-1, AWS price list" in said(plan_change(unknown, "start", facts), "info")
+
+
+def test_a_budget_that_could_not_be_watched_forbids_new_nodes() -> None:
+    nodes = (node(0, price=None), node(1, price=None))
+    record = cluster(*nodes, spec=replace(SPEC, nodes=2, budget_usd=20.0))
+    (error,) = plan_change(record, "resize", FACTS, nodes=3).errors
+    assert "%ppe_limit brisk-otter --budget off --max-hours" in error
+    assert not plan_change(record, "resize", FACTS, nodes=1).errors
+    assert not plan_change(record, "park", FACTS).errors
+
+
 @pytest.mark.parametrize(
     ("record", "verb", "options"),
     [

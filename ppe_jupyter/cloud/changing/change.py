@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -23,6 +24,7 @@ from ..pace import Report, Undertaking
 from ..plan import Plan
 from ..planning.draft import ChangeFacts
 from ..planning.plan_change import plan_change
+from ..planning.prices import Prices
 from ..planning.survey import leading
 from ..records import ClusterRecord, ClusterState, Cost, InstanceState, Progress
 from .execution import Change
@@ -129,8 +131,16 @@ class Changes:
         if subnet is not None:
             with contextlib.suppress(CloudError):  # where it leads is not needed
                 subnet = leading(subnet, self._ec2.ways_out(subnet.vpc_id))
+        prices = Prices(self._context).on_demand(like.instance_type)
+        spot: Mapping[str, float] = {}
+        if record.spec and record.spec.spot:
+            with contextlib.suppress(CloudError):  # it is counted as on demand then
+                spot = self._ec2.spot_prices([like.instance_type]).get(like.instance_type, {})
         return replace(
             facts,
+            usd_per_hour=prices.usd_per_hour.get(like.instance_type),
+            spot_usd=spot.get(subnet.zone) if subnet else None,
+            prices=prices.source,
             subnet=subnet,
             image=replace(image, login_user=record.login_user) if image else None,
             instance_type=self._ec2.instance_type(like.instance_type),

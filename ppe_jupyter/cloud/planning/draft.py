@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from ... import catalog
 from ...catalog import InstanceType
 from ..facts import Caps, Image, Subnet
 from ..plan import Grade, Plan, Problem
@@ -24,8 +23,9 @@ from .choices import gets_out, needs_way_out
 class ChangeFacts:
     """What a change is decided from, beside the record; what only new nodes need may be missing otherwise.
 
-    ``subnet`` is the cluster's. ``silent`` says why a node that runs does not answer, ``busy`` what the user runs
-    on a node beside the R session itself; both by instance id.
+    ``subnet`` is the cluster's, ``usd_per_hour`` the type's on-demand price, ``spot_usd`` its spot price there now, and
+    ``prices`` says where the former is from; without an image's surcharge. ``silent`` says why a node that runs does
+    not answer, ``busy`` what the user runs on a node beside the R session itself; both by instance id.
     """
 
     now: datetime
@@ -33,6 +33,9 @@ class ChangeFacts:
     subnet: Subnet | None = None
     image: Image | None = None
     instance_type: InstanceType | None = None
+    usd_per_hour: float | None = None
+    spot_usd: float | None = None
+    prices: str = ""
     silent: Mapping[str, str] = field(default_factory=dict)
     busy: Mapping[str, str] = field(default_factory=dict)
 
@@ -53,6 +56,7 @@ class Draft:
 
     def plan(self, verb: str) -> Plan:
         """The plan: without steps if something forbids it, or there is nothing to do."""
+        self._check_money()
         problems = [Problem(Grade.INFO, self._nothing)] if self._nothing else self._problems
         stands = not self._nothing and all(each.grade is not Grade.ERROR for each in problems)
         return Plan(
@@ -113,7 +117,7 @@ class Draft:
             self.spec = replace(self.spec, nodes=nodes)
 
     def add(self, indices: Collection[int], *, master: int | None = None) -> None:
-        """Run new nodes under these indices, ``master`` (if given) as the master, as far as the caps allow."""
+        """Run new nodes under these indices, ``master`` (if given) as the master."""
         for there, what in [
             (self.record.spec, "its specification, a tag, is damaged"),
             (self.facts.image, "its image is gone; launch another cluster from one of %ppe_images"),
@@ -127,7 +131,8 @@ class Draft:
             self._check_way_out(step)
             self.do(step)
             self.nodes += self._to_be(step, role="master" if first == master else "worker")
-        self._check_caps()
+        if indices and self._own_price(spot=False) is None and self.facts.prices:
+            self.info(f"on demand: {self.facts.prices}")
 
     def public(self, *, master: bool) -> bool:
         """Whether such a node gets a public address; it is of use only where an internet gateway is."""
@@ -170,14 +175,39 @@ class Draft:
             )
 
     def _price(self, *, spot: bool) -> float | None:
-        """As the cluster's own nodes of that kind were priced, else the catalog's."""
-        own = [each.price for each in self.record.nodes if each.spot == spot and each.price is not None]
-        return (
-            own[0] if own else catalog.usd_per_hour(self.spec.instance_type, root_gb=0, public_address=False)
-        )
+        """What a new node costs: on demand as the cluster's own ones, on the spot market what it costs there now."""
+        own, now = self._own_price(spot=spot), self.facts.spot_usd if spot else self.facts.usd_per_hour
+        if now is not None and (spot or own is None):
+            return now + self._surcharge
+        return self._price(spot=False) if spot and own is None else own
+
+    def _own_price(self, *, spot: bool) -> float | None:
+        """What the cluster's nodes of that kind cost."""
+        own = (each.price for each in self.record.nodes if each.spot == spot and each.price is not None)
+        return next(own, None)
+
+    @property
+    def _surcharge(self) -> float:
+        return self.facts.image.surcharge if self.facts.image else 0.0
 
     def _usd_per_hour(self) -> float | None:
         return usd_per_hour(self.nodes, root_gb=self.spec.root_gb, root_type=self.spec.root_type)
+
+    def _most(self, nodes: Iterable[Node]) -> float | None:
+        """What they cost an hour if spot prices rise as far as they may: to the user's maximum or on demand's."""
+        spec = self.spec
+        bounds = [self._price(spot=False)]
+        if spec.spot_max_usd is not None and not spec.spot_fallback:
+            bounds.append(spec.spot_max_usd + self._surcharge)
+        known = [usd for usd in bounds if usd is not None]
+
+        def most(node: Node) -> float | None:
+            if not node.spot or node.price is None:
+                return node.price
+            return max(node.price, min(known)) if known else None
+
+        priced = [replace(each, price=most(each)) for each in nodes]
+        return usd_per_hour(priced, root_gb=spec.root_gb, root_type=spec.root_type)
 
     def _check_way_out(self, step: RunInstances) -> None:
         needed, (subnet,) = needs_way_out(step.image, self.spec), step.subnets
@@ -187,13 +217,24 @@ class Draft:
                 "bake an image of a node and launch a cluster from it"
             )
 
-    def _check_caps(self) -> None:
-        caps, rate = self.facts.caps, self._usd_per_hour()
-        if caps.max_nodes is not None and len(self.nodes) > caps.max_nodes:
-            self.error(f"{len(self.nodes)} nodes are more than max_nodes = {caps.max_nodes} allows")
+    def _check_money(self) -> None:
+        """The configuration's caps and the budget, for what grows: to make less of it is never forbidden."""
+        caps, spec = self.facts.caps, self.spec
+        had, have = (sum(each.state.computes for each in nodes) for nodes in (self.record.nodes, self.nodes))
+        was, rate = self._most(self.record.nodes), self._most(self.nodes)
+        if caps.max_nodes is not None and have > max(had, caps.max_nodes):
+            self.error(f"{have} nodes are more than max_nodes = {caps.max_nodes} allows")
+        if have <= had and (rate == was or (rate is not None and was is not None and rate < was + 1e-6)):
+            return
         if caps.max_usd_per_hour is not None and (rate is None or rate > caps.max_usd_per_hour):
             price = "an unknown price" if rate is None else f"${rate:.3f} an hour"
-            self.error(f"{price} is more than max_usd_per_hour = {caps.max_usd_per_hour:g} allows")
+            rise = ", to which spot prices may rise," if rate != self._usd_per_hour() else ""
+            self.error(f"{price}{rise} is more than max_usd_per_hour = {caps.max_usd_per_hour:g} allows")
+        if spec.budget_usd and self._usd_per_hour() is None:
+            self.error(
+                "its budget cannot be watched, since the price of new nodes is unknown; set another limit first: "
+                f"%ppe_limit {self.record.name} --budget off --max-hours HOURS"
+            )
 
 
 def ids(nodes: Iterable[Node]) -> tuple[str, ...]:
