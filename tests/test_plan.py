@@ -82,6 +82,8 @@ VOLUME = Volume(
     tags={},
 )
 WITH_VOLUME = replace(SPEC, volumes=("vol-12345678:/data",))
+OUTSIDE = {"caller_cidr": "9.9.9.9/32"}  # on the internet
+PRIVATE = {"caller_cidr": "172.31.5.5/32"}  # this client is inside the VPC
 
 
 def facts(type_name: str = "m5.xlarge", **changes: Any) -> Facts:
@@ -174,7 +176,7 @@ def test_spot_workers_and_public_masters_are_requests_of_their_own() -> None:
     master, workers = runs(plan_launch(replace(SPEC, public_addresses="master"), facts()))
     assert (master.count, master.public, workers.count, workers.public) == (1, True, 2, False)
 
-    (all_of_them,) = runs(plan_launch(replace(SPEC, public_addresses="none"), facts(proxied=True)))
+    (all_of_them,) = runs(plan_launch(replace(SPEC, public_addresses="none"), facts(**PRIVATE)))
     assert (all_of_them.count, all_of_them.public) == (3, False)
 
 
@@ -433,6 +435,9 @@ NO_NETWORK = {"group": GROUP, **elsewhere(vpc_id="vpc-2")}
         (replace(SPEC, zone="us-east-1c"), {}, "not to be had in us-east-1c; it is offered in us-east-1a"),
         (SPEC, elsewhere(free_addresses=2), "no subnet has 3 free addresses: 2 at most"),
         (SPEC, {"caller_cidr": None, "caller_problem": "no answer"}, "address.*unknown: no answer"),
+        (SPEC, {"proxy": "proxy_jump"}, "SSH comes from the jump host.*--from ADDRESS/32"),
+        (replace(SPEC, public_addresses="none"), OUTSIDE, "nobody comes from 9.9.9.9/32: .*--from CIDR"),
+        (SPEC, OUTSIDE | elsewhere(way_out="nat"), "nobody comes from 9.9.9.9/32: .*--from CIDR"),
         (SPEC, {"image": STOCK, **elsewhere(way_out="none")}, "no way out to fetch R and Open MPI"),
         (replace(SPEC, public_addresses="master"), {"image": STOCK}, "no way out"),
         (replace(SPEC, public_addresses="none", r_packages=("lme4",)), {}, "no way out to fetch packages"),
@@ -520,25 +525,31 @@ def test_an_unknown_price_cannot_pass_a_cap() -> None:
         (SPEC, {"quotas": {"on-demand": Quota(name="Q", limit=8, used=0)}}, "warning", "12 vCPUs, 0 in use"),
         (SPEC, {"image": STOCK}, "info", "not a node yet"),
         (SPEC, {"image": replace(STOCK, name="al2023-ami")}, "warning", "neither Debian nor Ubuntu"),
-        (SPEC, {"image": STOCK, **elsewhere(way_out="nat")}, "info", "your NAT gateway, at $0.045 a GB"),
+        (
+            SPEC,
+            PRIVATE | {"image": STOCK, **elsewhere(way_out="nat")},
+            "info",
+            "your NAT gateway, at $0.045 a GB",
+        ),
         (
             replace(SPEC, public_addresses="none"),
-            {"image": STOCK, **elsewhere(way_out="")},
+            {"image": STOCK, **PRIVATE, **elsewhere(way_out="")},
             "warning",
             "way out",
         ),
         (
             replace(SPEC, public_addresses="none"),
-            {"caller_cidr": "9.9.9.9/32"},
+            OUTSIDE | {"caller_given": True},
             "warning",
-            "a VPN or a jump host",
+            "where nobody comes from 9.9.9.9/32",
         ),
-        (SPEC, elsewhere(way_out="nat"), "info", "leads to no internet gateway"),
+        (SPEC, {"proxy": "proxy_command"}, "warning", "AWS Session Manager comes from the node itself"),
+        (SPEC, PRIVATE | elsewhere(way_out="nat"), "info", "leads to no internet gateway"),
         (SPEC, {"caller_cidr": "0.0.0.0/0"}, "warning", "port 22 will be open to 0.0.0.0/0"),
         (SPEC, {"caller_cidr": "203.0.113.0/28"}, "info", "16 addresses; your own is enough"),
         (
             WITH_GROUP,
-            {"group": GROUP, "caller_cidr": "198.51.100.7/32", "proxied": True},
+            {"group": GROUP, "caller_cidr": "198.51.100.7/32", "proxy": "proxy_jump"},
             "warning",
             "does not let 198.51.100.7/32",
         ),
@@ -571,8 +582,8 @@ def test_other_problems_are_said_only(
     ("spec", "changes"),
     [
         (SPEC, {}),
-        (replace(SPEC, public_addresses="none"), {"proxied": True}),
-        (replace(SPEC, public_addresses="none"), {"caller_cidr": "172.31.5.5/32"}),  # from inside
+        (replace(SPEC, public_addresses="none"), {"proxy": "proxy_jump", "caller_given": True}),
+        (replace(SPEC, public_addresses="none"), PRIVATE),
         (WITH_GROUP, {"group": GROUP}),
         (WITH_VOLUME, {"volumes": {"vol-12345678": VOLUME}}),
         (SPEC, {"quotas": {"on-demand": Quota(name="Q", limit=12, used=0)}, "spot_role": False}),

@@ -10,6 +10,7 @@ import ipaddress
 import shlex
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 from .. import ssh
 from ..errors import PpeError, Unreachable
@@ -42,10 +43,15 @@ def target(context: Context, node: Node, *, user: str, key: str, host_keys: Sequ
     )
 
 
+def proxy(settings: Settings) -> Literal["", "proxy_jump", "proxy_command"]:
+    """The setting that leads to the master on another way than the direct one, or ""."""
+    return "proxy_command" if settings.proxy_command else "proxy_jump" if settings.proxy_jump else ""
+
+
 def is_reached(context: Context, node: Node, spec: ClusterSpec | None) -> bool:
     """Whether there may be a way from here to that node: some clusters have a public address for the master only."""
-    proxied = context.settings.proxy_jump or context.settings.proxy_command
-    return bool(proxied or node.public_ip or spec is None or spec.public_addresses == "none")
+    proxied = bool(proxy(context.settings))
+    return proxied or bool(node.public_ip) or spec is None or spec.public_addresses == "none"
 
 
 def connect(context: Context, record: ClusterRecord) -> ssh.Connection:
@@ -70,10 +76,11 @@ def connect(context: Context, record: ClusterRecord) -> ssh.Connection:
 def refresh_rule(context: Context, record: ClusterRecord) -> bool:
     """Let in SSH from this machine's present address, and from its former one no longer; whether that was needed.
 
-    Raises CloudError.
+    It does not matter, and is left alone, when the way leads through another host. Raises CloudError.
     """
     ec2, settings = context.ec2, context.settings
-    if record.spec is not None and record.spec.caller_cidr is not None:
+    given = record.spec is not None and record.spec.caller_cidr is not None
+    if given or (proxy(settings) and settings.caller_cidr is None):
         return False
     groups = ec2.security_groups(cluster=record.name, launch=record.launch)
     cidr = settings.caller_cidr or f"{context.caller_address()}/32"

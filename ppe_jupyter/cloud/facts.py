@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from ..catalog import InstanceType
 from .records import ClusterRecord, InstanceState
@@ -208,10 +209,12 @@ class Facts:
     """Everything that ``plan`` decides from. ``zones`` are those that offer the instance type.
 
     ``existing`` is a cluster that has the wanted name already; the other facts are then not asked for.
-    ``caller_cidr`` is None when the caller's address could not be found out, ``caller_problem`` says why.
+    ``caller_cidr`` is None when the caller's address could not be found out, ``caller_problem`` says why;
+    ``caller_given``: the user has named it.
     ``usd_per_hour`` is the type's on-demand price, ``spot_usd`` its spot price now by zone, ``prices`` says
     where they are from. ``group``, ``placement_group`` and ``volumes`` are the existing ones that the spec names,
-    as far as they exist. ``proxied``: the master is reached through a jump host or a command.
+    as far as they exist. ``proxy`` is the setting that leads to the
+    master on another way than the direct one, or "".
 
     What may be refused is None when it was not found out; ``unchecked`` then says so. ``denied`` are the IAM
     actions that EC2's dry run refused, and what it said.
@@ -221,7 +224,7 @@ class Facts:
     owner: str
     caps: Caps = field(default_factory=Caps)
     idle_hours: float = 0.0
-    proxied: bool = False
+    proxy: Literal["", "proxy_jump", "proxy_command"] = ""
     existing: ClusterRecord | None = None
     instance_type: InstanceType | None = None
     zones: frozenset[str] = frozenset()
@@ -229,6 +232,7 @@ class Facts:
     image: Image | None = None
     user_key: UserKey | None = None
     caller_cidr: str | None = None
+    caller_given: bool = False
     caller_problem: str = ""
     usd_per_hour: float | None = None
     spot_usd: Mapping[str, float] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from ...errors import PpeError
-from ..access import lets_in
+from ..access import lets_in, proxy
 from ..context import Context
 from ..facts import Instance
 from ..records import InstanceState
@@ -53,6 +53,9 @@ def _rule(context: Context, instance: Instance) -> Iterator[str]:
         yield f"security group {groups} lets nobody reach port 22"
         return
     yield f"security group {groups} lets port 22 in from {', '.join(rule.cidr for rule in rules)}"
+    if way := proxy(context.settings):
+        yield f"whatever your {way} comes from has to be among them"
+        return
     address = context.caller_address()
     if not lets_in(rules, f"{address}/32"):
         yield f"your address, {address}, is not among them"

@@ -74,16 +74,33 @@ def _way_in(choices: Choices) -> Iterator[Problem]:
             WARNING if caller.prefixlen < WIDE else INFO,
             f"port 22 will be open to {caller}, {caller.num_addresses:,} addresses; your own is enough",
         )
-    if not choices.subnets or choices.public or facts.proxied:
+    if not choices.subnets:
         return
-    if spec.public_addresses != "none":
+    if not (choices.public or facts.proxy) and spec.public_addresses != "none":
         yield Problem(INFO, "the subnet leads to no internet gateway, so the nodes get no public addresses")
-    if not caller.is_private:
+    if facts.proxy and not (facts.caller_given or spec.security_group):
+        yield _by_proxy(facts.proxy, caller)
+    elif not (choices.public or facts.proxy or caller.is_private):
         yield Problem(
-            WARNING,
-            "the master will have a private address only: reach it through a VPN or a jump host "
-            "(%ppe_config proxy_jump), or the launch will wait for it in vain and be undone",
+            WARNING if facts.caller_given or spec.security_group else ERROR,
+            f"the master will have a private address only, where nobody comes from {caller}: name the range that you "
+            "come from within the VPC or by VPN, --from CIDR, or a jump host (%ppe_config proxy_jump)",
         )
+
+
+def _by_proxy(proxy: str, caller: ipaddress.IPv4Network) -> Problem:
+    """The master sees the address of what leads to it, which only its user knows."""
+    if proxy == "proxy_jump":
+        return Problem(
+            ERROR,
+            f"port 22 would be open to {caller}, but SSH comes from the jump host: name the address that it has in the "
+            "VPC, --from ADDRESS/32 (for good: %ppe_config caller_cidr)",
+        )
+    return Problem(
+        WARNING,
+        f"port 22 will be open to {caller}; if your proxy_command comes from another address, name that: --from CIDR "
+        "(AWS Session Manager comes from the node itself: --from 127.0.0.1/32)",
+    )
 
 
 def _way_out(choices: Choices) -> Iterator[Problem]:
@@ -118,9 +135,9 @@ def _group(choices: Choices) -> Iterator[Problem]:
     if facts.caller_cidr and not any(_covers(source, facts.caller_cidr) for source in ssh):
         others = [source for source in ssh if source != group.group_id and not _is_range(source)]
         yield Problem(
-            WARNING if others or facts.proxied else ERROR,
-            f"{group.group_id} does not let {facts.caller_cidr} reach port 22; add that rule, or leave out "
-            "--security-group for one of the cluster's own",
+            WARNING if others or facts.proxy else ERROR,
+            f"{group.group_id} does not let {facts.caller_cidr} reach port 22; add that rule, or name the "
+            "range that you come from (--from), or leave out --security-group for one of the cluster's own",
         )
     if "0.0.0.0/0" in ssh:
         yield Problem(WARNING, f"{group.group_id} opens port 22 to the whole internet")

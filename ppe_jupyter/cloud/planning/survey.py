@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import catalog
 from ...errors import CloudError, CredentialsError, PpeError
+from .. import access
 from ..context import Context
 from ..facts import Caps, Facts, Subnet, UserKey
 from ..keeping.images import ImageStore
@@ -77,7 +78,7 @@ class Survey:
             name=name,
             caps=Caps(max_usd_per_hour=settings.max_usd_per_hour, max_nodes=settings.max_nodes),
             idle_hours=settings.idle_hours,
-            proxied=bool(settings.proxy_jump or settings.proxy_command),
+            proxy=access.proxy(settings),
             **known,
         )
 
@@ -150,7 +151,7 @@ class Survey:
     def _caller(self, spec: ClusterSpec) -> Answer:
         """The range that may reach port 22, or None and why it is unknown."""
         if given := spec.caller_cidr or self._settings.caller_cidr:
-            return {"caller_cidr": given}
+            return {"caller_cidr": given, "caller_given": True}
         try:
             return {"caller_cidr": f"{ipaddress.IPv4Address(self._context.caller_address())}/32"}
         except (PpeError, ValueError) as exc:

@@ -1,0 +1,60 @@
+"""A cluster without public addresses, launched and used through a jump host that is no part of it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from localcloud_nodes import Nodes
+
+from ppe_jupyter import ssh
+from ppe_jupyter.cloud.spec import ClusterSpec
+from ppe_jupyter.errors import SpecError, Unreachable
+from ppe_jupyter.manager import Manager
+
+if TYPE_CHECKING:
+    from ppe_jupyter.localcloud import Endpoint
+    from ppe_jupyter.settings import Settings
+
+
+@pytest.fixture
+def jump(local_cloud: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an instance in a security group of its own; the user's OpenSSH knows how to get into it."""
+    nodes = Nodes(local_cloud, "jump")
+    (instance,) = nodes.launch()
+    nodes.connect(instance).close()
+    address, private = nodes.address(instance), tmp_path / "key"
+    private.write_text(nodes.key.private)
+    private.chmod(stat.S_IRUSR)
+    (tmp_path / "known_hosts").write_text(f"{address} {nodes.host_key.public}\n")
+    options = f"-i {private} -o UserKnownHostsFile={tmp_path}/known_hosts"
+    openssh = tmp_path / "ssh"
+    openssh.write_text(f'#!/bin/sh\nexec /usr/bin/ssh {options} "$@"\n')
+    openssh.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin")
+    yield address
+    nodes.close()
+
+
+def test_a_private_cluster_is_launched_through_a_jump_host(settings: Settings, jump: str) -> None:
+    manager = Manager(replace(settings, proxy_jump=f"admin@{jump}", connect_timeout=5.0))
+    spec = ClusterSpec(name="hidden", nodes=1, instance_type="m5.large", public_addresses="none")
+    with pytest.raises(SpecError, match=r"SSH comes from the jump host.*--from ADDRESS/32"):
+        manager.plan(spec).check()
+    cluster = manager.launch(replace(spec, caller_cidr=f"{jump}/32"))
+    try:
+        assert cluster.master.public_ip == ""
+        assert cluster.r().eval("6 * 7") == 42
+        came_from = cluster.ssh().run("echo $SSH_CONNECTION").stdout.decode().split()[0]
+        assert came_from == jump
+        key, keys = manager._account.context.keys.private(cluster.record.key_name), (cluster.master.host_key,)
+        with pytest.raises(Unreachable):  # there is no other way in
+            ssh.connect(
+                ssh.Target(host=cluster.master.private_ip, user="admin", key=key, host_keys=keys), timeout=1
+            )
+    finally:
+        cluster.terminate()
