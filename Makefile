@@ -37,8 +37,9 @@ test: setup lint types  ## everything that ends within 15 minutes
 test-all: setup lint types  ## the slow tests too
 	@$(call with_local_cloud,test,$(BIN)/python -m pytest)
 
-bench: setup  ## ratios measured in one run
-	@$(call with_local_cloud,bench,$(BIN)/python tests/bench)
+bench: setup  ## ratios measured in one run, peers among them
+	@$(BIN)/pip install -q --no-deps --target $(BUILD)/peers pyRserve==1.0.4
+	@$(call with_local_cloud,bench,PYTHONPATH=$(BUILD)/peers $(BIN)/python tests/bench)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
