@@ -24,27 +24,27 @@ from .cloud.launching.removal import terminate
 from .cloud.pace import Undertaking
 from .cloud.plan import Plan
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
-from .errors import NothingToDo, PpeError, Unreachable
+from .errors import NothingToDo, PpeError, SshError, Unreachable
 from .files import Files
 from .remote import cells, watchdog
-from .remote.session import OnNotice, Output, RemoteR
+from .remote.session import Output
 from .remote.watchdog import Losses, Watchdog
+from .sessions import Sessions
+from .ssh import Connection
 
 Report = Callable[[Progress], None]
 IGNORE: Report = lambda progress: None  # noqa: E731
 
 
-class Cluster(Files):
+class Cluster(Files, Sessions):
     """One cluster: its record, one SSH connection to its master, and its R session."""
 
     def __init__(self, account: Account, record: ClusterRecord) -> None:
-        """``on_notice`` gets what the cluster's watchdog says while a session is attached."""
+        super().__init__()
         self._account = account
-        self.on_notice: OnNotice | None = None
         self.record = record
         self._lock = threading.Lock()
         self._connection: ssh.Connection | None = None
-        self._session: RemoteR | None = None
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {self.state}, {len(self.nodes)} nodes, {self.record.slots} slots>"
@@ -99,19 +99,14 @@ class Cluster(Files):
                     raise Unreachable(f"{exc}; {what_next}", host=exc.host) from exc
             return self._connection
 
-    def r(self) -> RemoteR:
-        """The master's R session, attached; the same object while its connection stands."""
-        connection = self.ssh()
-        with self._lock:
-            if self._session is None or not self._session.alive:
-                self._session = RemoteR(connection, on_notice=self.on_notice)
-            return self._session
-
-    @property
-    def attached(self) -> RemoteR | None:
-        """The R session if there is one, and its connection stands; asks nobody."""
-        session = self._session
-        return session if session is not None and session.alive else None
+    def _again(self) -> Connection:
+        """The connection, after a cut. Only Unreachable, ConnectionLost and CloudError are worth another try."""
+        try:
+            return self.ssh()
+        except Unreachable as exc:
+            if self._connectable:
+                raise
+            raise SshError(str(exc), host=exc.host) from exc
 
     def run_python(
         self, code: str, *, ranks: int | None = None, on_output: Callable[[Output], None], **options: Any
@@ -265,12 +260,11 @@ class Cluster(Files):
 
     def close(self) -> None:
         """Hang up; what runs on the cluster goes on."""
+        self._detach()
         with self._lock:
-            if self._session is not None:
-                self._session.close()
             if self._connection is not None:
                 self._connection.close()
-            self._session = self._connection = None
+            self._connection = None
 
     def _address_of(self, node: int | str) -> str | None:
         found = find_node(self.record, str(node))

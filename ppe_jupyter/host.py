@@ -17,7 +17,8 @@ from . import delivery, settings, ssh
 from .errors import RemoteError, UsageError
 from .files import Files
 from .remote import cells
-from .remote.session import AGENT, OnNotice, Output, RemoteR
+from .remote.session import AGENT, Output
+from .sessions import Sessions
 
 OLDEST_PYTHON = (3, 9)
 # A line each: system, version of Python, R, and which of our files are there.
@@ -48,7 +49,7 @@ def connect(
     return host
 
 
-class Host(Files):
+class Host(Files, Sessions):
     """One machine behind SSH: its connection and its R session. Connects at the first use."""
 
     def __init__(
@@ -66,10 +67,9 @@ class Host(Files):
             place, key_file=key_file, port=port or place.port, fingerprint=fingerprint or place.fingerprint
         )
         self.name = where.removeprefix("ssh://")
-        self.on_notice: OnNotice | None = None
+        super().__init__()
         self._lock = threading.Lock()
         self._connection: ssh.Connection | None = None
-        self._session: RemoteR | None = None
 
     def __repr__(self) -> str:
         return f"<Host {self.name}>"
@@ -87,20 +87,6 @@ class Host(Files):
                     raise
                 self._connection = connection
             return self._connection
-
-    def r(self) -> RemoteR:
-        """The R session of the user there, attached; the same object while its connection stands."""
-        connection = self.ssh()
-        with self._lock:
-            if self._session is None or not self._session.alive:
-                self._session = RemoteR(connection, on_notice=self.on_notice)
-            return self._session
-
-    @property
-    def attached(self) -> RemoteR | None:
-        """The R session if there is one, and its connection stands; asks nobody."""
-        session = self._session
-        return session if session is not None and session.alive else None
 
     def run_python(
         self, code: str, *, ranks: int | None = None, on_output: Callable[[Output], None], **options: Any
@@ -133,12 +119,11 @@ class Host(Files):
 
     def close(self) -> None:
         """Hang up; R goes on."""
+        self._detach()
         with self._lock:
-            if self._session is not None:
-                self._session.close()
             if self._connection is not None:
                 self._connection.close()
-            self._session = self._connection = None
+            self._connection = None
 
     def _address_of(self, node: int | str) -> str | None:
         self.refuse(f"node {node}")

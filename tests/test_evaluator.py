@@ -581,7 +581,7 @@ class TestClients:
     )
     def test_a_damaged_request_is_an_error_in_r(self, r: RemoteR, body: bytes) -> None:
         with r._connection.popen(f"{AGENT} attach") as channel:
-            channel.send_all(frame(Kind.EVALUATE, body, id=1))
+            channel.send_all(json_frame(Kind.HELLO, {"version": VERSION}) + frame(Kind.EVALUATE, body, id=1))
             channel.settimeout(10)
             assert channel.recv()
         assert r.eval("1 + 1", timeout=10) == 2

@@ -19,7 +19,7 @@ LAYERS = [
     "localcloud",
     "remote",
 ]
-LAYERS += ["files", "host", "cluster", "manager", "verbs", "frontends"]
+LAYERS += ["files", "sessions", "host", "cluster", "manager", "verbs", "frontends"]
 APART = {
     "cloud": {"localcloud"},
     "localcloud": {"cloud", "ssh"},

@@ -36,7 +36,7 @@ def node_names(cluster: Cluster) -> list[str]:
 
 
 def worker_list_exists(cluster: Cluster) -> bool:
-    return cluster.ssh().run("test -e ~/.ppe/slaves.json", check=False).status == 0
+    return cluster.ssh().run("test -e ~/.ppe/run/slaves.json", check=False).status == 0
 
 
 def worker_processes(cluster: Cluster) -> int:
@@ -127,7 +127,7 @@ def test_streams_of_tasks_give_the_same_numbers_anywhere(mpi: RemoteR) -> None:
 
 def test_a_lost_worker_is_named_and_the_workspace_stays(cluster: Cluster, mpi: RemoteR) -> None:
     mpi.eval("kept <- 42; mpi.spawn.Rslaves(quiet = TRUE)")
-    worker = mpi.eval('jsonlite::fromJSON("~/.ppe/slaves.json")[4, ]')
+    worker = mpi.eval('jsonlite::fromJSON("~/.ppe/run/slaves.json")[4, ]')
     rank, host, pid = (worker[name].iloc[0] for name in ("rank", "host", "pid"))
     raised: list[BaseException] = []
 

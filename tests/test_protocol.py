@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppe_jupyter.node.eventlog import EventLog
+from ppe_jupyter.node.eventlog import Event, EventLog, Gap
 from ppe_jupyter.node.protocol import (
     HEADER,
     MAGIC,
@@ -214,10 +217,55 @@ class TestColumns:
 class TestEventLog:
     @given(st.lists(st.binary(max_size=50), max_size=40), st.integers(1, 200))
     def test_the_newest_are_kept(self, bodies: list[bytes], limit: int) -> None:
-        log = EventLog(limit=limit)
+        log = EventLog(None, limit=limit)
         assert [log.append(Kind.STDOUT, body) for body in bodies] == list(range(1, len(bodies) + 1))
-        kept = list(log.since(0))
+        kept = [each for each in log.since(0) if isinstance(each, Event)]
         assert [event.body for event in kept] == bodies[len(bodies) - len(kept) :]
         assert sum(len(event.body) for event in kept[1:]) <= limit
         assert log.first == (kept[0].seq if kept else 1)
-        assert [event.seq for event in log.since(log.first)] == list(range(log.first + 1, log.last + 1))
+        assert [each.seq for each in kept[1:]] == list(range(log.first + 1, log.last + 1))
+
+    @given(
+        bodies=st.lists(st.binary(max_size=50), min_size=1, max_size=60),
+        limit=st.sampled_from([1, 500, 5000, 10**6]),
+        since=st.integers(0, 60),
+        torn=st.integers(0, 60),
+    )
+    def test_on_the_disk_numbers_go_on_and_what_is_missing_is_a_gap(
+        self, bodies: list[bytes], limit: int, since: int, torn: int
+    ) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            log = EventLog(Path(folder), limit=limit)
+            for number, body in enumerate(bodies):
+                log.append(Kind.STDOUT, body, job=number)
+            log.close()
+            # The machine was lost while it wrote.
+            last = max(Path(folder).iterdir())
+            os.truncate(last, last.stat().st_size - min(torn, last.stat().st_size))
+            again = EventLog(Path(folder), limit=limit)
+            lost = log.last - again.last
+            assert bool(lost) == bool(torn)
+            number = again.append(Kind.STDERR, b"more", job=999)
+            assert number == len(bodies) - lost + 1
+            found = list(again.since(since))
+            covered = [
+                seq
+                for each in found
+                for seq in ([each.seq] if isinstance(each, Event) else range(each.first, each.last + 1))
+            ]
+            assert covered == list(range(since + 1, again.last + 1))
+            for each in found:
+                if isinstance(each, Event) and each.seq < number:
+                    assert (each.body, each.job) == (bodies[each.seq - 1], each.seq - 1)
+            if limit == 10**6:
+                assert not any(isinstance(each, Gap) for each in found)
+            again.close()
+
+    def test_a_disk_that_takes_nothing(self, tmp_path: Path) -> None:
+        told: list[str] = []
+        (tmp_path / "file").touch()
+        log = EventLog(tmp_path / "file" / "log", limit=1000, on_trouble=told.append)
+        for _ in range(3):
+            log.append(Kind.STDOUT, b"x")
+        assert [event.seq for event in log.since(0) if isinstance(event, Event)] == [1, 2, 3]
+        assert len(told) == 1

@@ -102,7 +102,7 @@ class TestActivity:
     }
 
     def test_what_r_left_to_compute_counts_and_the_session_does_not(self) -> None:
-        found = activity.outside(self.FOUND, agent=10, r=12)
+        found = activity.outside(self.FOUND, agent=10, r=[12])
         assert {each.pid for each in found} == {13, 22, 23, 30}
         assert activity.programs(found) == ["a cell (process 22)", "mpirun (process 23)"]
 

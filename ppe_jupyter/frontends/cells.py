@@ -12,13 +12,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchCluster, SshError, UsageError
+from ..node.protocol import Wish
 from ..remote.session import PlotOptions, Text
-from . import borrowed
+from . import borrowed, jobs
 from .output import Console
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..host import Host
+    from ..remote.session import RemoteR
     from .desk import Desk
 
 Arguments = argparse.Namespace
@@ -35,7 +37,11 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
     show = _value(arguments.display, names) if arguments.display else None
     result: Any = None
     with _cluster(desk, arguments) as cluster, Console(_lines(desk, arguments)) as console:
-        session = cluster.r()
+        session = _session(cluster, arguments)
+        session.wish = _wish(arguments)
+        if arguments.background:
+            code, plots = _code(arguments, cell), _plots(arguments)
+            return session.submit(code, print=cell is not None, inputs=inputs, outputs=outputs, plots=plots)
         how: dict[str, Any] = {
             "on_output": console, "on_question": _questions(desk, console), "plots": _plots(arguments),
             "timeout": arguments.timeout,
@@ -83,20 +89,50 @@ def remote_push(desk: Desk, arguments: Arguments, cell: str | None, names: Names
     values = _inputs(arguments.names, names)
     with _cluster(desk, arguments) as cluster:
         for name, value in values.items():
-            cluster.r().push(name, value)
+            _session(cluster, arguments).push(name, value)
 
 
 def remote_pull(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """R variables to Python."""
     with _cluster(desk, arguments) as cluster:
-        session = cluster.r()
+        session = _session(cluster, arguments)
         push({_python_name(name): session.pull(name) for name in _listed(arguments.names)})
 
 
 def remote_interrupt(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Interrupt what R evaluates, for any client."""
     with _cluster(desk, arguments) as cluster:
-        cluster.r().interrupt()
+        _session(cluster, arguments).interrupt()
+
+
+def remote_jobs(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
+    """The evaluations of the session."""
+    with _cluster(desk, arguments) as cluster:
+        return jobs.jobs(_session(cluster, arguments), arguments)
+
+
+def remote_r_log(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
+    """What R printed and drew."""
+    with _cluster(desk, arguments) as cluster:
+        jobs.log(_session(cluster, arguments), arguments)
+
+
+def remote_sessions(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
+    """The R sessions."""
+    with _cluster(desk, arguments) as cluster:
+        return jobs.sessions(cluster, arguments)
+
+
+def remote_restart(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
+    """A fresh R."""
+    with _cluster(desk, arguments) as cluster:
+        jobs.restart(_session(cluster, arguments), arguments)
+
+
+def remote_autosave(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
+    """Save R's workspace at intervals."""
+    with _cluster(desk, arguments) as cluster:
+        jobs.autosave(_session(cluster, arguments), arguments)
 
 
 @contextmanager
@@ -114,6 +150,15 @@ def _cluster(desk: Desk, arguments: Arguments) -> Iterator[Cluster | Host]:
             desk.forget(cluster.name)
             raise
         raise
+
+
+def _session(cluster: Cluster | Host, arguments: Arguments) -> RemoteR:
+    return cluster.r(arguments.session or "main")
+
+
+def _wish(arguments: Arguments) -> Wish:
+    watch = Wish.WATCH if arguments.watch else Wish(0)
+    return watch | Wish.TAKE_OVER if arguments.take_over else watch
 
 
 def _code(arguments: Arguments, cell: str | None) -> str:
@@ -181,4 +226,9 @@ CELLS: Mapping[str, Cell] = {
     "remote_push": remote_push,
     "remote_pull": remote_pull,
     "remote_interrupt": remote_interrupt,
+    "remote_jobs": remote_jobs,
+    "remote_r_log": remote_r_log,
+    "remote_sessions": remote_sessions,
+    "remote_restart": remote_restart,
+    "remote_autosave": remote_autosave,
 }

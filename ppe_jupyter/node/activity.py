@@ -72,11 +72,11 @@ def tree(root: int, among: Mapping[int, Process]) -> set[int]:
     return found
 
 
-def outside(among: Mapping[int, Process], *, agent: int, r: int | None) -> list[Process]:
+def outside(among: Mapping[int, Process], *, agent: int, r: Iterable[int]) -> list[Process]:
     """The processes that count: not the agent's own, but what R has started and left to compute."""
     own = tree(agent, among)
-    if r is not None:
-        own = own - tree(r, among) | {r}
+    for each in r:
+        own = own - tree(each, among) | {each}
     return [process for pid, process in among.items() if pid not in own and not process.names & NOT_WORK]
 
 

@@ -1,4 +1,4 @@
-"""The agent: owns the R session on the master, whoever comes and goes.
+"""The agent: owns the R sessions on the master, whoever comes and goes.
 
     agent.py start    start it unless it runs, have it look at the cluster's nodes, and wait until R answers
     agent.py status   what it does, as JSON
@@ -36,12 +36,12 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import ranks
 from .clients import Client
 from .limits import Limits
-from .rsession import RSession, State
+from .rsession import State
+from .sessions import MAIN, Sessions
 from .watchdog import Watchdog
-from .workspace import NotSaved, Workspace
+from .workspace import NotSaved
 
 HOME = Path.home()
 FOLDER = HOME / ".ppe"
@@ -60,12 +60,8 @@ class Agent:
     """The listening socket and the session behind it."""
 
     def __init__(self) -> None:
-        self._session = RSession(run=FOLDER / "run", hostfile=HOSTFILE, workers=FOLDER / "slaves.json")
-        self._session.on_started = self._r_started
-        self._workspace = Workspace(self._session, FOLDER)
-        self._watchdog = Watchdog(self._session, self._workspace, FOLDER)
-        self._saved_at: float | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._sessions = Sessions(FOLDER, HOSTFILE)
+        self._watchdog = Watchdog(self._sessions, self._sessions, FOLDER)
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -82,29 +78,13 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
         loop.add_reader(listener, self._accept, listener)
-        self._saved_at = self._workspace.fetch()
-        self._session.start()
+        self._sessions.why_ended = self._watchdog.why_ended()
+        self._sessions.start()
         self._watchdog.start()
         await self._stopped.wait()
         SOCKET.unlink(missing_ok=True)
         self._watchdog.stop()
-        await self._session.stop()
-
-    def _r_started(self, restored: object) -> None:
-        """R is ready; after a stop or reboot of the node it has loaded what was saved before."""
-        saved_at, self._saved_at = self._saved_at, None
-        if saved_at is None:
-            return
-        when = time.strftime("%F %T UTC", time.gmtime(saved_at))
-        why = self._watchdog.why_ended()
-        because = f" when the cluster was ended, because {why}" if why else ""
-        if isinstance(restored, int):
-            objects = f"{restored} object{'' if restored == 1 else 's'}"
-            text = f"The workspace saved at {when}{because} is loaded again: {objects}"
-            self._session.notices.tell("info", f"{text}. A copy is ~/.ppe/restored.RData.")
-        else:
-            text = f"The workspace saved at {when}{because} could not be loaded: {restored}"
-            self._session.notices.tell("error", f"{text}. It is ~/.ppe/restored.RData on the master.")
+        await self._sessions.stop()
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -119,7 +99,7 @@ class Agent:
         except OSError:
             command, descriptors = b"", []
         if command == b"attach" and len(descriptors) == 2:
-            Client(self._session, control, (descriptors[0], descriptors[1]))
+            Client(self._sessions, control, (descriptors[0], descriptors[1]))
             return
         for descriptor in descriptors:
             os.close(descriptor)
@@ -144,20 +124,19 @@ class Agent:
     async def _status(self) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
-            **self._session.welcome(),
+            **await self._sessions.status(),
             "watchdog": self._watchdog.status(),
-            "workspace": await self._workspace.summary(),
         }
 
     async def _where(self) -> dict[str, Any]:
         """R's working directory, whatever R does; {} while there is none."""
         with contextlib.suppress(OSError):
-            return {"folder": str(Path(f"/proc/{self._session.pid}/cwd").readlink())}
+            return {"folder": str(Path(f"/proc/{self._sessions.get(MAIN).pid}/cwd").readlink())}
         return {}
 
     async def _save(self) -> dict[str, Any]:
         try:
-            return {"saved": True, **await self._workspace.save()}
+            return {"saved": True, **await self._sessions.save()}
         except (NotSaved, OSError) as exc:
             return {"saved": False, "error": str(exc)}
 
@@ -166,29 +145,8 @@ class Agent:
         return self._watchdog.status()
 
     async def _refresh(self) -> dict[str, Any]:
-        """The cluster has other nodes. An R whose Open MPI has lost a daemon must start anew.
-
-        (Measured with Open MPI 4.1.4: the next spawn would end mpirun, and R without its variables.)
-        """
         self._watchdog.wake()
-        lost = sorted(await ranks.lost_daemons(FOLDER / "run" / "daemons"))
-        if lost and self._renewing is None:
-            self._renewing = asyncio.ensure_future(self._renew(", ".join(lost)))
-        return {"lost": lost}
-
-    async def _renew(self, lost: str) -> None:
-        text = f"R was started anew, since nodes that it had workers on were lost or rebooted ({lost})"
-        try:
-            await self._workspace.renew(f"{text}; its variables are kept")
-            self._session.notices.tell("info", f"{text}; its variables are kept. Start workers anew.")
-        except NotSaved as exc:
-            self._session.notices.tell(
-                "error",
-                f"R must be restarted before it can start workers, since nodes were lost or rebooted ({lost}); that"
-                f" was not done, because its workspace could not be saved: {exc}",
-            )
-        finally:
-            self._renewing = None
+        return {"lost": await self._sessions.refresh()}
 
 
 def _connect() -> socket.socket | None:

@@ -11,8 +11,9 @@ import contextlib
 import os
 import socket
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from .jobs import Job
 from .pipes import Bytes, Inlet, Outlet
 from .protocol import (
     VERSION,
@@ -22,6 +23,7 @@ from .protocol import (
     Kind,
     ProtocolError,
     Question,
+    Wish,
     ask,
     json_frame,
     parse_json,
@@ -31,13 +33,15 @@ from .protocol import (
 WHOLE_REQUEST = 2**20
 # Output that a client does not fetch.
 TOO_MUCH_WAITING = 64 * 2**20
+TOO_MANY_HELD = 1000
 
 
 @dataclass
 class Request:
     """An evaluation that a client asked for, or a question about the workspace (``kind`` ASK).
 
-    ``whole``: its body has come; a larger one comes when R takes it.
+    ``whole``: its body has come; a larger one comes when R takes it. ``client`` may go and come back: what it asks
+    for is known by its ``token``, and as ``job`` once it is whole. ``left``: when the client went.
     """
 
     client: Asking | None
@@ -46,12 +50,18 @@ class Request:
     body: bytearray = field(default_factory=bytearray)
     whole: bool = False
     kind: Kind = Kind.EVALUATE
+    token: str = ""
+    label: str = ""
+    wish: Wish = Wish(0)  # noqa: RUF009  # a number
+    job: Job | None = None
+    left: float | None = None
 
 
 class Asking(Protocol):
     """Whoever makes requests."""
 
     name: str
+    token: str
 
     @property
     def waiting(self) -> int:
@@ -60,8 +70,14 @@ class Asking(Protocol):
     def tell(self, data: Bytes) -> None:
         """Send it a frame that it may miss."""
 
+    def promise(self, size: int) -> None:
+        """The next ``size`` bytes sent are one frame: nothing else may come between them."""
+
     def send(self, data: Bytes) -> None:
         """Send it a piece of a frame."""
+
+    def close(self) -> None:
+        """Drop it: it is in the middle of a frame that will not end."""
 
     def fail(self, id: int, reason: str, message: str, **more: object) -> None:
         """End its request with an error."""
@@ -82,17 +98,23 @@ class Session(Protocol):
     def submit(self, request: Request) -> None:
         """Queue an evaluation."""
 
+    def resume(self, client: Client, id: int, seen: int) -> None:
+        """Go on with an evaluation that was asked for over a line that was cut."""
+
     def feed(self, request: Request, data: memoryview, left: int) -> bool:
         """More of a large request's body; False: wait for ``resume``."""
 
     def interrupt(self, client: Client, id: int) -> None:
         """Interrupt or unqueue an evaluation; 0: whichever runs."""
 
-    def restart(self, client: Client, id: int) -> None:
+    def restart(self, client: Client, id: int, restore: str | None) -> None:
         """End R and start it anew."""
 
-    def replay(self, client: Client, id: int, since: int) -> None:
-        """Send the log's events."""
+    def follow(self, client: Client, id: int, since: int, wish: dict[str, Any]) -> None:
+        """Send a job's events, or the log's."""
+
+    def command(self, client: Client, id: int, wish: dict[str, Any]) -> None:
+        """Do what else there is to do."""
 
     def answer(self, line: str) -> None:
         """A line for R's standard input."""
@@ -104,12 +126,23 @@ class Session(Protocol):
         """The client can take more."""
 
 
-class Client:
-    """One attached client."""
+class Sessions(Protocol):
+    """The sessions by name, and who is attached to them by token."""
 
-    def __init__(self, session: Session, control: socket.socket, descriptors: tuple[int, int]) -> None:
+    attached: dict[str, Client]
+
+    def get(self, name: str) -> Session:
+        """The session of that name, which starts if there is none. Raises ProtocolError for an impossible one."""
+
+
+class Client:
+    """One attached client. ``token`` names it over all its lines; "" for one that will not come back."""
+
+    def __init__(self, sessions: Sessions, control: socket.socket, descriptors: tuple[int, int]) -> None:
         self.name = "a client"
-        self._session = session
+        self.token = ""
+        self._sessions = sessions
+        self.session: Session | None = None
         self._control = control
         self._descriptors = descriptors
         self._reader = FrameReader()
@@ -117,6 +150,9 @@ class Client:
         self._outlet = Outlet(descriptors[1], on_drain=self._drained, on_broken=self.close)
         self._request: Request | None = None
         self._small: tuple[Header, bytearray] | None = None
+        self._label = ("", Wish(0))
+        self._promised = 0
+        self._held: list[Bytes] = []
         self._paused = False
         self._closed = False
         asyncio.get_running_loop().add_reader(control, self._control_ended)
@@ -126,15 +162,27 @@ class Client:
         """Bytes that it has not fetched."""
         return self._outlet.waiting
 
+    def promise(self, size: int) -> None:
+        """The next ``size`` bytes sent are one frame: what is told meanwhile waits."""
+        self._promised = size
+
     def send(self, data: Bytes) -> None:
         """Send bytes of a result: who produces looks at ``waiting``."""
-        if not self._closed:
-            self._outlet.write(data)
+        if self._closed:
+            return
+        self._outlet.write(data)
+        if self._promised:
+            self._promised -= len(data)
+            while self._held and not self._promised:
+                self._outlet.write(self._held.pop(0))
 
     def tell(self, data: Bytes) -> None:
-        """Send a frame of output; a client that does not fetch it is dropped."""
-        self.send(data)
-        if self.waiting > TOO_MUCH_WAITING:
+        """Send a whole frame; a client that does not fetch what it is told is dropped."""
+        if self._promised and not self._closed:
+            self._held.append(data)
+        else:
+            self.send(data)
+        if self.waiting > TOO_MUCH_WAITING or len(self._held) > TOO_MANY_HELD:
             self.close()
 
     def fail(self, id: int, reason: str, message: str, **more: object) -> None:
@@ -159,10 +207,14 @@ class Client:
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._control.close()
-        self._session.gone(self)
+        if self._sessions.attached.get(self.token) is self:
+            del self._sessions.attached[self.token]
+        if self.session is not None:
+            self.session.gone(self)
 
     def _drained(self) -> None:
-        self._session.drained(self)
+        if self.session is not None:
+            self.session.drained(self)
 
     def _control_ended(self) -> None:
         with contextlib.suppress(OSError):
@@ -201,10 +253,12 @@ class Client:
             if not header.size:
                 self._act(header, b"")
             return
-        self._request = Request(self, header.id, header.size)
+        label, wish = self._label
+        self._label = ("", Wish(0))
+        self._request = Request(self, header.id, header.size, token=self.token, label=label, wish=wish)
         if header.size > WHOLE_REQUEST:
             self._pause()
-            self._session.submit(self._request)
+            self._the_session.submit(self._request)
         elif not header.size:
             raise ProtocolError("an evaluation without a body")
 
@@ -222,33 +276,58 @@ class Client:
             if len(request.body) == request.size:
                 request.whole = True
                 self._request = None
-                self._session.submit(request)
+                self._the_session.submit(request)
             return
         if not piece.left:
             self._request = None
-        if not self._session.feed(request, piece.data, piece.left):
+        if not self._the_session.feed(request, piece.data, piece.left):
             self._pause()
+
+    @property
+    def _the_session(self) -> Session:
+        if self.session is None:
+            raise ProtocolError("a client says hello first")
+        return self.session
 
     def _act(self, header: Header, body: bytes) -> None:
         self._small = None
-        if header.kind is Kind.HELLO:
-            hello = parse_json(body)
-            if hello.get("version") != VERSION:
-                raise ProtocolError(
-                    f"it speaks version {hello.get('version')}, the agent version {VERSION}; launch anew"
-                )
-            self.name = str(hello.get("client", self.name))
-            self.tell(json_frame(Kind.WELCOME, self._session.welcome()))
-            self._session.joined(self)
-        elif header.kind is Kind.INTERRUPT:
-            self._session.interrupt(self, header.id)
-        elif header.kind is Kind.RESTART:
-            self._session.restart(self, header.id)
-        elif header.kind is Kind.REPLAY:
-            self._session.replay(self, header.id, header.seq)
-        elif header.kind is Kind.ASK and len(body) >= len(ask(Question.OBJECTS)):
-            self._session.submit(Request(self, header.id, len(body), bytearray(body), True, Kind.ASK))
-        elif header.kind is Kind.ANSWER:
-            self._session.answer(body.decode(errors="replace"))
+        kind, id = header.kind, header.id
+        if kind is Kind.LABEL:
+            self._label = (body.decode(errors="replace"), Wish(header.seq & ALL_WISHES))
+        elif kind is Kind.HELLO:
+            self._hello(parse_json(body))
+        elif kind is Kind.INTERRUPT:
+            self._the_session.interrupt(self, id)
+        elif kind is Kind.RESTART:
+            self._the_session.restart(self, id, parse_json(body).get("restore") if body else None)
+        elif kind is Kind.RESUME:
+            self._the_session.resume(self, id, header.seq)
+        elif kind is Kind.FOLLOW:
+            self._the_session.follow(self, id, header.seq, parse_json(body))
+        elif kind is Kind.COMMAND:
+            self._the_session.command(self, id, parse_json(body))
+        elif kind is Kind.ASK and len(body) >= len(ask(Question.OBJECTS)):
+            self._the_session.submit(Request(self, id, len(body), bytearray(body), True, Kind.ASK))
+        elif kind is Kind.ANSWER:
+            self._the_session.answer(body.decode(errors="replace"))
         else:
-            raise ProtocolError(f"a client does not send {header.kind.name}")
+            raise ProtocolError(f"a client does not send {kind.name}")
+
+    def _hello(self, hello: dict[str, Any]) -> None:
+        if hello.get("version") != VERSION:
+            raise ProtocolError(
+                f"it speaks version {hello.get('version')}, the agent version {VERSION}; launch anew"
+            )
+        self.name = str(hello.get("client", self.name))
+        self.token = str(hello.get("token", ""))
+        self.session = self._sessions.get(str(hello.get("session") or "main"))
+        if self.token:
+            before = self._sessions.attached.get(self.token)
+            if before is not None:  # over a line that is cut, though nobody has told us yet
+                before.close()
+            self._sessions.attached[self.token] = self
+        self.tell(json_frame(Kind.WELCOME, self.session.welcome()))
+        self.session.joined(self)
+
+
+ALL_WISHES = sum(Wish)

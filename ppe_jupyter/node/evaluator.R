@@ -95,7 +95,7 @@ end_text <- function() {
 
 write_frame <- function(kind, body) {
   size <- if (is.raw(body)) length(body) else body$bytes
-  write_block(c(magic, kinds[[kind]], current, 0, size), results)
+  write_block(c(magic, kinds[[kind]], current, length(.GlobalEnv), size), results)
   if (is.raw(body)) write_block(body, results) else write_columns(body, results)
   .Internal(flush(results))
 }

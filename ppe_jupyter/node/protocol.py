@@ -17,7 +17,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Union
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"\x89ppeR\r\n@"
 HEADER = struct.Struct("<8s4d")
 MAX_JSON = 2**20
@@ -34,13 +34,16 @@ class ProtocolError(Exception):
 class Kind(enum.IntEnum):
     """What a frame is. Who sends it, and what its body is."""
 
-    HELLO = 1  # client: {"version", "client"}
+    HELLO = 1  # client: {"version", "client", "token", "session"}: (token, id) names an evaluation for ever
     EVALUATE = 2  # client, and agent to R: a request in columns (``seq`` 1: its body is sure to come whole)
     INTERRUPT = 3  # client: id of the evaluation, 0 for whichever runs
-    RESTART = 4  # client
-    REPLAY = 5  # client: events after ``seq``
+    RESTART = 4  # client: {"restore": path}, or nothing
+    FOLLOW = 5  # client: {"job", "live", "quiet"}: its events after ``seq`` (0: all jobs'); ends in DONE, or as it did
     ANSWER = 6  # client: a line for R's standard input
     ASK = 7  # client, and agent to R: which Question, as a double, and what it is about; ends in RESULT
+    LABEL = 8  # client: the first line of the code that follows under the same id; ``seq``: its Wish
+    RESUME = 9  # client: the line was cut; evaluation ``id`` goes on here, with its events after ``seq``
+    COMMAND = 10  # client: {"do": "jobs" | "sessions" | …}; ends in DONE
 
     WELCOME = 16  # agent: {"version", "first", "last", "pid", ...}
     QUEUED = 17  # agent: {"client", "since"} of the evaluation that runs now
@@ -49,11 +52,12 @@ class Kind(enum.IntEnum):
     DISPLAY = 20  # R: a plot or table in columns
     RESULT = 21  # R: the value and outputs of an evaluation, in columns
     FAILED = 22  # agent: {"reason", "message", ...}, the end of an evaluation that R did not end
-    DONE = 23  # agent: the end of a replay or restart; ``seq`` is the last event's
+    DONE = 23  # agent: JSON, the end of what is no evaluation; ``seq`` is the last event's
     QUESTION = 24  # agent: R waits for a line of standard input
     FAILURE = 25  # R: an error ended the evaluation: message, call, traceback, line, text
     INTERRUPTED = 26  # R: an interrupt ended it
     NOTICE = 27  # agent: {"level", "text", "time"}, of the cluster itself
+    GAP = 28  # agent: {"first", "last"}: events that the log has no more
 
     READY = 32  # R: {"pid", "version", "restored"}
 
@@ -65,6 +69,14 @@ class Kind(enum.IntEnum):
     END = 44  # sender: the SHA-256 of a whole file
     LOST = 45  # sender: why a file cannot be sent
     PROGRESS = 46  # node: that it is there; perhaps {"phase"}
+
+
+class Wish(enum.IntFlag):
+    """How an evaluation is to be done."""
+
+    BACKGROUND = 1  # no one waits: DONE comes at once, with {"job"}
+    WATCH = 2  # while it waits: the output of the one that runs
+    TAKE_OVER = 4  # interrupt the one that runs, and go first
 
 
 class Question(enum.IntEnum):

@@ -2,24 +2,32 @@
 
 Requests and results pass through unread. One evaluation runs at a time; the next begins when its result is out.
 Text is sent on when it comes, an evaluation's result after its last text. R's death ends the running
-evaluation with a frame that says so, and a fresh R is started. Must not know sockets, SSH or what values are.
+evaluation with a frame that says so, and a fresh R is started. A client may go at any time and come back for its
+evaluation: what is whole here runs once, what is not was not begun. Must not know sockets, SSH or what values are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
+import json
+import os
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from . import ranks
 from .audience import Audience
-from .clients import WHOLE_REQUEST, Client, Request
+from .clients import Asking, Client, Request
+from .endings import Endings
+from .eventlog import LOG_BYTES, EventLog
+from .jobs import Job, Jobs, JobState
+from .notices import Notices
 from .pipes import ENOUGH_WAITING, Outlet
-from .protocol import VERSION, Header, Kind, Question, ask, header, json_frame, parse_json
+from .protocol import VERSION, Header, Kind, Question, Wish, ask, header, json_frame, parse_json
 from .rprocess import RProcess
 from .rstream import RStream
 from .terminal import Printed
@@ -28,6 +36,10 @@ from .watch import Watch
 COMMIT, ABORT = struct.pack("<i", 1), struct.pack("<i", 0)
 CRASH_MENU, EXIT_WITHOUT_SAVING = b"\n4: exit R saving workspace\nSelection: ", "3"
 PADDING = bytes(2**20)
+# The agent's own name: it ends with R.
+AGENT = f"{os.getpid()} {time.time()}"
+# How long an evaluation that has not begun waits for its client to come back.
+PATIENCE_SECONDS = 600.0
 
 
 class State(enum.Enum):
@@ -58,25 +70,35 @@ class RSession:
     number of objects, None if there was nothing, or R's words if it could not.
     """
 
-    def __init__(self, *, run: Path, hostfile: Path, workers: Path) -> None:
+    def __init__(self, name: str, *, run: Path, hostfile: Path, log: Path | None, notices: Notices) -> None:
+        self.name = name
         self.state = State.DOWN
         self.trouble = ""
         self.evaluations = 0
         self.on_started: Callable[[object], None] = lambda restored: None
-        self._audience = Audience()
-        self.notices = self._audience.notices
+        self.on_command: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] = _no_command
+        self.notices = notices
+        self.log = EventLog(
+            log, limit=LOG_BYTES, on_trouble=lambda text: notices.tell("error", text, topic="log")
+        )
+        self.jobs = Jobs(log)
+        self.audience = Audience(self.log)
+        self._endings = Endings(self.jobs, self.audience)
         self._saving = False
         self._stopping = False
         self._run = run
         self._hostfile = hostfile
-        self._workers = workers
+        self._workers = run / "slaves.json"
         self._queue: deque[Request] = deque()
         self._current: Request | None = None
         self._since = 0.0
         self._number = 0
+        self._objects: int | None = None
+        self._started = time.time()
+        self._last: tuple[str, str, float] | None = None  # who evaluated last: token, name, when
         self._restarters: list[tuple[Client, int]] = []
         self._version = ""
-        self._watch = Watch(self, workers)
+        self._watch = Watch(self, self._workers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._replaced: RProcess | None = None
 
@@ -85,6 +107,9 @@ class RSession:
     def start(self) -> None:
         """Start R; evaluations wait until it is ready."""
         self._go(State.STARTING)
+        self._started = time.time()
+        self._last = None
+        self._objects = None
         for path in (self._workers, self._run / "daemons"):  # they ended with the R that had them
             path.unlink(missing_ok=True)
         self._startup = b""
@@ -99,7 +124,12 @@ class RSession:
         """End R and all that belongs to it, for good."""
         self._stopping = True
         self._detach()
+        self._fail_current("died", "the session was ended")
+        while self._queue:
+            self._fail(self._queue.popleft(), "died", "the session was ended")
         await self._r.end()
+        self.log.close()
+        self.jobs.close()
 
     def _go(self, state: State) -> None:
         assert state in TRANSITIONS[self.state], (self.state, state)
@@ -120,6 +150,7 @@ class RSession:
             self._replaced = r
             self._spawn(self._start_failed(r))
             return
+        idle = self._current is None
         how = (
             "R crashed"
             if r.crashed
@@ -127,7 +158,10 @@ class RSession:
             if r.quits
             else "R was ended by a signal or by MPI_Abort"
         )
-        self._replace("died", f"{how}. A fresh R session was started; the variables are gone")
+        message = f"{how}. A fresh R session was started; the variables are gone"
+        self._replace("died", message)
+        if idle:
+            self.notices.tell("error", message, topic="died")
 
     async def _start_failed(self, r: RProcess) -> None:
         self._detach()
@@ -161,16 +195,47 @@ class RSession:
         """What a new client is told, and ``status`` shows."""
         return {
             "version": VERSION,
-            "first": self._audience.log.first,
-            "last": self._audience.log.last,
+            "agent": AGENT,
+            "session": self.name,
+            "first": self.log.first,
+            "last": self.log.last,
             "r": {"state": self.state.value, "version": self._version, "trouble": self.trouble},
             "busy": self._busy(),
+            "past": self._past(),
             "notices": self.notices.recent(),
+        }
+
+    def row(self) -> dict[str, Any]:
+        """It in short, for a list of sessions."""
+        evaluations = sum(
+            each is not None and each.kind is Kind.EVALUATE for each in (self._current, *self._queue)
+        )
+        return {
+            "state": self.state.value,
+            "since": self._started,
+            "pid": self.pid,
+            "waiting": evaluations,
+            "objects": self._objects,
+            "client": self._last[1] if self._last else "",
+            "used": self._last[2] if self._last else None,
+        }
+
+    def _past(self) -> dict[str, object]:
+        """When R was started, and who used it last; nothing if nobody did."""
+        if self._last is None:
+            return {}
+        token, name, when = self._last
+        return {
+            "since": self._started,
+            "token": token,
+            "client": name,
+            "used": when,
+            "objects": self._objects,
         }
 
     def joined(self, client: Client) -> None:
         """The client has said hello: notices go to it from now on."""
-        self._audience.join(client)
+        self.audience.join(client)
 
     @property
     def pid(self) -> int | None:
@@ -180,18 +245,11 @@ class RSession:
     def working(self) -> list[str]:
         """The evaluations that run or wait, in words."""
         requests = [self._current, *self._queue]
-        return [
-            f"R evaluates for {each.client.name if each.client else 'a client that is gone'}"
-            for each in requests
-            if each is not None and each.kind is Kind.EVALUATE
-        ]
+        return [f"R evaluates for {_asker(each)}" for each in requests if each and each.kind is Kind.EVALUATE]
 
     def _busy(self) -> dict[str, object]:
         request = self._current
-        if request is None:
-            return {}
-        name = request.client.name if request.client else "a client that is gone"
-        return {"client": name, "since": self._since}
+        return {} if request is None else {"client": _asker(request), "since": self._since}
 
     def submit(self, request: Request) -> None:
         """Queue an evaluation; it begins when those before it have ended. Some questions are for now, or never."""
@@ -202,12 +260,109 @@ class RSession:
             return
         if self.state is State.DOWN:
             self.start()
-        self._queue.append(request)
+        first = bool(request.wish & Wish.TAKE_OVER)
+        (self._queue.appendleft if first else self._queue.append)(request)
+        if request.whole and request.kind is Kind.EVALUATE:
+            self._accept(request)
         current = self._current
-        waits = current is not None and current.kind is Kind.EVALUATE and current.client is not request.client
-        if waits and request.client:
-            request.client.tell(json_frame(Kind.QUEUED, self._busy(), id=request.id))
+        if current is not None and current.kind is Kind.EVALUATE and current.client is not request.client:
+            self._wait(request, current)
         self._next()
+
+    def _accept(self, request: Request) -> None:
+        """It is whole: from now on it is a job."""
+        asker = request.client
+        name = asker.name if asker else "a client that is gone"
+        background = bool(request.wish & Wish.BACKGROUND)
+        key = (request.token, request.id)
+        request.job = self.jobs.add(name, request.label, background=background, key=key)
+        if background and asker is not None:
+            request.client = None
+            asker.tell(json_frame(Kind.DONE, {"job": request.job.number}, id=request.id))
+
+    def _wait(self, request: Request, current: Request) -> None:
+        """Another's evaluation runs: tell whose, show its output or end it as is wished."""
+        if request.client is not None:
+            request.client.tell(json_frame(Kind.QUEUED, self._busy(), id=request.id))
+            if request.wish & Wish.WATCH and current.job is not None:
+                self._show(request.client, request.id, current.job)
+        if request.wish & Wish.TAKE_OVER:
+            self._interrupt()
+
+    def _show(self, client: Asking, id: int, job: Job) -> None:
+        self.audience.follow(client, id, job=job.number, after=self.log.last, ends=False)
+
+    def resume(self, client: Client, id: int, seen: int) -> None:
+        """Go on with an evaluation that was asked for over a line that was cut."""
+        job = self.jobs.find((client.token, id)) if client.token else None
+        if job is None:
+            client.fail(id, "unknown", "it did not come whole, so it was not begun")
+        elif job.background:
+            client.tell(json_frame(Kind.DONE, {"job": job.number}, id=id))
+        elif job.over:
+            self._endings.tell(client, id, job, after=seen)
+        else:
+            request = next(
+                each for each in (self._current, *self._queue) if each is not None and each.job is job
+            )
+            request.client = client
+            if request is not self._current:
+                client.tell(json_frame(Kind.QUEUED, self._busy(), id=id))
+                return self._next()
+            self._asked = False
+            self.audience.listen(client)
+            self.audience.follow(client, id, job=job.number, after=max(seen, job.first - 1))
+        return None
+
+    def follow(self, client: Client, id: int, since: int, wish: dict[str, Any]) -> None:
+        """Send a job's events, or the log's, and what comes yet if it is to be ``live``."""
+        number, live = int(wish.get("job") or 0), bool(wish.get("live"))
+        job = self.jobs.get(number)
+        if number and job is None:
+            client.fail(id, "job", f"there is no job {number} (any more); see %remote_jobs")
+        elif job is not None and job.over and live:
+            self._endings.tell(client, id, job, after=since, quiet=bool(wish.get("quiet")))
+        else:
+            until = None if live else self.log.last
+            before = job.first - 1 if job is not None and job.first else self.log.last if job else 0
+            quiet = bool(wish.get("quiet"))
+            how = {"job": number, "after": max(since, before), "until": until, "quiet": quiet}
+            follower = self.audience.follow(client, id, **how)
+            if not live:
+                told = {"first": self.log.first, "last": self.log.last, "job": job.row() if job else None}
+                self.audience.end_one(follower, [json_frame(Kind.DONE, told, id=id, seq=self.log.last)])
+
+    def command(self, client: Client, id: int, wish: dict[str, Any]) -> None:
+        """Do what else there is to do: list jobs, end one, and what ``on_command`` can."""
+
+        async def answer() -> None:
+            try:
+                client.tell(json_frame(Kind.DONE, await self._do(wish), id=id, seq=self.log.last))
+            except (ValueError, OSError) as exc:
+                client.fail(id, "command", str(exc))
+
+        self._spawn(answer())
+
+    async def _do(self, wish: dict[str, Any]) -> dict[str, Any]:
+        if wish.get("do") == "jobs":
+            return {"jobs": self.jobs.rows()}
+        if wish.get("do") == "cancel":
+            job = self.jobs.get(int(wish.get("job", 0)))
+            if job is None:
+                raise ValueError(f"there is no job {wish.get('job')} (any more); see %remote_jobs")
+            self._cancel(job)
+            return {"job": job.row()}
+        return await self.on_command(wish)
+
+    def _cancel(self, job: Job) -> None:
+        for request in [each for each in self._queue if each.job is job]:
+            self._take_back(request)
+        if self._current is not None and self._current.job is job:
+            self._interrupt()
+
+    def _take_back(self, request: Request) -> None:
+        self._queue.remove(request)
+        self._fail(request, "interrupted", "the evaluation was taken back before it began")
 
     def feed(self, request: Request, data: memoryview, left: int) -> bool:
         """More of a large request's body for R; False: wait to be resumed."""
@@ -215,20 +370,25 @@ class RSession:
             return True  # R died meanwhile
         self._requests.write(data)
         if not left:
+            self._accept(request)
+            self._begin_job(request)
             self._requests.write(COMMIT)
             self._go(State.BUSY)
         self._untaken = left
-        return self._requests.waiting < ENOUGH_WAITING
+        return not left or self._requests.waiting < ENOUGH_WAITING
 
     def interrupt(self, client: Client, id: int) -> None:
         """Interrupt the evaluation that runs, or take one that waits out of the queue."""
         for request in self._queue:
             if id and request.client is client and request.id == id:
-                self._queue.remove(request)
-                client.fail(id, "interrupted", "the evaluation was taken back before it began")
-                return
+                return self._take_back(request)
         mine = self._current is not None and self._current.client is client and self._current.id == id
-        if self.state is State.BUSY and not self._stream.ended and (mine or not id):
+        if mine or not id:
+            self._interrupt()
+        return None
+
+    def _interrupt(self) -> None:
+        if self.state is State.BUSY and not self._stream.ended:
             ignored = self._r.ignores_interrupt()
             self._r.interrupt()
             # The child's end may be seen before this second look.
@@ -244,17 +404,29 @@ class RSession:
         else:
             self._r.interrupt()
 
-    def restart(self, client: Client, id: int) -> None:
-        """End R with its variables and start it anew; the client hears when it is ready."""
+    def restart(self, client: Client, id: int, restore: str | None) -> None:
+        """End R with its variables and start it anew, with those in the file ``restore`` if one is named.
+
+        The client hears when it is ready.
+        """
+        if restore is not None:
+            path = Path.home() / Path(restore).expanduser()
+            if self.state is State.STARTING or not path.is_file():
+                why = (
+                    "R is just starting; try again"
+                    if path.is_file()
+                    else f"there is no file {path} on the master"
+                )
+                return client.fail(id, "restore", why)
+            link = self._run / "workspace.RData"
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)  # R removes the link when it has loaded it
         self._restarters.append((client, id))
         if self.state is State.DOWN:
             self.start()
         elif self.state not in (State.STARTING, State.RESCUED):
             self._replace("restarted", "R was restarted; the variables are gone")
-
-    def replay(self, client: Client, id: int, since: int) -> None:
-        """Send the events after ``since`` that the log still has."""
-        self._audience.replay(client, id, since)
+        return None
 
     def answer(self, line: str) -> None:
         """Type a line for R, if it waits for one."""
@@ -263,18 +435,30 @@ class RSession:
             self._r.answer(line.split("\n", 1)[0])
 
     def gone(self, client: Client) -> None:
-        """The client is gone: what it waits for is dropped, what runs for it goes on."""
-        self._audience.leave(client)
-        self._queue = deque(request for request in self._queue if request.client is not client)
+        """The client is gone: what runs for it goes on, what waits does so until it is back."""
+        self.audience.leave(client)
+        for request in [each for each in self._queue if each.client is client]:
+            request.client = None
+            if request.job is None or not request.token:
+                self._queue.remove(request)
+                self._end_job(request, Kind.FAILED, b"", JobState.LOST)
+            else:
+                asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._expire, request)
         if self._current is not None and self._current.client is client:
             self._current.client = None
+            self._endings.lose(client)
             if self.state is State.TAKING:
                 self._requests_drained()
             if self.state is State.BUSY:
                 self._stream.resume()
 
+    def _expire(self, request: Request) -> None:
+        if request in self._queue and request.client is None:
+            self._take_back(request)
+
     def drained(self, client: Client) -> None:
-        """The client can take more of its result."""
+        """The client can take more."""
+        self.audience.drained(client)
         if self._current is not None and self._current.client is client and self.state is State.BUSY:
             self._stream.resume()
 
@@ -283,17 +467,26 @@ class RSession:
     def _next(self) -> None:
         if self.state is not State.IDLE or not self._queue:
             return
-        request = self._current = self._queue.popleft()
-        if request.kind is Kind.EVALUATE:
-            self._audience.listen(request.client)
-            self.evaluations += 1
+        # Those whose clients are away wait for them.
+        present = (each for each in self._queue if each.client is not None or each.wish & Wish.BACKGROUND)
+        request = next(present, None)
+        if request is None:
+            return
+        self._queue.remove(request)
+        self._current = request
         self._since = time.time()
         self._number += 1
         self._stream.begin(self._number)
         self._asked = False
+        if request.kind is Kind.EVALUATE:
+            self.evaluations += 1
+            if request.client is not None:
+                self.audience.listen(request.client)
         self._go(State.TAKING)
         head = header(request.kind, request.size, id=self._number, seq=request.whole)
         if request.whole:
+            if request.job is not None:
+                self._begin_job(request)
             self._requests.write(head + request.body)
             self._go(State.BUSY)
         else:
@@ -302,6 +495,16 @@ class RSession:
             assert request.client is not None
             request.client.resume()
         self._watch.begin()
+
+    def _begin_job(self, request: Request) -> None:
+        job = request.job
+        assert job is not None
+        self.jobs.begin(job, after=self.log.last)
+        if request.client is not None:
+            self.audience.follow(request.client, request.id, job=job.number, after=self.log.last)
+        for each in self._queue:
+            if each.wish & Wish.WATCH and each.client is not None:
+                self._show(each.client, each.id, job)
 
     def _requests_drained(self) -> None:
         if self.state is not State.TAKING or self._current is None:
@@ -329,7 +532,7 @@ class RSession:
             r.watch(lambda: self._died(r))
             self.on_started(told["restored"])
         for client, id in self._restarters:
-            client.tell(json_frame(Kind.DONE, {}, id=id, seq=self._audience.log.last))
+            client.tell(json_frame(Kind.DONE, {"restored": told["restored"]}, id=id, seq=self.log.last))
         self._restarters.clear()
         self._fail_current("aborted", "the evaluation jumped to R's top level; the session lives")
         self._go(State.IDLE)
@@ -349,8 +552,7 @@ class RSession:
 
     def _emit(self, kind: Kind, body: bytes) -> None:
         current = self._current
-        id = current.id if current is not None and current.kind is Kind.EVALUATE else 0
-        self._audience.output(kind, body, id=id)
+        self.audience.output(kind, body, job=current.job.number if current and current.job else 0)
 
     def on_end(self) -> None:
         """The evaluation's text has come."""
@@ -360,31 +562,26 @@ class RSession:
 
     def on_result(self, head: Header) -> None:
         """The head of its result."""
-        self._result_kind = head.kind
-        self._unlogged = bytearray()
-        # Goes out with the first piece: two packets would cost the client twice the time of one.
-        id = self._current.id if self._current else 0
-        self._result_head = header(head.kind, head.size, id=id, seq=self._audience.log.last)
-        self._audience.begin_result(self._current.client if self._current else None)
+        assert self._current is not None
+        self._objects = head.seq
+        self._endings.begin(self._current, head)
 
     def on_result_piece(self, data: memoryview, left: int) -> None:
-        """A piece of it, for the client, or small enough for the log if there is none."""
-        client = self._current.client if self._current else None
-        if client is not None:
-            client.send(self._result_head + data if self._result_head else data)
-            self._result_head = b""
-            if client.waiting > ENOUGH_WAITING:
-                self._stream.pause()
-        elif len(self._unlogged) + len(data) + left <= WHOLE_REQUEST:
-            self._unlogged += data
-            if not left:
-                self._audience.log.append(self._result_kind, bytes(self._unlogged))
+        """A piece of it, for the client or to be kept."""
+        if self._endings.take(data, left):
+            self._stream.pause()
         if not left:
-            self._current = None
-            self._audience.end_result()
+            request, self._current = self._current, None
+            assert request is not None
+            self._endings.end()
+            self._used_by(request)
             self._stream.resume()
             self._go(State.IDLE)
             self._next()
+
+    def _used_by(self, request: Request) -> None:
+        if request.kind is Kind.EVALUATE:
+            self._last = (request.token, _asker(request), time.time())
 
     def on_prompt(self) -> None:
         """R is at its own top level: at its start, or because the evaluation jumped there."""
@@ -421,6 +618,8 @@ class RSession:
             # R's own handler of a segfault asks what to do. There is one good answer: end.
             self._r.crashed = True
             self._r.answer(EXIT_WITHOUT_SAVING)
+        elif self._current and self._current.wish & Wish.BACKGROUND:
+            self._r.answer("")
         elif self._current and self._current.client:
             self._asked = True
             self._current.client.tell(json_frame(Kind.QUESTION, {}, id=self._current.id))
@@ -467,18 +666,37 @@ class RSession:
 
     def _fail_current(self, reason: str, message: str, **more: object) -> None:
         request, self._current = self._current, None
-        self._audience.end_result()
+        self._endings.abandon()
         if request is not None:
             self._fail(request, reason, message, **more)
 
     def _fail(self, request: Request, reason: str, message: str, **more: object) -> None:
-        if request.kind is Kind.EVALUATE:
-            self._audience.log.append(Kind.STDERR, f"{message}\n".encode())
+        told = {"reason": reason, "message": message, **more}
+        if request.job is not None:
+            body = json.dumps(told, ensure_ascii=False).encode()
+            state = JobState.INTERRUPTED if reason in ("interrupted", "aborted") else JobState.FAILED
+            self._end_job(request, Kind.FAILED, body, state)
+            self.audience.note(Kind.STDERR, f"{message}\n".encode(), job=request.job.number)
         if request.client is not None:
-            request.client.fail(request.id, reason, message, **more)
+            if not (request.job and request.job.began):
+                request.client.fail(request.id, reason, message, **more)
             request.client.resume()  # the rest of a large request is read, and dropped
+
+    def _end_job(self, request: Request, kind: Kind, body: bytes, state: JobState) -> None:
+        if request.job is not None:
+            self._endings.close(request.job, kind, body, state=state)
 
     def _spawn(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _asker(request: Request) -> str:
+    if request.job is not None:
+        return request.job.client
+    return request.client.name if request.client else "a client that is gone"
+
+
+async def _no_command(wish: dict[str, Any]) -> dict[str, Any]:
+    raise ValueError(f"there is nothing such as {wish.get('do')!r}")

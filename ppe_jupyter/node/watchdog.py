@@ -39,14 +39,17 @@ CONSOLE = ("sudo", "-n", "tee", "-a", "/dev/console")
 
 
 class Session(Protocol):
-    """What the watchdog needs of the R session."""
+    """What the watchdog needs of the R sessions."""
 
     notices: Notices
-    evaluations: int
 
     @property
-    def pid(self) -> int | None:
-        """R's process."""
+    def evaluations(self) -> int:
+        """How many have begun."""
+
+    @property
+    def pids(self) -> list[int]:
+        """R's processes."""
 
     def working(self) -> list[str]:
         """The evaluations that run or wait, in words."""
@@ -152,7 +155,7 @@ class Watchdog:
             self._trouble = f"{self._path}: {exc}"
 
     def _look(self) -> None:
-        found = activity.outside(activity.processes(os.getuid()), agent=os.getpid(), r=self._session.pid)
+        found = activity.outside(activity.processes(os.getuid()), agent=os.getpid(), r=self._session.pids)
         share = self._meter.share(found, now=time.monotonic())
         self._others = activity.programs(found)
         if share > activity.WORKING_SHARE:

@@ -34,6 +34,7 @@ class Asker:
     """The agent itself in the place of a client: collects the answer to one question."""
 
     name = "the cluster, which looks at the workspace"
+    token = ""
     waiting = 0
 
     def __init__(self) -> None:
@@ -54,6 +55,13 @@ class Asker:
                     self._end()
 
     tell = send
+
+    def promise(self, size: int) -> None:
+        """Nothing else comes between anyway."""
+
+    def close(self) -> None:
+        """There will be no answer."""
+        self.fail(0, "died", "R is gone")
 
     def _end(self) -> None:
         if self._kind is Kind.RESULT:
@@ -77,7 +85,7 @@ class Workspace:
         self._session = session
         self._run = folder / "run"
         self._parked = folder / "parked.RData"
-        self._restored = folder / "restored.RData"
+        self.restored = folder / "restored.RData"
         self._summary: tuple[object, Any] = (None, None)
 
     async def summary(self) -> Any:
@@ -127,6 +135,16 @@ class Workspace:
         await self._save_idle()
         self._session.renew(message)
 
+    async def autosave(self) -> dict[str, Any] | None:
+        """Save the workspace of an idle R: {"file", "objects", "bytes"}; None while it is not. Raises NotSaved."""
+        if self._session.state is not State.IDLE:
+            return None
+        answer = await self._save_idle()
+        file = self._run / "workspace.RData"
+        file = file.replace(file.with_name("autosave.RData"))
+        file.with_name("surroundings.rds").unlink(missing_ok=True)
+        return {**answer, "file": file}
+
     async def _save_idle(self) -> dict[str, Any]:
         """Have an idle R write the workspace to where a fresh R finds it."""
         try:
@@ -145,8 +163,8 @@ class Workspace:
             return None
         self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
         saved = self._parked.stat().st_mtime
-        self._parked.replace(self._restored)
-        _link(self._restored, self._run / "workspace.RData")
+        self._parked.replace(self.restored)
+        _link(self.restored, self._run / "workspace.RData")
         surroundings = self._parked.with_suffix(".rds")
         if surroundings.exists():
             surroundings.replace(self._run / "surroundings.rds")

@@ -1,21 +1,19 @@
-"""The line to the agent: frames over one SSH channel, and one evaluation over it.
+"""A link to the agent: frames over one SSH channel.
 
-A frame is sent and received whole, or the link is closed: nothing may stop in the middle of one. The stop button
-(SIGINT) therefore raises nothing while a ``Call`` runs; its handler has an interrupt sent. Notices may come at any
-time and belong to no evaluation: whoever reads passes them on. Must not know what requests and results mean.
+A frame is sent and received whole, or the link is closed: nothing may stop in the middle of one. Notices may come at
+any time and belong to no evaluation: whoever reads passes them on. Must not know what requests and results mean.
 """
 
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..errors import ConnectionLost, RemoteError, RemoteInterrupted
+from ..errors import ConnectionLost, RemoteError
 from ..node.protocol import (
     ENDS,
     VERSION,
@@ -23,14 +21,13 @@ from ..node.protocol import (
     Header,
     Kind,
     ProtocolError,
-    frame,
-    header,
     json_frame,
     parse_json,
 )
 from ..ssh import Channel, Connection
 
 Buffer = bytes | memoryview
+OnProgress = Callable[[bool, int, int], None]
 # Small buffers are sent as one; large ones are not copied, and an interrupt is looked for between them.
 JOINED = 2**16
 PIECE = 2**20
@@ -40,26 +37,33 @@ ALL = 2**25
 MOST_KEPT = 2**24
 # A time-out (seconds) for what is here already. Not 0: that would hold for a thread that sends meanwhile.
 NOW = 0.001
-# Seconds that R is given to end after an interrupt for being late.
-GRACE = 15.0
+# A transfer's progress is told from this size (bytes) and time (seconds) on, and so often.
+LARGE = 2**22
+SHOWN_AFTER, SHOWN_EVERY = 1.0, 0.1
 
 
 class Link:
     """An attached channel. Frames may be sent from any thread, and are read by one.
 
-    ``on_notice`` gets the bodies of notices: those of WELCOME too, which are earlier than the link.
+    ``hello`` says who attaches to which session. ``on_notice`` gets the bodies of notices: those of WELCOME too,
+    which are earlier than the link; ``on_welcome`` that itself. ``on_progress`` is told of a large body: whether it
+    goes up, and how many bytes of how many have gone.
     """
 
     def __init__(
         self,
         connection: Connection,
         agent: str,
-        client: str,
+        hello: dict[str, str],
         *,
         on_notice: Callable[[dict[str, Any]], None] = lambda notice: None,
+        on_welcome: Callable[[dict[str, Any]], None] = lambda welcome: None,
     ) -> None:
         self._connection = connection
         self._on_notice = on_notice
+        self._on_welcome = on_welcome
+        self.on_progress: OnProgress | None = None
+        self.closed = False
         self._kept: deque[tuple[Header, bytearray]] = deque()
         self._kept_bytes = 0
         self._channel: Channel = connection.popen(f"{agent} attach")
@@ -68,17 +72,33 @@ class Link:
         self._begun: Header | None = None  # a frame of which more is to come, in ``_body``
         self._body = bytearray()
         self.welcome: dict[str, Any] = {}
-        self.send(json_frame(Kind.HELLO, {"version": VERSION, "client": client}))
+        self.send(json_frame(Kind.HELLO, {"version": VERSION, **hello}))
+
+    @property
+    def receiving_result(self) -> bool:
+        """Whether a part of a large result has come, and more is to come."""
+        begun = self._begun
+        return begun is not None and begun.kind in ENDS and len(self._body) < begun.size
 
     def send(self, *buffers: Buffer, stop: Callable[[], bool] = lambda: False) -> bool:
         """Send a frame; False, and closed, when ``stop()`` was true in the middle of it."""
         with self._sending:
+            meter = Meter(True, sum(map(len, buffers)), self.on_progress)
             for piece in _pieces(buffers):
                 if stop():
                     self.close()
                     return False
                 self._channel.send_all(piece)
+                meter.add(len(piece))
         return True
+
+    def greet(self, timeout: float) -> None:
+        """Wait for the agent's welcome; what comes behind it is kept. Raises TimeoutError."""
+        deadline = time.monotonic() + timeout
+        while not self.welcome:
+            head, body = self._next_frame(max(NOW, deadline - time.monotonic()), welcome=True)
+            if head.kind is not Kind.WELCOME:
+                self._keep(head, body)
 
     def next_frame(self, timeout: float | None = None) -> tuple[Header, bytearray]:
         """The next frame and its body; TimeoutError leaves all in step, so it may be called again."""
@@ -92,17 +112,22 @@ class Link:
         """Pass on the notices that have come; other frames are kept for ``next_frame``."""
         with contextlib.suppress(TimeoutError):
             while self._kept_bytes < MOST_KEPT:
-                head, body = self._next_frame(NOW)
-                self._kept.append((head, body))
-                self._kept_bytes += head.size
+                self._keep(*self._next_frame(NOW))
 
-    def _next_frame(self, timeout: float | None) -> tuple[Header, bytearray]:
+    def _keep(self, head: Header, body: bytearray) -> None:
+        self._kept.append((head, body))
+        self._kept_bytes += head.size
+
+    def _next_frame(self, timeout: float | None, *, welcome: bool = False) -> tuple[Header, bytearray]:
         while True:
             head, body = self._frame(timeout)
             if head.kind is Kind.WELCOME:
                 self.welcome = parse_json(bytes(body))
+                self._on_welcome(self.welcome)
                 for notice in self.welcome.get("notices", ()):
                     self._on_notice(notice)
+                if welcome:
+                    return head, body
             elif head.kind is Kind.NOTICE and head.id == 0:
                 self._on_notice(parse_json(bytes(body)))
             elif head.kind is Kind.FAILED and head.id == 0:
@@ -123,10 +148,12 @@ class Link:
         assert isinstance(head, Header)
         if self._begun is None:
             self._begun, self._body = head, bytearray()
+            self._meter = Meter(False, head.size, self.on_progress)
         while len(self._body) < head.size:
             piece = self._event()
             assert not isinstance(piece, Header)
             self._body += piece.data
+            self._meter.add(len(piece.data))
         self._begun = None
         return head, self._body
 
@@ -142,9 +169,13 @@ class Link:
             raise RemoteError(f"the agent does not answer: {exc}. It said: {said[-500:]!r}") from exc
         return event
 
+    def lost(self) -> ConnectionLost:
+        """The error to raise when the line was cut."""
+        return self._connection.lost()
+
     def _ended(self) -> RemoteError:
-        if not self._connection.alive:
-            return self._connection.lost()
+        if not self._connection.alive or self.closed:
+            return self.lost()
         said = (self._reader.skipped + self._channel.recv_stderr()).decode(errors="replace").strip()
         host = self._connection.target.host
         return ConnectionLost(
@@ -153,6 +184,7 @@ class Link:
 
     def close(self) -> None:
         """Detach. Safe to repeat."""
+        self.closed = True
         self._channel.close()
 
     def __enter__(self) -> Link:
@@ -179,106 +211,21 @@ def _pieces(buffers: Sequence[Buffer]) -> Iterator[Buffer]:
         yield b"".join(small) if len(small) > 1 else small[0]
 
 
-class Call:
-    """One evaluation: its request goes out, its frames come in until the one that ends it.
+class Meter:
+    """How much of a large body has gone, told now and then."""
 
-    Whatever goes wrong in ``on_frame``, R is interrupted and its frames are read to the end; then it is raised.
-    """
+    def __init__(self, up: bool, total: int, tell: OnProgress | None) -> None:
+        self._up, self._total, self._done = up, total, 0
+        self._tell = tell if total >= LARGE else None
+        self._next = time.monotonic() + SHOWN_AFTER if self._tell else 0.0
+        self._shown = False
 
-    def __init__(
-        self,
-        link: Link,
-        id: int,
-        on_frame: Callable[[Header, bytearray], None],
-        *,
-        kind: Kind = Kind.EVALUATE,
-    ) -> None:
-        self._link = link
-        self._id = id
-        self._kind = kind
-        self._on_frame = on_frame
-        self._failure: BaseException | None = None
-        self._stops = 0
-        self._asking = False
-        self.open = True
-        self.late = False
-
-    def answer(self, buffers: Sequence[Buffer], timeout: float | None) -> tuple[Kind, bytearray]:
-        """The frame that ends the evaluation."""
-        size = sum(map(len, buffers))
-        before = self._take_stop_button()
-        try:
-            head = header(self._kind, size, id=self._id)
-            if not self._link.send(head, *buffers, stop=lambda: self._stops > 0):
-                raise RemoteInterrupted("the transfer was interrupted; nothing was assigned in R")
-            kind, body = self._wait(timeout)
-        finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
-        self.open = False
-        if isinstance(self._failure, KeyboardInterrupt) or self._stops:
-            raise RemoteInterrupted("interrupted; the R session and its variables are still there")
-        if self._failure is not None:
-            raise self._failure
-        return kind, body
-
-    def _wait(self, timeout: float | None) -> tuple[Kind, bytearray]:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            try:
-                left = None if deadline is None else max(0.001, deadline - time.monotonic())
-                head, body = self._link.next_frame(left)
-                if head.id not in (self._id, 0):
-                    continue
-                if head.kind in ENDS:
-                    return head.kind, body
-                if self._failure is None:
-                    self._on_frame(head, body)
-            except TimeoutError:
-                if self.late:
-                    raise RemoteInterrupted("R does not react to the interrupt; it still runs") from None
-                self.late = True
-                deadline = time.monotonic() + GRACE
-                self._interrupt()
-            except RemoteError:
-                if self._stops > 1:
-                    raise RemoteInterrupted("R did not react to the interrupt; it still runs") from None
-                raise
-            except BaseException as exc:  # of on_frame; raised when all is read
-                self._failure = exc
-                self._interrupt()
-
-    def ask(self, question: Callable[[], str]) -> str:
-        """What the user types; the stop button ends the typing."""
-        self._asking = True
-        try:
-            return question()
-        finally:
-            self._asking = False
-
-    def _interrupt(self) -> None:
-        self._link.send(frame(Kind.INTERRUPT, id=self._id))
-
-    def _take_stop_button(self) -> Any:
-        """Have SIGINT go to R; the handler before. Only the main thread gets signals, and only it may say so."""
-        if threading.current_thread() is not threading.main_thread():
-            return None
-        before = signal.signal(signal.SIGINT, self._pressed)
-        if not callable(before):  # ignored, or not Python's
-            signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-            return None
-        return before
-
-    def _pressed(self, *signal_and_frame: object) -> None:
-        if self._asking:
-            raise KeyboardInterrupt
-        self._stops += 1
-        # The main thread may hold the sending lock: not here.
-        threading.Thread(target=self._stop, daemon=True).start()
-
-    def _stop(self) -> None:
-        with contextlib.suppress(RemoteError):
-            if self._stops < 3:
-                self._interrupt()
-            else:
-                self._link.close()
+    def add(self, size: int) -> None:
+        """So many bytes more."""
+        if self._tell is None:
+            return
+        self._done += size
+        now = time.monotonic()
+        if now >= self._next or (self._shown and self._done == self._total):
+            self._next, self._shown = now + SHOWN_EVERY, True
+            self._tell(self._up, self._done, self._total)

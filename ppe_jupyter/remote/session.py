@@ -14,18 +14,30 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import RankFailed, RemoteError, RemoteInterrupted, RemoteRError, RSessionDied
-from ..node.protocol import Header, Kind, Question, ask, frame, parse_json
+from ..errors import (
+    PpeError,
+    RankFailed,
+    RemoteError,
+    RemoteInterrupted,
+    RemoteRError,
+    RSessionDied,
+    UsageError,
+)
+from ..node.protocol import ENDS, Header, Kind, Question, Wish, ask, frame, json_frame, parse_json
 from ..person import host, os_user
 from ..ssh import Connection
 from . import values, wire
-from .link import Call, Link
+from .call import Call
+from .jobs import Job
+from .line import Hello, Line
+from .link import Link, OnProgress
 from .outputs import Display, Notice, OnNotice, OnOutput, OnQuestion, Output, PlotOptions, Text
 
 __all__ = [
@@ -52,6 +64,14 @@ class Request:
     plots: PlotOptions | None = None
     integer64: bool = False
 
+    @property
+    def label(self) -> str:
+        """The first line of the code, or what else it does."""
+        if self.code:
+            return next((line for line in self.code.splitlines() if line.strip()), "")
+        push, pull = ", ".join(self.inputs), ", ".join(self.outputs)
+        return " ".join(f"({verb} {names})" for verb, names in (("push", push), ("pull", pull)) if names)
+
     def encode(self) -> list[wire.Buffer]:
         """The buffers of a frame's body. Raises ValueRefused."""
         if not (self.code is None or self.print or self.inputs or self.outputs or self.plots):
@@ -76,9 +96,11 @@ class RemoteR:
 
     ``on_output`` receives what ``eval`` prints (default: this process's standard output and error);
     ``on_question`` answers when R waits for a line of input (default: an empty line); ``on_notice`` is told what the
-    cluster has to say, at any time and in any thread while this is attached (default: standard error). Without
-    ``simplify`` a vector of length 1 stays an array, for stable shapes in programs. Attaches at
-    the first use, and again at the next use after the line was cut. Several threads may use it; they take turns.
+    cluster has to say, at any time and in any thread while this is attached (default: standard error);
+    ``on_progress`` of transfers that take longer than a second; ``on_past``, at first, whose session this was.
+    Without ``simplify`` a vector of length 1 stays an array, for stable shapes in programs. Attaches at the first use
+    to the session of that name. After a cut it attaches again, over what ``reconnect`` returns, and what it waits for
+    goes on. Several threads may use it; they take turns.
     """
 
     def __init__(
@@ -91,23 +113,41 @@ class RemoteR:
         on_question: OnQuestion | None = None,
         on_notice: OnNotice | None = None,
         simplify: bool = True,
+        on_progress: OnProgress | None = None,
+        on_past: Callable[[str], None] | None = None,
+        session: str = "main",
+        reconnect: Callable[[], Connection] | None = None,
     ) -> None:
-        self._connection = connection
-        self._agent = agent
+        self.session = session
         self._simplify = simplify
-        self._client = client or f"{os_user()}@{host()}, process {os.getpid()}"
+        hello = Hello(agent=agent, client=client or _this_client(), session=session)
+        self._line = Line(
+            connection, hello, reconnect=reconnect, on_notice=self._notice, on_welcome=self._welcomed
+        )
+        self._line.on_progress = on_progress
+        self._on_past = on_past
+        self.wish = Wish(0)  # WATCH, TAKE_OVER: what its evaluations do while another client's runs
         self._on_output = on_output or _write
         self._on_question = on_question
         self._on_notice = on_notice or _write_notice
         self._noticed = time.time() - YOUNG_SECONDS
         self._turn = threading.RLock()
-        self._link: Link | None = None
+        self._watched: Link | None = None
+        self._met = False
         self._ids = itertools.count(1)
 
     @property
     def alive(self) -> bool:
         """Whether the connection stands, as far as this end knows."""
         return self._connection.alive
+
+    @property
+    def _connection(self) -> Connection:
+        return self._line.connection
+
+    @property
+    def _link(self) -> Link | None:
+        return self._line.current
 
     def eval(
         self,
@@ -199,31 +239,101 @@ class RemoteR:
 
     def interrupt(self) -> None:
         """Interrupt whatever R evaluates now, for any client; may be called from another thread."""
-        (self._link or self._attached()).send(frame(Kind.INTERRUPT))
+        link = self._line.current
+        if link is not None and not link.closed:
+            link.send(frame(Kind.INTERRUPT))
+        else:
+            with self._line.aside() as other:
+                other.send(frame(Kind.INTERRUPT))
+                self._told(other, {"do": "jobs"})  # it has been heard when this is answered
 
-    def restart(self) -> None:
-        """End R and start it anew, without its variables. Evaluations that run or wait end with RSessionDied."""
-        with self._new_link() as link:
-            link.send(frame(Kind.RESTART, id=1))
-            while link.next_frame()[0].kind is not Kind.DONE:
-                pass
+    def restart(self, *, restore: str | None = None) -> int | None:
+        """End R and start it anew, without its variables, or with those in the file ``restore`` on the master.
+
+        Evaluations that run or wait end with RSessionDied. Returns the number of objects loaded, if any were.
+        """
+        with self._line.aside() as link:
+            link.send(json_frame(Kind.RESTART, {"restore": restore} if restore else {}, id=1))
+            restored = _done(link)["restored"]
+        if isinstance(restored, str):
+            raise RemoteError(f"R was restarted, but {restore} could not be loaded: {restored}")
+        count: int | None = restored
+        return count
 
     def replay(self, since: int = 0) -> list[Output]:
         """What was printed and displayed after event ``since`` (0: all that the log still has)."""
         found: list[Output] = []
-        with self._new_link() as link:
-            link.send(frame(Kind.REPLAY, id=1, seq=since))
+        self.follow(since=since, live=False, on_output=found.append)
+        return found
+
+    # --- Jobs
+
+    def submit(
+        self,
+        code: str,
+        *,
+        print: bool = False,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] = (),
+        plots: PlotOptions | None = None,
+    ) -> Job:
+        """Have ``code`` evaluated as ``eval`` does it (``print``: as ``run``), and return at once."""
+        request = Request(code=code, print=print, inputs=inputs or {}, outputs=tuple(outputs), plots=plots)
+        end, body = self._called(request.encode(), label=request.label, wish=Wish.BACKGROUND)
+        told = parse_json(bytes(body)) if end is Kind.DONE else _checked(end, body, None)
+        assert isinstance(told, dict)
+        return self.job(told["job"], outputs=outputs)
+
+    def jobs(self) -> list[Job]:
+        """The evaluations of this session, the oldest first."""
+        return [Job(self, row) for row in self.command({"do": "jobs"})["jobs"]]
+
+    def job(self, number: int, *, outputs: Sequence[str] = ()) -> Job:
+        """One of them. Raises UsageError if it is not known (any more)."""
+        for row in self.command({"do": "jobs"})["jobs"]:
+            if row["number"] == number:
+                return Job(self, row, outputs=outputs)
+        raise UsageError(f"there is no job {number} (any more); see %remote_jobs")
+
+    def follow(
+        self,
+        job: int = 0,
+        *,
+        since: int = 0,
+        live: bool = True,
+        quiet: bool = False,
+        on_output: OnOutput | None = None,
+        timeout: float | None = None,
+    ) -> tuple[Kind, bytearray]:
+        """Show what ``job`` (0: any) printed after event ``since``, and, ``live``, what it will; until its end.
+
+        The frame that ended it (DONE: it was not waited for). ``quiet``: only that. Raises TimeoutError.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        wish = {"job": job, "live": live, "quiet": quiet}
+        with self._line.aside() as link:
+            link.send(json_frame(Kind.FOLLOW, wish, id=1, seq=since))
             while True:
-                head, body = link.next_frame()
-                if head.kind is Kind.DONE:
-                    return found
-                found += outputs_of(head.kind, body)
+                head, body = link.next_frame(
+                    None if deadline is None else max(0.001, deadline - time.monotonic())
+                )
+                if head.id and (head.kind is Kind.DONE or (job and head.kind in ENDS)):
+                    return head.kind, body
+                for output in outputs_of(head.kind, body):
+                    (on_output or self._on_output)(output)
+
+    def command(self, wish: dict[str, Any]) -> dict[str, Any]:
+        """The agent's answer to what is no evaluation; does not wait for R. Raises UsageError."""
+        with self._line.aside() as link:
+            return self._told(link, wish)
+
+    def _told(self, link: Link, wish: dict[str, Any]) -> dict[str, Any]:
+        link.send(json_frame(Kind.COMMAND, wish, id=2))
+        return _done(link)
 
     def close(self) -> None:
         """Detach; what R does goes on. Safe to repeat."""
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        self._line.close()
 
     def __enter__(self) -> RemoteR:
         return self
@@ -231,27 +341,35 @@ class RemoteR:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _new_link(self) -> Link:
-        return Link(self._connection, self._agent, self._client)
-
     def _attached(self) -> Link:
-        if self._link is None:
-            self._link = Link(self._connection, self._agent, self._client, on_notice=self._notice)
+        link = self._line.link()
+        if self._watched is not link:
+            self._watched = link
             threading.Thread(
-                target=_look_for_notices,
-                args=(weakref.ref(self), self._link),
-                daemon=True,
-                name="ppe notices",
+                target=_look_for_notices, args=(weakref.ref(self), link), daemon=True, name="ppe notices"
             ).start()
-        return self._link
+        return link
+
+    def _welcomed(self, welcome: dict[str, Any], fresh: bool) -> None:
+        """At first, say whose session this is; later, that it is another one."""
+        past, met, self._met = welcome.get("past") or {}, self._met, True
+        now = time.time()
+        if fresh:
+            text = "The agent on the master was ended since the last use, and R with it: this is a fresh R session"
+            self._tell(Notice("warning", text, now))
+        elif self._on_past and not met and past and past["token"] != self._line.token:
+            self._on_past(_of_the_past(self.session, past, now))
 
     def _notice(self, told: dict[str, Any]) -> None:
         """Pass a notice on, once; what goes wrong in that must not disturb the evaluation that it came in."""
         if told["time"] <= self._noticed:
             return
         self._noticed = told["time"]
+        self._tell(Notice(told["level"], told["text"], told["time"]))
+
+    def _tell(self, notice: Notice) -> None:
         try:
-            self._on_notice(Notice(told["level"], told["text"], told["time"]))
+            self._on_notice(notice)
         except Exception:
             traceback.print_exc()
 
@@ -267,9 +385,15 @@ class RemoteR:
         """R's answer to a request, and its output on the way. Raises what R or the agent say went wrong."""
         buffers = request.encode()
         simple = self._simplify if simplify is None else simplify
-        code = request.code or ""
         return self._request(
-            buffers, Kind.EVALUATE, on_output, timeout, on_question, code=code, simplify=simple
+            buffers,
+            Kind.EVALUATE,
+            on_output,
+            timeout,
+            on_question,
+            label=request.label,
+            code=request.code or "",
+            simplify=simple,
         )
 
     def _request(
@@ -280,30 +404,64 @@ class RemoteR:
         timeout: float | None = None,
         on_question: OnQuestion | None = None,
         *,
+        label: str = "",
         code: str = "",
         simplify: bool = True,
     ) -> list[Any]:
         """R's answer to a frame of this kind. Raises what R or the agent say went wrong."""
+        how = {"kind": kind, "label": label, "wish": self.wish if kind is Kind.EVALUATE else Wish(0)}
+        late: list[float | None] = []
+        end, body = self._called(buffers, on_output, timeout, on_question, late=late, **how)
+        return self.answer_of(end, body, code=code, late=late[0], simplify=simplify)
+
+    def answer_of(
+        self,
+        end: Kind,
+        body: bytearray,
+        *,
+        code: str = "",
+        late: float | None = None,
+        simplify: bool | None = None,
+    ) -> list[Any]:
+        """What is in the frame that ended an evaluation. Raises what it says went wrong."""
+        if end is Kind.FAILURE:
+            raise _r_error(body, code)
+        return _checked(end, body, late, simplify=self._simplify if simplify is None else simplify)
+
+    def _called(
+        self,
+        buffers: Sequence[wire.Buffer],
+        on_output: OnOutput | None = None,
+        timeout: float | None = None,
+        on_question: OnQuestion | None = None,
+        *,
+        late: list[float | None] | None = None,
+        **how: Any,
+    ) -> tuple[Kind, bytearray]:
+        """The frame that ends a call; ``late`` gets the time-out if R was interrupted after it, else None."""
+        show = on_output or self._on_output
         with self._turn:
-            link = self._attached()
+            self._attached()
             question = on_question or self._on_question
 
             def on_frame(head: Header, body: bytearray) -> None:
                 if head.kind is Kind.QUESTION:
-                    link.send(frame(Kind.ANSWER, (call.ask(question) if question else "").encode()))
+                    call.reply(call.ask(question) if question else "")
                 for output in outputs_of(head.kind, body):
-                    on_output(output)
+                    show(output)
 
-            call = Call(link, next(self._ids), on_frame, kind=kind)
+            call = Call(
+                self._line, next(self._ids), on_frame, say=lambda text: show(Text("stderr", text)), **how
+            )
             try:
                 end, body = call.answer(buffers, timeout)
             except BaseException:
                 if call.open:
                     self.close()  # out of step: the next request attaches anew
                 raise
-        if end is Kind.FAILURE:
-            raise _r_error(body, code)
-        return _checked(end, body, timeout if call.late else None, simplify=simplify)
+        if late is not None:
+            late.append(timeout if call.late else None)
+        return end, body
 
 
 def _look_for_notices(who: weakref.ref[RemoteR], link: Link) -> None:
@@ -334,6 +492,9 @@ def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
         busy = parse_json(bytes(body))
         since = time.strftime("%H:%M:%S", time.localtime(busy["since"]))
         return [Text("stderr", f"R evaluates for {busy['client']} since {since}; this waits for it\n")]
+    if kind is Kind.GAP:
+        gap = parse_json(bytes(body))
+        return [Text("stderr", f"[output {gap['first']} to {gap['last']} is no longer in the log]\n")]
     if kind is Kind.NOTICE:  # from the log
         return [Text("stderr", f"{parse_json(bytes(body))['text']}\n")]
     if kind is Kind.FAILURE:  # of an evaluation whose client had gone, from the log
@@ -369,13 +530,51 @@ def _r_error(body: bytearray, code: str) -> RemoteRError:
     return RemoteRError(message, call=call, traceback=frames, line=line, text=text)
 
 
-def _failure(told: dict[str, Any]) -> RemoteError:
+def _failure(told: dict[str, Any]) -> PpeError:
     message = told["message"]
     if told["reason"] == "rank":
         return RankFailed(message, rank=told["rank"], node=told["node"])
     if told["reason"] in ("died", "restarted"):
         return RSessionDied(message)
+    if told["reason"] in ("command", "job", "restore"):
+        return UsageError(message)
+    if told["reason"] == "result":
+        return RemoteError(message)
     return RemoteInterrupted(message)
+
+
+def _done(link: Link) -> dict[str, Any]:
+    """The body of the frame DONE. Raises what the agent says went wrong."""
+    while True:
+        head, body = link.next_frame()
+        if head.kind is Kind.DONE:
+            return parse_json(bytes(body))
+        if head.kind is Kind.FAILED:
+            raise _failure(parse_json(bytes(body)))
+
+
+def _this_client() -> str:
+    """As others read it: the notebook if there is one, and who and where this is."""
+    notebook = Path(os.environ.get("JPY_SESSION_NAME", "")).name
+    who = f"{os_user()}@{host()}"
+    return f"{notebook} by {who}" if notebook else f"{who}, process {os.getpid()}"
+
+
+def _of_the_past(session: str, past: Mapping[str, Any], now: float) -> str:
+    name = "" if session == "main" else f" {session}"
+    objects = f", {past['objects']:.0f} objects" if past.get("objects") is not None else ""
+    return (
+        f"R session{name} of {_ago(now - past['since'])}, last used from {past['client']} {_ago(now - past['used'])}"
+        f"{objects}; %remote_restart{f' --session{name}' if name else ''} for a fresh one"
+    )
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = int(seconds / length)
+            return f"{count} {unit}{'s' * (count > 1)} ago"
+    return "a moment ago"
 
 
 def _write_notice(notice: Notice) -> None:

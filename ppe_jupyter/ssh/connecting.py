@@ -19,7 +19,6 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 # A window of 2 MB, paramiko's default, holds a fast line back at 100 ms of latency; 16 MB does not.
 WINDOW_BYTES = 16 * 2**20
 PACKET_BYTES = 2**15
-KEEPALIVE_SECONDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,6 @@ def connect(
             transport.auth_publickey(target.user, key)
         else:
             _authenticate(transport, target)
-        transport.set_keepalive(KEEPALIVE_SECONDS)
     except paramiko.AuthenticationException as exc:
         _close(transport)
         raise errors.AuthenticationRefused(

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .connecting import Target
 
 MAX_CHANNELS = 8
+# A line that is cut in silence (a network that drops packets, a lid that was closed) looks alive for a quarter of an
+# hour. So the other end is asked now and then, and must answer in time: noticed within 30 s.
+ASK_SECONDS = 8.0
+ANSWER_SECONDS = 20.0
 SESSION_SECONDS = 10.0
 
 
@@ -104,6 +108,7 @@ class Connection:
         self._below = below
         self._transport = transport
         self._free = threading.BoundedSemaphore(MAX_CHANNELS)
+        threading.Thread(target=_watch, args=(transport,), daemon=True, name="ppe line").start()
 
     @property
     def alive(self) -> bool:
@@ -243,3 +248,19 @@ def _drain_stderr(channel: Channel, into: io.BytesIO) -> None:
     with contextlib.suppress(OSError):
         for block in iter(channel.recv_stderr, b""):
             into.write(block)
+
+
+def _watch(transport: paramiko.Transport) -> None:
+    """Close a line whose other end does not answer any more; any answer will do, a refusal too."""
+    while transport.is_active():
+        time.sleep(ASK_SECONDS)
+        asking = threading.Thread(target=_ask, args=(transport,), daemon=True)
+        asking.start()
+        asking.join(ANSWER_SECONDS)
+        if asking.is_alive():
+            transport.close()
+
+
+def _ask(transport: paramiko.Transport) -> None:
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        transport.global_request("keepalive@openssh.com", wait=True)

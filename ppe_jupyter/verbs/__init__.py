@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from ..errors import UsageError
 from . import clusters, files, keeping
 from .cells import ALL_SLOTS, CELLS
+from .jobs import JOBS
 from .options import Face, Option, Verb
 
 __all__ = ["ALL_SLOTS", "VERBS", "Face", "Option", "Verb", "find", "of", "suggestion"]
@@ -50,6 +51,7 @@ VERBS: tuple[Verb, ...] = (
     keeping.COSTS,
     clusters.LOCAL,
     *CELLS,
+    *JOBS,
 )
 
 

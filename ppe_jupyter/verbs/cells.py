@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .options import CLUSTER, TIMEOUT, Option, Verb, count
+from .options import CLUSTER, SESSION, TIMEOUT, Option, Verb, count
 
 ALL_SLOTS = -1
 LINES = Option(
@@ -62,6 +62,14 @@ CELLS: tuple[Verb, ...] = (
                 help="as of rpy2; plots are always cairo's",
             ),
             Option(name="noisolation", flag=True, help="as of rpy2; plots never need isolation"),
+            Option(name="background", flag=True, help="return a job at once, and free the notebook"),
+            Option(
+                name="watch",
+                flag=True,
+                help="while this waits for another's evaluation, show what that prints",
+            ),
+            Option(name="take-over", flag=True, help="interrupt another client's evaluation and go first"),
+            SESSION,
             CLUSTER,
             TIMEOUT,
         ),
@@ -94,19 +102,19 @@ CELLS: tuple[Verb, ...] = (
     Verb(
         name="remote_push",
         help="copy Python variables to R",
-        options=(Option(name="names", nargs="*", values="variable", help="their names"), CLUSTER),
+        options=(Option(name="names", nargs="*", values="variable", help="their names"), SESSION, CLUSTER),
         faces=("magic",),
     ),
     Verb(
         name="remote_pull",
         help="copy R variables to Python",
-        options=(Option(name="names", nargs="*", help="their names"), CLUSTER),
+        options=(Option(name="names", nargs="*", help="their names"), SESSION, CLUSTER),
         faces=("magic",),
     ),
     Verb(
         name="remote_interrupt",
         help="interrupt what the R session evaluates, whoever started it",
-        options=(CLUSTER,),
+        options=(SESSION, CLUSTER),
         faces=("magic",),
     ),
 )

@@ -107,6 +107,9 @@ CLOUD = (
 )
 CLUSTER = Option(name="cluster", values="cluster", help="this cluster instead of the connected one")
 NAME = Option(name="name", nargs="?", values="cluster", help="the cluster; not needed if there is only one")
+SESSION = Option(
+    name="session", metavar="NAME", help="an R session beside the main one; it starts if there is none"
+)
 TIMEOUT = Option(name="timeout", kind=float, metavar="SECONDS", help="interrupt it after so many seconds")
 YES = Option(name="yes", flag=True, help="do not ask")
 DRY_RUN = Option(name="dry-run", flag=True, help="stop after the review")

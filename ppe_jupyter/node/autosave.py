@@ -1,0 +1,96 @@
+"""Saves a session's workspace at intervals to a file of the user's, while R is idle and has evaluated since.
+
+What was wished is in the session's folder, so that it holds for the next agent too. Must not know who wishes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+DEFAULT = "~/autosave.RData"
+# How soon an R that was busy when its time came is looked at again.
+BUSY_SECONDS = 5.0
+
+
+class Autosave:
+    """``save`` writes the workspace of an idle R and returns {"path", "objects", "bytes"}; None while R is busy.
+
+    ``state`` changes when R has evaluated; ``trouble`` is told what went wrong.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        save: Callable[[], Awaitable[dict[str, Any] | None]],
+        state: Callable[[], object],
+        trouble: Callable[[str], None],
+    ) -> None:
+        self._settings = folder / "autosave.json"
+        self._save, self._state, self._trouble = save, state, trouble
+        self._minutes = 0.0
+        self._path = DEFAULT
+        self._saved: dict[str, Any] = {}
+        self._task: asyncio.Task[None] | None = None
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            wished = json.loads(self._settings.read_text(encoding="utf-8"))
+            self._minutes, self._path = float(wished["minutes"]), str(wished["path"])
+        self._start()
+
+    def set(self, minutes: float | None, path: str | None) -> dict[str, Any]:
+        """Save every so many minutes from now on (0: no more; None: as before); what holds now."""
+        if minutes is not None or path:
+            self._minutes = self._minutes if minutes is None else minutes
+            self._path = path or self._path
+            self._settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            wished = {"minutes": self._minutes, "path": self._path}
+            self._settings.write_text(json.dumps(wished), encoding="utf-8")
+            self._start()
+        return {"minutes": self._minutes, "path": self._path, "saved": self._saved}
+
+    @property
+    def path(self) -> Path:
+        """The file; relative to the home directory."""
+        return Path.home() / Path(self._path).expanduser()
+
+    def stop(self) -> None:
+        """Save no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _start(self) -> None:
+        self.stop()
+        self._task = asyncio.ensure_future(self._run()) if self._minutes else None
+
+    async def _run(self) -> None:
+        saved: object = None
+        while True:
+            await asyncio.sleep(self._minutes * 60)
+            while self._state() != saved:
+                state = self._state()
+                try:
+                    done = await self._save()
+                    if done is not None:
+                        written = done.pop("file")
+                        await asyncio.get_running_loop().run_in_executor(None, _move, written, self.path)
+                        self._saved, saved = {**done, "time": time.time()}, state
+                        break
+                except Exception as exc:  # the next time may be better
+                    self._trouble(f"R's workspace could not be saved to {self.path}: {exc}")
+                    break
+                await asyncio.sleep(BUSY_SECONDS)
+
+
+def _move(old: Path, new: Path) -> None:
+    """Put a whole file in the place of whatever is there."""
+    new.parent.mkdir(parents=True, exist_ok=True)
+    between = new.with_name(f".{new.name}.new")
+    shutil.move(old, between)
+    between.replace(new)

@@ -1,0 +1,73 @@
+"""The R sessions of whatever has an SSH connection: what a cluster and a single host have in common."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from .remote.session import Notice, OnNotice, RemoteR
+from .ssh import Connection
+
+
+class Sessions:
+    """``r`` and its kin, for a class that knows its connection."""
+
+    def __init__(self) -> None:
+        """``on_notice`` gets what the agent there has to say while a session is attached."""
+        self.on_notice: OnNotice | None = None
+        self._attached: dict[str, RemoteR] = {}
+        self._attaching = threading.Lock()
+
+    def ssh(self) -> Connection:
+        """The connection to the machine that R runs on, made anew if it was cut."""
+        raise NotImplementedError
+
+    def r(self, session: str = "main") -> RemoteR:
+        """The R session of that name, attached; the same object until ``close``.
+
+        A name beside ``main`` has an R of its own, under its own mpirun; it starts if there is none.
+        """
+        connection = self.ssh()
+        with self._attaching:
+            if session not in self._attached:
+                self._attached[session] = RemoteR(
+                    connection,
+                    on_notice=self.on_notice,
+                    on_past=self._say_past,
+                    session=session,
+                    reconnect=self._again,
+                )
+            return self._attached[session]
+
+    @property
+    def attached(self) -> RemoteR | None:
+        """The main session if it was used and its connection stands; asks nobody."""
+        session = self._attached.get("main")
+        return session if session is not None and session.alive else None
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """The R sessions there: name, state, pid, waiting, objects, client, and since and used (s since 1970)."""
+        rows: list[dict[str, Any]] = self.r().command({"do": "sessions"})["sessions"]
+        return rows
+
+    def close_session(self, name: str) -> None:
+        """End a session beside ``main``, with its R and its workers; its log stays. Raises UsageError."""
+        self.r().command({"do": "close", "name": name})
+        with self._attaching:
+            if (session := self._attached.pop(name, None)) is not None:
+                session.close()
+
+    def _say_past(self, text: str) -> None:
+        if self.on_notice is not None:
+            self.on_notice(Notice("info", text, time.time()))
+
+    def _again(self) -> Connection:
+        """The connection, after a cut. Unreachable, ConnectionLost and CloudError are worth another try."""
+        return self.ssh()
+
+    def _detach(self) -> None:
+        with self._attaching:
+            for session in self._attached.values():
+                session.close()
+            self._attached.clear()
