@@ -23,6 +23,7 @@ from .cloud.launching.relimit import relimit
 from .cloud.launching.removal import terminate
 from .cloud.pace import Undertaking
 from .cloud.plan import Plan
+from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
 from .errors import NothingToDo, PpeError, SshError, Unreachable
 from .files import Files
@@ -202,11 +203,19 @@ class Cluster(Files, Sessions):
         then: str | None = None,
     ) -> Cluster:
         """Change those limits of its watchdog that are given (``ClusterSpec``); 0 is no limit."""
-        record = self.refresh().record
         given = {"idle_hours": idle_hours, "max_hours": max_hours, "budget_usd": budget_usd}
+        plan = self.plan_limits(then=then, **given)
+        plan.check()
         connection = None if self.state is ClusterState.PARKED else self.ssh()
-        relimit(self._account.context, connection, record, then=then, **given)
+        relimit(self._account.context, connection, plan)
         return self.refresh()
+
+    def plan_limits(self, *, then: str | None = None, **limits: float | None) -> Plan:
+        """What ``set_limits`` with the same would come to; its warnings say what may cost or lose more."""
+        context = self._account.context
+        usual = context.settings.idle_hours
+        record = self.refresh().record
+        return plan_limits(record, context.now(), usual_idle_hours=usual, then=then, **limits)
 
     def losses(self) -> Losses:
         """What would be lost if it ended now: R's objects, files, running work."""

@@ -58,6 +58,7 @@ class FakeCluster:
             launched=datetime.now(timezone.utc),
             usd_per_hour=1.234,
             troubles=(),
+            spec=ClusterSpec(name=name, budget_usd=20.0),
         )
         self.lost, self.values = NOTHING, {"x": 1, "my.y": 2}
         self.problems: list[Problem] = []
@@ -83,6 +84,17 @@ class FakeCluster:
     def plan(self, verb: str, **options: Any) -> Plan:
         self.options = options
         return plan(verb, problems=self.problems, name=self.name)
+
+    def plan_limits(self, **limits: Any) -> Plan:
+        return plan("limit", problems=self.problems, name=self.name)
+
+    def set_limits(self, **limits: Any) -> FakeCluster:
+        self.limits = limits
+        self.manager.done.append(f"limit {self.name}")
+        return self
+
+    def watchdog(self) -> None:
+        return None
 
     def carry_out(self, plan: Plan, *, report: Any) -> FakeCluster:
         self.manager.done.append(f"{plan.verb} {self.name}")
@@ -244,6 +256,37 @@ def test_options_reach_the_plan(local: Session) -> None:
     assert lab.options == {"node": "2", "force": False}
     local("start lab --nodes 3 --force")
     assert lab.options == {"nodes": 3, "force": True}
+
+
+def test_limits_that_may_cost_more_are_asked_for(local: Session, aws: Session) -> None:
+    assert aws("limit lab --budget 10") == ["limit lab"], "nothing to think about"
+    assert aws.manager.found["lab"].limits == {"budget_usd": 10.0}
+    assert "parked when $20.00 are spent" in aws.shown[-1]
+    for session in (local, aws):
+        session.manager.found["lab"].problems = [Problem(Grade.WARNING, "budget $20.00 → off")]
+    assert local("limit lab --budget off") == ["limit lab"]
+    assert local.manager.found["lab"].limits == {"budget_usd": 0.0}
+    assert aws("limit lab --budget off --yes") == aws("limit lab --budget off", "y") == ["limit lab"]
+    assert "AWS account 123456789012" in aws.shown[0] and "budget $20.00 → off" in aws.shown[0]
+    with pytest.raises(UsageError, match=r"Set these limits of lab.*nobody here to ask; add --yes"):
+        aws("limit lab --budget off")
+    assert aws.manager.done == []
+    assert aws("limit lab") == [], "only shown"
+
+
+def test_the_limits_of_somebody_elses_cluster_are_asked_for(local: Session) -> None:
+    local.manager.found["hut"].record.owner = "ann on her laptop"
+    with pytest.raises(UsageError, match="which ann on her laptop launched"):
+        local("limit hut --idle 1h")
+    assert local("limit hut --idle 1h", "y") == ["limit hut"]
+    assert local("limit hut") == []
+
+
+def test_limits_that_cannot_be_kept_are_not_asked_for(aws: Session) -> None:
+    aws.manager.found["lab"].problems = [Problem(Grade.ERROR, "the price is unknown")]
+    with pytest.raises(SpecError, match="limit is not possible: the price is unknown"):
+        aws("limit lab --budget 5")
+    assert aws.manager.done == []
 
 
 @pytest.mark.parametrize("way", ["wait", "replace", "drop"])

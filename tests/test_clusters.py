@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cloud_client import Cloud
+from localcloud_nodes import client
 
 from ppe_jupyter import ssh
 from ppe_jupyter.cloud import access
 from ppe_jupyter.cloud.ec2.groups import SshRule
 from ppe_jupyter.cloud.launching import boot
-from ppe_jupyter.cloud.launching.relimit import relimit
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, InstanceState
 from ppe_jupyter.errors import (
     CloudError,
@@ -195,17 +195,43 @@ def test_a_rule_that_does_not_help_is_left_alone(record: ClusterRecord, cloud: C
     assert ec2.ssh_rules([group]) == before
 
 
-def test_limits_that_cannot_be_kept_are_refused(record: ClusterRecord, cloud: Cloud) -> None:
-    assert record.spec is not None
-    context = cloud.context()
-    with pytest.raises(CloudError, match="set --max-hours instead"):
-        relimit(context, None, replace(record, usd_per_hour=None), budget_usd=5.0)
-    ends = replace(record.spec, then="terminate")
-    spot = (replace(record.nodes[0], spot=True), *record.nodes[1:])
-    with pytest.raises(CloudError, match="spot instance, which cannot be stopped"):
-        relimit(context, None, replace(record, spec=ends, nodes=spot), then="park")
-    found = cloud.clusters().get(record.name)
-    assert found.spec == record.spec
+def at_shutdown(cloud: Cloud, record: ClusterRecord) -> str:
+    """What EC2 makes of the master's shutdown."""
+    asked = client(cloud.endpoint).describe_instance_attribute(
+        InstanceId=record.master.instance_id, Attribute="instanceInitiatedShutdownBehavior"
+    )
+    return str(asked["InstanceInitiatedShutdownBehavior"]["Value"])
+
+
+def test_other_limits_reach_the_watchdog_the_tags_and_ec2(cluster: Cluster, cloud: Cloud) -> None:
+    """Also when EC2 refuses: whatever the watchdog then does, the disk is kept."""
+    before = cluster.record.spec
+    assert before is not None
+
+    def holds() -> tuple[str, str, str]:
+        spec, watch = cluster.refresh().record.spec, cluster.watchdog()
+        assert spec and watch
+        return spec.then, watch.then, at_shutdown(cloud, cluster.record)
+
+    refused = hooks.Fault("ModifyInstanceAttribute", code="UnauthorizedOperation", status=403)
+    try:
+        hooks.inject(cloud.endpoint, refused)
+        with pytest.raises(CloudError):
+            cluster.set_limits(then="terminate")
+        assert holds() == ("park", "terminate", "stop")
+        cluster.set_limits(then="terminate", idle_hours=0, budget_usd=500.0)
+        assert holds() == ("terminate", "terminate", "terminate")
+        watch = cluster.watchdog()
+        assert watch and watch.acts_at and "500 USD" in watch.why
+        hooks.inject(cloud.endpoint, refused)
+        with pytest.raises(CloudError):
+            cluster.set_limits(then="park")
+        assert holds() == ("terminate", "terminate", "terminate")
+    finally:
+        hooks.clear_faults(cloud.endpoint)
+        cluster.set_limits(then="park", idle_hours=before.idle_hours, budget_usd=0)
+    assert holds() == ("park", "park", "stop")
+    assert cluster.record.spec == before
 
 
 def test_a_master_in_use_is_not_given_up_because_it_cannot_be_reached(

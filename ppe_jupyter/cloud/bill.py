@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from .. import catalog
 from .spec import ClusterSpec
 
+NO_LIMIT = "no limit is set: it runs, and costs, until you end it; --idle, --max-hours and --budget set one"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
@@ -57,13 +59,18 @@ def hourly(usd: float) -> str:
     return f"${usd:,.3f} an hour, ${24 * usd:,.2f} a day on EC2"
 
 
+def is_limited(spec: ClusterSpec) -> bool:
+    """Whether the watchdog will ever end it."""
+    return bool(spec.idle_hours or spec.max_hours or spec.budget_usd)
+
+
 def limits(spec: ClusterSpec, bill: Bill | None) -> Iterator[str]:
     """What the watchdog will do when, and the most that the cluster can cost until then."""
     end = "parked" if spec.then == "park" else "terminated"
     if spec.idle_hours:
         yield f"{end} after {hours(spec.idle_hours)} without work"
     if spec.max_hours:
-        yield f"{end} {hours(spec.max_hours)} after its launch"
+        yield f"{end} {hours(spec.max_hours)} after its launch or last start"
     if spec.budget_usd:
         yield f"{end} when ${spec.budget_usd:,.2f} are spent"
     if bill is None:

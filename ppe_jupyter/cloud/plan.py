@@ -15,6 +15,9 @@ from .records import ClusterRecord
 from .spec import ClusterSpec
 from .steps import Step
 
+# Whoever does these should see what will end the cluster.
+LIMITING = ("launch", "start", "limit")
+
 
 class Grade(str, Enum):
     """How bad a problem is; an error forbids the launch."""
@@ -58,6 +61,11 @@ class Plan:
         """What forbids it."""
         return [problem.text for problem in self.problems if problem.grade is Grade.ERROR]
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should think about."""
+        return [problem.text for problem in self.problems if problem.grade is Grade.WARNING]
+
     def check(self) -> None:
         """Raise SpecError, with all errors, unless the plan can be carried out."""
         if self.errors:
@@ -77,7 +85,7 @@ class Plan:
             rows += [("price", text) for text in self.bill.rows()]
         else:
             rows.append(("price", "unknown" if self.usd_per_hour is None else hourly(self.usd_per_hour)))
-        if self.verb == "launch":
+        if self.verb in LIMITING:
             rows += [("limit", text) for text in limits(self.spec, self.bill)]
         return rows + said
 

@@ -74,9 +74,9 @@ class ClusterSpec:
     group. ``volumes`` are EBS volumes for the master, ``vol-…`` or ``vol-…:/mount/point``. ``spot`` is for workers
     only, ``spot_max_usd`` an hour and node; ``spot_fallback`` takes on-demand ones when there are none.
 
-    The watchdog: ``idle_hours`` without work (0: never, None: the settings'), ``max_hours`` since launch, and
-    ``budget_usd``; what it does is ``then``. ``bootstrap`` is a shell script of the user's, run as root on every
-    node at its first boot. ``tags`` go on everything that is created.
+    The watchdog: ``idle_hours`` without work (0: never, None: the settings'), ``max_hours`` since its launch or last
+    start, and ``budget_usd``; what it does is ``then``. ``bootstrap`` is a shell script of the user's, run as root on
+    every node at its first boot. ``tags`` go on everything that is created.
     """
 
     name: str | None = None

@@ -55,7 +55,7 @@ MEANINGS: Mapping[str, tuple[object, str]] = {
     "spot_max_usd": (0.25, "most for a spot worker, USD per hour; the on-demand price if not given"),
     "spot_fallback": (False, "on-demand workers when there are no spot ones"),
     "idle_hours": ("2h", "without work till the watchdog acts; 0 or off: never"),
-    "max_hours": ("8h", "since launch till the watchdog acts"),
+    "max_hours": ("8h", "since launch or last start till the watchdog acts"),
     "budget_usd": (20.0, "spent till the watchdog acts"),
     "then": ("park", "what the watchdog does: park or terminate"),
     "instance_profile": ("my-profile", "IAM instance profile, by name or ARN"),

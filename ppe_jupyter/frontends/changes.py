@@ -95,10 +95,11 @@ def resize(desk: Desk, arguments: Arguments) -> None:
 
 def limit(desk: Desk, arguments: Arguments) -> None:
     """Other limits for the watchdog."""
-    cluster = desk.any_cluster(arguments.name, arguments).refresh()
+    cluster = desk.any_cluster(arguments.name, arguments)
     names = ("idle_hours", "max_hours", "budget_usd", "then")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if given:
+        _agree_on_limits(desk, arguments, cluster, cluster.plan_limits(**given))
         cluster.set_limits(**given)
     if given and cluster.state is ClusterState.PARKED:
         desk.say(
@@ -106,6 +107,18 @@ def limit(desk: Desk, arguments: Arguments) -> None:
         )
         return
     desk.show(views.limits(desk.manager(arguments).whose(), cluster))
+
+
+def _agree_on_limits(desk: Desk, arguments: Arguments, cluster: Cluster, plan: Plan) -> None:
+    """Ask, if that may cost or lose more than before, or is somebody else's."""
+    manager = desk.manager(arguments)
+    owner = _owner(manager, cluster)
+    if not (owner or plan.problems):
+        return
+    desk.show(views.review(manager.whose(), plan))
+    plan.check()
+    question = f"Set these limits of {cluster.name}{owner} ({manager.whose()})?"
+    _agree(desk, manager, arguments, question, always=bool(owner))
 
 
 def retry(desk: Desk, arguments: Arguments) -> None:
@@ -229,11 +242,16 @@ def _change(desk: Desk, arguments: Arguments, cluster: Cluster, verb: str, **opt
     if arguments.dry_run:
         desk.say("a dry run: nothing was changed")
         return False
-    owner = "" if manager.mine(cluster.record) else f", which {cluster.record.owner} launched"
+    owner = _owner(manager, cluster)
     question = f"{verb.capitalize()} {cluster.name}{owner}, then {_price(plan)} ({manager.whose()})?"
     _agree(desk, manager, arguments, question, always=bool(owner))
     _carry_out(desk, cluster, plan)
     return True
+
+
+def _owner(manager: Manager, cluster: Cluster) -> str:
+    """Whose it is, if it is somebody else's."""
+    return "" if manager.mine(cluster.record) else f", which {cluster.record.owner} launched"
 
 
 def _carry_out(desk: Desk, cluster: Cluster, plan: Plan) -> None:

@@ -57,7 +57,7 @@ LIMITS = (
         metavar="2h|90m|off",
         help="limit: so long without work",
     ),
-    Option(name="max-hours", kind=hours, metavar="HOURS", help="limit: so long since the launch"),
+    Option(name="max-hours", kind=hours, metavar="HOURS", help="limit: so long since launch or last start"),
     Option(name="budget", dest="budget_usd", kind=usd, metavar="USD", help="limit: so much spent"),
     Option(name="then", choices=("park", "terminate"), help="what happens at a limit; else park"),
 )
@@ -238,10 +238,10 @@ LIMIT = Verb(
     name="limit",
     help="change the limits of a running cluster",
     detail=(
-        "Without limits to set shows what holds. --max-hours counts from the launch, --budget all that was spent; "
-        "'off' removes a limit."
+        "Without limits to set shows what holds. --max-hours counts from the launch or last start, --budget all that "
+        "was spent; 'off' removes a limit. Asks before it may cost or lose more."
     ),
-    options=(NAME, *LIMITS, *CLOUD),
+    options=(NAME, *LIMITS, YES, *CLOUD),
 )
 INSTALL = Verb(
     name="install",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..bill import NO_LIMIT, is_limited
 from ..facts import Facts
 from ..plan import Grade, Problem
 from ..spec import MAX_TAG_VALUE
@@ -42,11 +43,8 @@ def _caps(choices: Choices) -> Iterator[Problem]:
 
 def _limits(choices: Choices) -> Iterator[Problem]:
     spec, bill = choices.spec, choices.bill
-    if not (spec.idle_hours or spec.max_hours or spec.budget_usd):
-        yield Problem(
-            WARNING,
-            "no limit is set: it runs, and costs, until you end it; --idle, --max-hours and --budget set one",
-        )
+    if not is_limited(spec):
+        yield Problem(WARNING, NO_LIMIT)
     if spec.budget_usd and bill is None:
         yield Problem(
             ERROR, "the budget cannot be watched, since the price is unknown: set --max-hours instead"
