@@ -313,6 +313,7 @@ def test_the_end_of_unpulled_objects_asks_in_the_local_cloud_too(local: Session)
         local("terminate lab", "")
     assert local("terminate lab", "t") == ["terminate lab"]
     assert local("terminate lab --yes") == ["terminate lab"]
+    assert "in R, never pulled: x (2.0 MB)" in local.shown[0]
     assert local("terminate lab", "park") == ["park lab"]
     assert local("terminate lab", "pull") == ["terminate lab"] and local.kept == {
         "lab_objects": {"x": 1, "my.y": 2}

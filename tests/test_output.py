@@ -93,17 +93,18 @@ def test_the_status_says_when_and_why_the_watchdog_acts() -> None:
 
 def test_losses_name_the_biggest_that_were_never_pulled() -> None:
     objects = (("small", 900, False), ("here", 5, True), *((f"x{n}", 10**6 * n, False) for n in range(1, 7)))
-    lost = Losses(objects=objects, files=(("out.csv", 1234),), jobs=("mpirun",))
+    lost = Losses(objects=objects, files=(("out.csv", 1234),), jobs=("mpirun",), more_files=7, more_bytes=70)
     assert views.losses(lost) == [
         ("at work", "mpirun"),
         (
             "lost",
             "in R, never pulled: x6 (6.0 MB), x5 (5.0 MB), x4 (4.0 MB), x3 (3.0 MB), x2 (2.0 MB) and 2 more (1.0 MB)",
         ),
-        ("lost", "files on the master: out.csv (1.2 kB)"),
+        ("lost", "files: out.csv (1.2 kB) and 7 more (70 bytes)"),
     ]
-    assert views.losses(Losses(objects=None, files=(), jobs=())) == [
-        ("lost", "R is busy, and cannot say what it holds")
+    assert views.losses(Losses(objects=None, files=(), jobs=(), silent=("ip-10-0-0-2",))) == [
+        ("lost", "R is busy, and cannot say what it holds"),
+        ("lost", "ip-10-0-0-2: cannot be asked for files"),
     ]
 
 

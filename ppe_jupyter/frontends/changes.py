@@ -188,8 +188,6 @@ def _decision(desk: Desk, manager: Manager, arguments: Arguments, name: str, *, 
         return _agreed(desk, manager, arguments, question)
     cluster = desk.cluster(name, arguments).refresh()
     foreign = not manager.mine(cluster.record)
-    if arguments.yes and (arguments.everyone or not foreign):
-        return "terminate"
     while True:
         lost, rows = _losses(cluster)
         if foreign:
@@ -197,6 +195,8 @@ def _decision(desk: Desk, manager: Manager, arguments: Arguments, name: str, *, 
         if not rows:
             return _agreed(desk, manager, arguments, question)
         desk.show(Sheet([("pays", whose), ("cluster", views.summary(cluster)), *rows]))
+        if arguments.yes and (arguments.everyone or not foreign):
+            return "terminate"
         unpulled = [each for each, _, pulled in (lost.objects or () if lost else ()) if not pulled]
         choices = [
             "terminate",

@@ -151,7 +151,10 @@ def losses(lost: Losses) -> list[tuple[str, str]]:
     if unpulled:
         rows.append(("lost", f"in R, never pulled: {_named(unpulled)}"))
     if lost.files:
-        rows.append(("lost", f"files on the master: {_named(sorted(lost.files, key=_by_size))}"))
+        more = (lost.more_files, lost.more_bytes)
+        rows.append(("lost", f"files: {_named(sorted(lost.files, key=_by_size), *more)}"))
+    if lost.silent:
+        rows.append(("lost", f"{', '.join(lost.silent)}: cannot be asked for files"))
     return rows
 
 
@@ -200,13 +203,12 @@ def _state(cluster: Cluster) -> str:
     return " · ".join(parts)
 
 
-def _named(things: Sequence[tuple[str, int]]) -> str:
-    """The biggest by name, and how many there are."""
+def _named(things: Sequence[tuple[str, int]], more: int = 0, more_bytes: int = 0) -> str:
+    """The biggest by name, and how many there are besides, with so many more that are not among them."""
     named = ", ".join(f"{name} ({size(count)})" for name, count in things[:NAMED])
-    if len(things) <= NAMED:
-        return named
-    rest = sum(count for _, count in things[NAMED:])
-    return f"{named} and {len(things) - NAMED} more ({size(rest)})"
+    more += max(0, len(things) - NAMED)
+    rest = more_bytes + sum(count for _, count in things[NAMED:])
+    return f"{named} and {more} more ({size(rest)})" if more else named
 
 
 def _by_size(thing: tuple[str, int]) -> int:

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from ..errors import RemoteCommandFailed
 from ..ssh import Connection
 from .session import AGENT, RemoteR
 
 ASK_SECONDS = 20.0
-MOST_FILES = 1000
-# What a login shell and this package put there is hidden, or the host file; other disks outlive the node.
-FILES = (
-    r"find ~ -xdev -type f -not -path '*/.*' -not -name ompi-hostfile -printf '%s\t%P\n' 2>/dev/null "
-    f"| head -n {MOST_FILES}"
-)
+FILES_SECONDS = 60.0
+FILES = "cd ~/.ppe && exec python3 -m node.belongings"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +41,19 @@ class Watchdog:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """What ends with the cluster: R's objects (name, bytes, whether it was pulled), files (path under the home,
-    bytes), work that runs. ``objects`` is None when R is busy and cannot be asked."""
+    """What ends with the cluster: R's objects (name, bytes, whether it was pulled), the user's files (a path, under
+    the home if it has no root, after ``NODE:`` on a worker; bytes), work that runs.
+
+    ``objects`` is None when R is busy and cannot be asked. ``files`` are the biggest, ``more_files`` how many there
+    are besides, of ``more_bytes``; ``silent`` are the nodes that do not say what files they have.
+    """
 
     objects: tuple[tuple[str, int, bool], ...] | None
     files: tuple[tuple[str, int], ...]
     jobs: tuple[str, ...]
+    more_files: int = 0
+    more_bytes: int = 0
+    silent: tuple[str, ...] = ()
 
     @property
     def any(self) -> bool:
@@ -57,7 +61,7 @@ class Losses:
         return (
             self.objects is None
             or not all(pulled for _, _, pulled in self.objects)
-            or bool(self.files or self.jobs)
+            or bool(self.files or self.jobs or self.silent)
         )
 
 
@@ -89,13 +93,24 @@ def losses(connection: Connection, session: RemoteR) -> Losses:
     """What would be lost if the cluster ended now."""
     told = agent_status(connection)
     idle = told.get("r", {}).get("state") == "idle"
-    listed = connection.run(FILES, timeout=ASK_SECONDS, check=False).stdout.decode(errors="replace")
-    files = [line.split("\t", 1) for line in listed.splitlines()]
+    found = _files(connection)
     return Losses(
         objects=tuple(session.objects()) if idle else None if told else (),
-        files=tuple((path, int(size)) for size, path in files),
+        files=tuple((path, size) for path, size in found["files"]),
         jobs=tuple((told.get("watchdog") or {}).get("working") or ()),
+        more_files=found["count"] - len(found["files"]),
+        more_bytes=found["bytes"] - sum(size for _, size in found["files"]),
+        silent=tuple(found["silent"]),
     )
+
+
+def _files(connection: Connection) -> Mapping[str, Any]:
+    """What node/belongings.py says; that it says nothing must not keep anybody from ending the cluster."""
+    try:
+        found: Mapping[str, Any] = json.loads(connection.run(FILES, timeout=FILES_SECONDS).stdout)
+    except (RemoteCommandFailed, TimeoutError, ValueError):
+        return {"files": [], "count": 0, "bytes": 0, "silent": ["the master"]}
+    return found
 
 
 def _time(epoch: float | None) -> datetime | None:

@@ -1,0 +1,84 @@
+"""The login user's files that end with the nodes: what was made or changed on their own disks since their launch.
+
+Run it on the master as ``python3 -m node.belongings`` in ~/.ppe; it runs itself on the other nodes (``here``). Prints
+one JSON object: ``files`` (the biggest, as [where, bytes]; a name within the home, else a path, on a worker behind its
+name), ``count`` and ``bytes`` of all, ``silent`` (nodes that did not answer). Standard library only.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from .run_cell import hosts
+
+# Written by cloud-init at the instance's first boot, and never again: what is older came with the image.
+LAUNCHED = "/etc/ppe/deadman.json"
+MOST = 1000
+SECONDS = 20
+AT_ONCE = 32
+HERE = f"cd ~/.ppe && exec timeout {SECONDS} python3 -m node.belongings here"
+SSH = ("ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={SECONDS // 2}")
+# No place of a login user's own; other file systems outlive the node, or not even its next boot.
+ELSEWHERE = ("/usr", "/boot", "/etc", "/var/lib", "/var/log", "/var/cache")
+PASSING = ("/tmp/Rtmp*", "/tmp/ompi.*", "/tmp/prte.*", "/tmp/pmix*")  # noqa: S108  # R's and MPI's, looked at only
+
+Found = dict[str, Any]
+
+
+def here() -> Found:
+    """The files of this node. What a login shell and this package put into a home is hidden, or the host file."""
+    home = str(Path.home())
+    skipped = [word for path in (*ELSEWHERE, *PASSING) for word in ("-o", "-path", path)]
+    command = ["find", "/", "-xdev", "(", "-name", ".*", *skipped, ")", "-prune", "-o", "-type", "f"]
+    command += ["(", "-path", f"{home}/*", "-o", "-uid", str(os.getuid()), ")"]
+    if Path(LAUNCHED).exists():
+        command += ["-cnewer", LAUNCHED]  # by the inode's time: an unpacked archive may tell of older files
+    command += ["!", "-path", f"{home}/ompi-hostfile", "-printf", r"%s\t%p\0"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    sizes = [
+        (int(size), path.removeprefix(f"{home}/"))
+        for size, path in (line.split("\t", 1) for line in os.fsdecode(done.stdout).split("\0") if line)
+    ]
+    return {
+        "files": [(path, size) for size, path in heapq.nlargest(MOST, sizes)],
+        "count": len(sizes),
+        "bytes": sum(size for size, _ in sizes),
+    }
+
+
+def there(name: str) -> Found | None:
+    """The files of another node; None if it does not tell."""
+    try:
+        done = subprocess.run(
+            [*SSH, name, HERE], stdin=subprocess.DEVNULL, capture_output=True, timeout=2 * SECONDS, check=True
+        )
+        found: Found = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return {**found, "files": [(f"{name}:{path}", size) for path, size in found["files"]]}
+
+
+def everywhere() -> Found:
+    """The files of all nodes."""
+    workers = [name for name, _ in hosts()[1:]]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = pool.map(there, workers)
+        answers = [here(), *asked]
+    told = [each for each in answers if each is not None]
+    return {
+        "files": heapq.nlargest(MOST, (each for found in told for each in found["files"]), key=lambda each: each[1]),
+        "count": sum(found["count"] for found in told),
+        "bytes": sum(found["bytes"] for found in told),
+        "silent": [name for name, answer in zip(workers, answers[1:], strict=True) if answer is None],
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(here() if sys.argv[1:] == ["here"] else everywhere()))
