@@ -412,6 +412,24 @@ def test_a_cut_line_is_an_error_and_the_next_one_goes_on(
     assert on(cluster, 0, f"cd '{folder}' && ls -A && sha256sum big") == f"big\n{digest}  big\n"
 
 
+def test_a_silent_line_is_a_cut_one(
+    cluster: Cluster, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(cluster, 0, f"head -c {60 * MB} /dev/zero > '{folder}/big'")
+    stopped: list[str] = []
+
+    def stop(tally: Tally) -> None:
+        if not stopped and tally.done > tally.bytes / 2:
+            stopped.append(on(cluster, 0, "pkill -STOP -f node.files"))
+            monkeypatch.setattr(transfer, "SILENCE_SECONDS", 0.5)
+
+    with pytest.raises(errors.ConnectionLost, match="was cut"):
+        cluster.download("big", to=tmp_path, on_progress=stop)
+    on(cluster, 0, "pkill -KILL -f node.files")
+    monkeypatch.undo()
+    assert cluster.download("big", to=tmp_path).bytes < 60 * MB
+
+
 def test_the_verbs(
     cluster: Cluster,
     folder: str,

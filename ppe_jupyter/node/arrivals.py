@@ -2,7 +2,7 @@
 
 What a cut has left is found again under the same other name, which is made of the file's name, size and time: it is
 gone on with if the sender has the same beginning. A file whose size and time are those of the sender's is taken for the
-same. Used at both ends of a transfer: standard library and no neighbours but listing.py.
+same. Used at both ends of a transfer: standard library and no neighbours but listing.py and parts.py.
 """
 
 from __future__ import annotations
@@ -12,26 +12,15 @@ import errno
 import hashlib
 import os
 import shutil
-import signal
 import stat
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from .listing import Entry
-
-try:
-    import fcntl
-
-    LOCKS = True
-except ModuleNotFoundError:  # Windows
-    LOCKS = False
+from .parts import BLOCK, Part
 
 PART = ".ppe-part-"
-BLOCK = 2**20
-# A transfer that has written nothing for so long has lost its sender: one that lives says something every 5 s.
-STALE_SECONDS = 20.0
 NO_ROOM = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -67,7 +56,7 @@ class Arrivals:
         self.base = os.path.realpath(dest)
         self._folders: set[str] = set()
         self._parts: dict[str, set[str]] = {}
-        self._now: _Part | None = None
+        self._now: Part | None = None
 
     def plan(self) -> dict[str, Any]:
         """What is here already: whole files, and beginnings as offset and SHA-256. Raises Unreceivable."""
@@ -122,7 +111,7 @@ class Arrivals:
                 if part.digest() != digest:
                     part.remove()
                     raise ValueError("it was damaged on the way (its SHA-256 is another); send it again")
-                part.publish(self._path(entry), entry)
+                part.publish(self._path(entry), mode=entry.mode, mtime=entry.mtime)
 
     def fail(self, index: int, why: str) -> None:
         """The sender cannot send (more of) a file."""
@@ -259,83 +248,17 @@ class Arrivals:
                 self._idle()
         return there, digest.hexdigest()
 
-    def _open(self, index: int, entry: Entry, offset: int) -> _Part:
+    def _open(self, index: int, entry: Entry, offset: int) -> Part:
         path = self._path(entry)
         if os.path.isdir(path) and not os.path.islink(path):
             raise ValueError("a folder of that name is there")
-        part = _Part(index, self._part_name(path, entry), end_stale=self._end_stale)
+        part = Part(index, self._part_name(path, entry), end_stale=self._end_stale)
         try:
             part.begin(min(offset, entry.size), self._idle)
         except BaseException:
             part.close()
             raise
         return part
-
-
-class _Part:
-    """A file that is not whole yet, locked against other transfers."""
-
-    def __init__(self, index: int, path: str, *, end_stale: bool) -> None:
-        self.index = index
-        self._path = path
-        self._digest = hashlib.sha256()
-        self._file = self._locked(end_stale)
-
-    def _locked(self, end_stale: bool) -> int:
-        while True:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-            try:
-                _lock(file, end_stale)
-                # Another transfer may have just finished it, under the lock that we then got.
-                if os.path.exists(self._path) and os.path.samestat(os.stat(self._path), os.fstat(file)):
-                    os.utime(self._path)  # not stale: its beginning is read now
-                    return file
-            except BaseException:
-                os.close(file)
-                raise
-            os.close(file)
-
-    def begin(self, offset: int, idle: Callable[[], None]) -> None:
-        """Go on after ``offset``, which the sender knows to be right so far."""
-        there = 0
-        while there < offset and (block := os.read(self._file, min(BLOCK, offset - there))):
-            self._digest.update(block)
-            there += len(block)
-            idle()
-        os.ftruncate(self._file, there)
-
-    def write(self, data: bytes | memoryview) -> None:
-        self._digest.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
-
-    def digest(self) -> bytes:
-        return self._digest.digest()
-
-    def publish(self, path: str, entry: Entry) -> None:
-        """Give it mode, time and name."""
-        if hasattr(os, "fchmod"):
-            os.fchmod(self._file, entry.mode)
-        os.utime(self._path, ns=(entry.mtime, entry.mtime))
-        if not LOCKS:
-            self.close()  # Windows renames no open file
-        os.replace(self._path, path)
-
-    def remove(self) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
-
-    def close(self) -> None:
-        file, self._file = self._file, -1
-        if file >= 0:
-            os.close(file)
-
-    def __enter__(self) -> _Part:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def size_text(size: float) -> str:
@@ -359,33 +282,3 @@ def _is_same(path: str, entry: Entry) -> bool:
 
 def _short(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _lock(file: int, end_stale: bool) -> None:
-    """Lock it. A holder that has lost its sender is ended if that is allowed. Raises ValueError."""
-    if not LOCKS:
-        return
-    for last in (False, True):
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError:
-            if last or not end_stale or time.time() - os.fstat(file).st_mtime < STALE_SECONDS:
-                raise ValueError(
-                    "another transfer is writing it; wait for that one, or try again soon"
-                ) from None
-        if (holder := _holder(file)) is not None:
-            os.kill(holder, signal.SIGKILL)
-            for _ in range(100):
-                if _holder(file) is None:
-                    break
-                time.sleep(0.02)
-
-
-def _holder(file: int) -> int | None:
-    """The process that has the lock."""
-    import struct
-
-    wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    kind, _, _, _, holder = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, wanted))
-    return holder if kind != fcntl.F_UNLCK and holder > 0 else None

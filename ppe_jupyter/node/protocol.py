@@ -61,7 +61,7 @@ class Kind(enum.IntEnum):
 
     READY = 32  # R: {"pid", "version", "restored"}
 
-    # Of files.py, whose line has no agent. JSON but for the three in the middle; ``id`` is the entry's number.
+    # Of exchange.py, whose line has no agent. JSON but for the three in the middle; ``id`` is the entry's number.
     FETCH = 40  # client: {"sources"}
     MANIFEST = 41  # sender: {"entries", ...}
     PLAN = 42  # receiver: {"have", "begun", "failures"}

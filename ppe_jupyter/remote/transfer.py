@@ -1,7 +1,7 @@
 """Files and folders between this machine and a node: whole, checked, and gone on with after a cut.
 
-Both ends run node/files.py, here over an SSH channel. Another node than the master is reached through it, and what goes
-to all nodes crosses the line to the master once. Knows nothing of clusters, EC2 or notebooks.
+Both ends run node/exchange.py, here over an SSH channel. Another node than the master is reached through it, and what
+goes to all nodes crosses the line to the master once. Knows nothing of clusters, EC2 or notebooks.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConnectionLost, RemoteInterrupted, TransferFailed
-from ..node import files
+from ..node import exchange
 from ..node.arrivals import Arrivals, Unreceivable, size_text
-from ..node.files import Line, LineLost, OnProgress, Refused, Tally
+from ..node.exchange import Line, LineLost, OnProgress, Refused, Tally
+from ..node.files import HERE
 from ..node.listing import Entry, Unsendable, entries, expanded
 from ..node.protocol import Kind, ProtocolError
 from ..ssh import Channel, Connection
@@ -75,7 +76,7 @@ def upload(
         tops = len({entry.path.split("/")[0] for entry in offered})
         told = {"dest": to, "sources": tops, "nodes": list(nodes), "folder": folder}
         with _line(connection, via) as line:
-            report = files.send(line, offered, told, on_progress)
+            report = exchange.send(line, offered, told, on_progress)
     return _transferred(report, offered, odd, began)
 
 
@@ -96,9 +97,9 @@ def download(
     with _understood(connection), _line(connection, via) as line:
         line.tell(Kind.FETCH, {"sources": list(sources), "folder": folder})
         task = line.wait(Kind.MANIFEST)
-        offered = files.parsed(task["entries"])
+        offered = exchange.parsed(task["entries"])
         arrivals = Arrivals(to, offered, rename=task["sources"] == 1)
-        report = files.receive(line, arrivals, on_progress)
+        report = exchange.receive(line, arrivals, on_progress)
         line.tell(Kind.DONE, report)
     return _transferred(report, offered, task["odd"], began)
 
@@ -159,7 +160,7 @@ def _understood(connection: Connection) -> Iterator[None]:
 @contextmanager
 def _line(connection: Connection, via: str | None) -> Iterator[Line]:
     """The line to a node that runs files.py; LineLost says what that had to say."""
-    command = files.HERE if via is None else shlex.join(["ssh", "-o", "BatchMode=yes", via, files.HERE])
+    command = HERE if via is None else shlex.join(["ssh", "-o", "BatchMode=yes", via, HERE])
     with connection.popen(command) as channel, _Watched(connection, channel) as watched:
         line = Line(watched.recv, watched.send)
         try:
@@ -189,7 +190,7 @@ class _Watched:
         finally:
             self._waiting_since = None
 
-    def send(self, data: files.Bytes) -> None:
+    def send(self, data: exchange.Bytes) -> None:
         try:
             self._channel.send_all(memoryview(data))
         except ConnectionLost as exc:
