@@ -23,6 +23,7 @@ swap <- .Platform$endian != "little"
 block <- 2^26  # elements a call: writeBin and readBin take at most 2^31 - 1 bytes at once
 deepest <- 100L  # level of lists in lists; deeper ones are opaque, for neither end recurs without end
 farthest <- 8e12  # seconds from 1970 that the other end can tell
+seconds_per <- c(secs = 1, mins = 60, hours = 3600, days = 86400, weeks = 604800)
 
 # --- R to the other end
 
@@ -113,8 +114,8 @@ is_column <- function(x, in_frame = FALSE) {
   if (identical(class, "Date")) return(is_near(x, 86400))
   if (identical(class, c("POSIXct", "POSIXt"))) return(is_near(x, 1))
   units <- attr(x, "units")
-  class[length(class)] == "difftime" && length(units) == 1 && units %in% c("secs", "mins", "hours", "days", "weeks") &&
-    is_near(x, 604800)
+  class[length(class)] == "difftime" && length(units) == 1 && units %in% names(seconds_per) &&
+    is_near(x, seconds_per[[units]])
 }
 
 is_factor <- function(x) {

@@ -204,7 +204,7 @@ def numbers(node: Node) -> Array:
 
 def _dates(days: Array, *, in_frame: bool) -> Array:
     if not are_whole(days):
-        return nanoseconds(days * DAY, "datetime64")
+        return nanoseconds(_times_factor(days, DAY), "datetime64")
     dates = whole_units(days, "D")
     return dates.astype("datetime64[s]") if in_frame else dates
 
@@ -227,7 +227,13 @@ def _spans(node: Node, *, in_frame: bool) -> Array:
     if units in NUMPY_UNITS and are_whole(spans):
         whole = whole_units(spans, NUMPY_UNITS[units], "timedelta64")
         return whole.astype("timedelta64[s]") if in_frame else whole
-    return nanoseconds(spans * UNITS[units], "timedelta64")
+    return nanoseconds(_times_factor(spans, UNITS[units]), "timedelta64")
+
+
+def _times_factor(numbers: Array, factor: float) -> Array:
+    # R's NA is a signalling NaN, of which numpy warns.
+    with np.errstate(invalid="ignore"):
+        return cast(Array, numbers * factor)
 
 
 def _labels(node: Node) -> pd.Index[Any]:

@@ -44,11 +44,13 @@ def to_r(value: Any, place: Place | str = "the value") -> Node:
     if isinstance(value, RObject):
         return Node(Type.OPAQUE, data=value.serialized)
     if isinstance(value, (list, tuple)):
+        if hasattr(value, "_asdict"):  # a named tuple
+            return _mapping(value._asdict(), place)
         return _sequence(value, place)
     if isinstance(value, range):
         return _array(np.asarray(value), place)
-    if isinstance(value, (bytes, bytearray)):
-        return vector(Type.RAW, np.frombuffer(value, "u1"))
+    if isinstance(value, (bytes, bytearray)) or (isinstance(value, memoryview) and value.format in "Bc"):
+        return vector(Type.RAW, np.frombuffer(bytes(value), "u1"))
     if isinstance(value, (memoryview, arrays.array)):
         return _array(np.asarray(value), place)
     return _table(value, place) if is_arrow(value) else _scalar(value, place)
@@ -69,9 +71,9 @@ def _scalar(value: Any, place: Place) -> Node:
 
 
 def _advice(value: Any) -> str:
-    if isinstance(value, (set, frozenset)) or hasattr(value, "__next__"):
-        return "; use list()"
-    return "; use toarray()" if hasattr(value, "toarray") else ""
+    if hasattr(value, "toarray"):
+        return "; use toarray()"
+    return "; use list()" if hasattr(value, "__iter__") and not hasattr(value, "__array__") else ""
 
 
 def _mapping(value: Mapping[Any, Any], place: Place) -> Node:
@@ -87,7 +89,8 @@ def _sequence(value: list[Any] | tuple[Any, ...], place: Place) -> Node:
     """A vector, if all elements are scalars of one kind (None is NA then), else a list."""
     if not isinstance(value, RList) and value:
         array = objects(value)
-        if pd.api.types.infer_dtype(array, skipna=True) in SCALARS:
+        kind = pd.api.types.infer_dtype(array, skipna=True)
+        if kind in SCALARS or (kind == "empty" and any(item is not None for item in value)):
             return untyped(array, place)
     node = listing([to_r(item, place.inner(f"{place}[{i}]")) for i, item in enumerate(value)])
     if isinstance(value, RList) and value.names is not None:

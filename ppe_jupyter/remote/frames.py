@@ -125,7 +125,8 @@ def _plain(series: pd.Series[Any], place: Place) -> Node:
 
 def _object_column(array: Array, place: Place) -> Node:
     """Scalars of one kind, or a list column."""
-    if pd.api.types.infer_dtype(array, skipna=True) == "mixed" and any(isinstance(v, LISTED) for v in array):
+    kind = pd.api.types.infer_dtype(array, skipna=True)
+    if kind == "bytes" or (kind == "mixed" and any(isinstance(value, LISTED) for value in array)):
         return _list_column(array, place)
     return typed(array, place)
 
@@ -189,7 +190,7 @@ def _row_names(frame: pd.DataFrame, place: Place) -> Node:
     index = frame.index
     if _counts(index):
         return vector(Type.INTEGER, np.array([NA_INTEGER, -len(frame)]))
-    if not index.is_unique or index.hasnans:
+    if not isinstance(index, pd.MultiIndex) and (not index.is_unique or index.hasnans):
         raise place.refused("row labels repeat or are missing, which R's cannot; use reset_index()")
     if index.dtype.kind in "iu":
         whole = integers(index.to_numpy(), place)

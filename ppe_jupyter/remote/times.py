@@ -74,7 +74,7 @@ def _seconds(array: Array) -> Array:
             "round them first, as with .round('us')"
         )
     out[missing] = NA_REAL
-    return cast(Array, out)
+    return out
 
 
 def _units(seconds: Array, unit: str) -> Array:

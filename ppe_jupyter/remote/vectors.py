@@ -83,9 +83,8 @@ def typed(array: Array, place: Place, missing: Array | None = None) -> Node:
             )
         return masked(Type.COMPLEX, plain, complex(NA_REAL, NA_REAL), missing)
     if kind in "UT":
-        return strings(
-            array.astype(object), np.zeros(len(array), bool) if missing is None else missing, place
-        )
+        values = array.astype(object)
+        return strings(values, np.asarray(pd.isna(values)) if missing is None else missing, place)
     if kind in "mM":
         return times(array, place, missing=missing)
     if kind == "O":
@@ -119,9 +118,11 @@ def integers(array: Array, place: Place, missing: Array | None = None) -> Node:
 
 
 def _too_large(worst: int) -> str:
+    bits = worst.bit_length()
+    told = worst if bits < 100 else f"an integer of {bits} bits"
+    advice = ", or push it with integer64=True, for R's package bit64" if bits < 64 else ""
     return (
-        f"R's numbers are exact up to 2^53 only, {worst} is beyond; convert it to str or float first, "
-        "or push it with integer64=True, for R's package bit64"
+        f"R's numbers are exact up to 2^53 only, {told} is beyond; convert it to str or float first{advice}"
     )
 
 
@@ -176,31 +177,52 @@ def texts(values: Iterable[str], place: Place, missing: Array = NO_INDEXES) -> N
 
 
 def untyped(array: Array, place: Place) -> Node:
-    """Python objects of one kind, with None, pandas.NA or NaT for NA."""
+    """Python objects of one kind, with None, pandas.NA or NaT for NA; a NaN stays the NaN that it is."""
     missing = np.asarray(pd.isna(array))
     kind = pd.api.types.infer_dtype(array, skipna=True)
-    if kind == "string" or (kind == "empty" and not len(array)):
+    if kind == "empty":
+        kind = _kind_of_missing(array)
+    if kind == "string":
         return strings(array, missing, place)
-    if kind in ("boolean", "empty"):
+    if kind == "boolean":
         return masked(Type.LOGICAL, np.where(missing, False, array).astype("<i4"), NA_INTEGER, missing)
-    if kind == "integer":
+    if kind == "integer" and not any(isinstance(value, float) for value in array[missing]):
         return integers(_whole(np.where(missing, 0, array), place), place, missing)
     if kind in NUMBERS:
         return _doubles(array, missing, place)
     if kind == "complex":
-        return masked(
-            Type.COMPLEX, np.where(missing, 0, array).astype("<c16"), complex(NA_REAL, NA_REAL), missing
-        )
+        absent = _absent(array, missing)
+        numbers = np.where(absent, 0, array).astype("<c16")
+        return masked(Type.COMPLEX, numbers, complex(NA_REAL, NA_REAL), absent)
     if kind == "date":
-        return r_dates(np.where(missing, np.datetime64("NaT"), array).astype("datetime64[D]"))
+        return _python_dates(array, missing, place)
     if kind in TIMES or kind in SPANS:
         return _python_times(array, kind, place)
-    kinds = sorted({kind_of(value) for value in array[~missing][:1000]})
+    raise place.refused(_mixture({kind_of(value) for value in array[~missing][:1000]}))
+
+
+def _kind_of_missing(array: Array) -> str:
+    """Of values that are all missing, if there are any."""
+    types = set(map(type, array))
+    if any(issubclass(type, (complex, np.complexfloating)) for type in types):
+        return "complex"
+    if any(issubclass(type, (float, np.floating)) for type in types):
+        return "floating"
+    return "boolean" if len(array) else "string"
+
+
+def _mixture(kinds: set[str]) -> str:
+    told = " and ".join(sorted(kinds))
     if len(kinds) == 1:
-        raise place.refused(f"R has no counterpart of {kinds[0]}; convert it to numbers or str first")
-    raise place.refused(
-        f"a mixture of {' and '.join(kinds)} has no counterpart in R; convert it to one type first"
-    )
+        return f"R has no counterpart of {told}; convert it to numbers or str first"
+    return f"a mixture of {told} has no counterpart in R; convert it to one type first"
+
+
+def _absent(array: Array, missing: Array) -> Array:
+    """What is missing without being a NaN."""
+    absent: Array = missing.copy()
+    absent[missing] = [value is None or value is pd.NA or value is pd.NaT for value in array[missing]]
+    return absent
 
 
 def _whole(array: Array, place: Place) -> Array:
@@ -208,19 +230,28 @@ def _whole(array: Array, place: Place) -> Array:
     try:
         return array.astype("i8")
     except OverflowError:
-        worst = max(array, key=abs)
-        raise place.refused(_too_large(worst)) from None
+        raise place.refused(_too_large(int(max(array, key=abs)))) from None
 
 
 def _doubles(array: Array, missing: Array, place: Place) -> Node:
-    """Floats, and integers among them; None and NA are R's NA, and a NaN stays the NaN that it is."""
-    absent = missing.copy()
-    absent[missing] = [value is None or value is pd.NA or value is pd.NaT for value in array[missing]]
-    doubles = np.where(absent, 0.0, array).astype("<f8")
+    """Floats, and integers among them."""
+    absent = _absent(array, missing)
+    try:
+        doubles = np.where(absent, 0.0, array).astype("<f8")
+    except OverflowError:
+        raise place.refused("an integer is beyond R's numbers; convert it to str first") from None
     inexact = ~missing & (np.where(missing, 0.0, array) != np.where(missing, 0.0, doubles)).astype(bool)
     if inexact.any():
-        raise place.refused(_too_large(array[inexact][0]))
+        raise place.refused(_too_large(int(array[inexact][0])))
     return masked(Type.DOUBLE, doubles, NA_REAL, absent)
+
+
+def _python_dates(array: Array, missing: Array, place: Place) -> Node:
+    exact = np.where(missing, np.array(None), array).astype("datetime64[us]")
+    days = exact.astype("datetime64[D]")
+    if not np.array_equal(days.astype(exact.dtype), exact, equal_nan=True):
+        raise place.refused(_mixture({"datetime.date", "datetime.datetime"}))
+    return r_dates(days)
 
 
 def _python_times(array: Array, kind: str, place: Place) -> Node:
