@@ -19,7 +19,7 @@ from ppe_jupyter.cloud.plan import Grade, Plan, Problem
 from ppe_jupyter.cloud.records import ClusterState
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.cloud.steps import RebootInstances
-from ppe_jupyter.errors import NoSuchCluster, NothingToDo, SpecError, UsageError
+from ppe_jupyter.errors import CloudError, NoSuchCluster, NothingToDo, SpecError, UsageError
 from ppe_jupyter.frontends import progress, typed
 from ppe_jupyter.frontends.actions import ACTIONS
 from ppe_jupyter.frontends.desk import Desk
@@ -109,6 +109,7 @@ class FakeManager:
         self.done: list[str] = []
         self.found = {name: FakeCluster(self, name) for name in ("lab", "hut")}
         self.left: list[Any] = []
+        self.broken: dict[str, BaseException] = {}
 
     def whose(self) -> str:
         return "AWS account 123456789012, region us-east-1, profile default"
@@ -133,6 +134,8 @@ class FakeManager:
     def terminate(self, name: str, *, report: Any) -> None:
         if self.found.get(name) is None:
             raise NothingToDo(f"{name} is gone already")
+        if name in self.broken:
+            raise self.broken[name]
         self.done.append(f"terminate {name}")
 
     def orphans(self, **flags: bool) -> list[Any]:
@@ -372,6 +375,27 @@ def test_one_that_is_gone_does_not_keep_the_others(local: Session) -> None:
     assert local.shown == ["gone is gone already", "hut is terminated; nothing of it is left"]
 
 
+def test_one_that_cannot_be_ended_does_not_keep_the_others(local: Session) -> None:
+    local.manager.broken["lab"] = CloudError("sg-1 is in use")
+    with pytest.raises(CloudError, match="1 of 2 clusters did not end: lab: sg-1 is in use"):
+        local("terminate --all")
+    assert local.manager.done == ["terminate hut"]
+    local.manager.found["lab"].problems = [Problem(Grade.ERROR, "a spot instance")]
+    local.manager.found["lab"].lost = Losses(objects=None, files=(), jobs=())
+    with pytest.raises(CloudError, match=r"lab: .*park is not possible: a spot instance"):
+        local("terminate lab hut", "park")
+    assert local.manager.done == ["terminate hut"]
+    with pytest.raises(CloudError, match=r"^sg-1 is in use$"):
+        local("terminate lab --yes")
+
+
+def test_stopped_it_names_those_that_have_not_ended(local: Session) -> None:
+    local.manager.broken["lab"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        local("terminate --all")
+    assert local.manager.done == [] and local.shown[-1].endswith("%ppe_terminate lab hut")
+
+
 @dataclass(frozen=True)
 class FakeOrphan:
     kind: str
@@ -442,11 +466,24 @@ def test_what_is_typed_becomes_the_specification(local: Session, tmp_path: Path)
         local("launch lab --bootstrap /nowhere")
 
 
+def test_a_specification_may_be_in_the_home(
+    local: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    local("launch lab --nodes 4 --no-wait --save ~/cluster.toml")
+    assert (tmp_path / "cluster.toml").exists()
+    local("launch --spec ~/cluster.toml --no-wait")
+    assert local.manager.spec.nodes == 4
+
+
 def test_a_specification_is_saved_and_what_is_typed_comes_before_it(local: Session, tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
     local(f"launch lab --nodes 4 --slots 2 --idle 90m --tag a=b --r lme4 --no-wait --save {path}")
     saved = local.manager.spec
     local(f"launch --spec {path} --no-wait")
     assert local.manager.spec == saved
-    local(f"launch hut --spec {path} --nodes 2 --tag c=d --no-wait")
+    path.write_text(path.read_text() + "max_hours = 8\nbudget_usd = 20.0\n")
+    local(f"launch --spec {path} --max-hours off --budget 0 --idle off --no-wait")
+    assert local.manager.spec == replace(saved, idle_hours=0.0), "off undoes what the file says"
+    local(f"launch hut --spec {path} --max-hours off --budget off --nodes 2 --tag c=d --no-wait")
     assert local.manager.spec == replace(saved, name="hut", nodes=2, tags={"a": "b", "c": "d"})

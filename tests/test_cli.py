@@ -8,12 +8,13 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ppe_jupyter.cloud.records import Progress
+from ppe_jupyter.cloud.records import ClusterState, Progress
 from ppe_jupyter.frontends import cli, desk, progress
 from ppe_jupyter.settings import Settings
 
@@ -42,7 +43,10 @@ class Paid:
 
     def launch(self, plan: Any, *, report: Any, wait: bool) -> Any:
         self.done.append("launch")
-        return Namespace(name="lab")
+        now = datetime.now(timezone.utc)
+        record = Namespace(wanted=2, slots=4, launched=now, usd_per_hour=1.234)
+        state = ClusterState.RUNNING
+        return Namespace(name="lab", state=state, nodes=(), record=record, is_free=False, cost_so_far=0.0)
 
 
 @pytest.fixture
@@ -140,7 +144,15 @@ def test_money_is_spent_after_yes_only(
     typed = io.StringIO(f"{answer}\n")
     typed.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stdin", typed)
-    assert ppe(capsys, "launch", "lab", "--no-wait")[0] == 0 and paid.done == done
+    assert ppe(capsys, "launch", "lab")[0] == 0 and paid.done == done
+
+
+def test_a_command_that_would_take_the_launch_along_is_none(
+    paid: Paid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = ppe(capsys, "launch", "lab", "--yes", "--no-wait")
+    assert status == 2 and "'--no-wait' is not understood" in err and "did you mean --no-wait" not in err
+    assert paid.done == [] and "no-wait" not in ppe(capsys, "launch", "--help")[1]
 
 
 def test_progress_without_a_terminal_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

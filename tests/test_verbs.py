@@ -23,7 +23,9 @@ def test_spellings_are_unique_and_described(verb: Verb) -> None:
     assert max(spellings.values(), default=1) == 1
     for face in verb.faces:
         text = typed.help_text(verb, face)
-        assert all(option.help in " ".join(text.split()) for option in verb.options)
+        assert all(
+            (option.help in " ".join(text.split())) is (face in option.faces) for option in verb.options
+        )
         assert text.startswith(f"usage: {typed.program(verb, face)}")
 
 
@@ -103,6 +105,8 @@ def test_a_command_keeps_its_words_apart() -> None:
         ("launch", "--cloud moon", "moon"),
         ("launch", "one two", "'two' is not understood"),
         ("launch", "--idle soon", "'soon' is not a duration such as 2h, 90m or off"),
+        ("limit", "--budget off5", "'off5' is not an amount of USD such as 12.50, or off"),
+        ("limit", "--max-hours 1off", "'1off' is not a duration such as 2h, 90m or off"),
         ("launch", "--idle 1.h.", "is not a duration"),
         ("resize", "lab", "required: --nodes"),
         ("costs", "--month May", "'May' is not a month"),

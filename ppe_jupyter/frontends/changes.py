@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cloud.records import ClusterState
-from ..errors import NothingToDo, PpeError, SpecError, UsageError
+from ..errors import CloudError, NothingToDo, PpeError, SpecError, UsageError
 from ..verbs.clusters import LAUNCH
 from . import views
 from .tables import Sheet, dollars
@@ -50,7 +51,7 @@ def launch(desk: Desk, arguments: Arguments) -> None:
     if arguments.save:
         from ..cloud import spec_file
 
-        spec_file.save(spec, Path(arguments.save))
+        spec_file.save(spec, Path(arguments.save).expanduser())
         desk.say(
             f"the specification is in {arguments.save}; use it with: {desk.sign}launch --spec {arguments.save}"
         )
@@ -144,28 +145,41 @@ def terminate(desk: Desk, arguments: Arguments) -> None:
     known = {each.name for each in manager.clusters()}
     # All is asked before anything is ended: the ends take a while.
     decided = {name: _decision(desk, manager, arguments, name, known=name in known) for name in names}
-    for name, end in decided.items():
-        if end == "park":
-            cluster = desk.cluster(name, arguments)
-            plan = cluster.plan("park")
-            plan.check()
-            _carry_out(desk, cluster, plan)
-        else:
-            _end(desk, manager, arguments, name)
+    _end_all(desk, manager, arguments, decided)
+
+
+def _end_all(desk: Desk, manager: Manager, arguments: Arguments, decided: Mapping[str, str]) -> None:
+    """End or park each as it was decided; one that cannot be ended does not keep the others, which cost."""
+    failed: dict[str, PpeError] = {}
+    for number, (name, end) in enumerate(decided.items()):
+        try:
+            if end == "park":
+                cluster = desk.cluster(name, arguments)
+                plan = cluster.plan("park")
+                plan.check()
+                _carry_out(desk, cluster, plan)
+            else:
+                _end(desk, manager, arguments, name)
+        except KeyboardInterrupt:
+            left = " ".join([*failed, *list(decided)[number:]])
+            desk.say(f"these may not have ended; see that they do with: {desk.sign}terminate {left}")
+            raise
+        except NothingToDo as nothing:
+            desk.say(str(nothing))
+        except PpeError as error:
+            failed[name] = error
+    if len(decided) == 1 and failed:
+        raise failed[name]
+    if failed:
+        said = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise CloudError(f"{len(failed)} of {len(decided)} clusters did not end: {said}")
 
 
 def _end(desk: Desk, manager: Manager, arguments: Arguments, name: str) -> None:
     desk.forget(name, arguments)
-    try:
-        with desk.progress(f"terminating {name}") as report:
-            manager.terminate(name, report=report)
-    except KeyboardInterrupt:
-        desk.say(f"{name} may not have ended; see that it does with: {desk.sign}terminate {name}")
-        raise
-    except NothingToDo as nothing:  # of several, the others are to end all the same
-        desk.say(str(nothing))
-    else:
-        desk.say(f"{name} is terminated; nothing of it is left")
+    with desk.progress(f"terminating {name}") as report:
+        manager.terminate(name, report=report)
+    desk.say(f"{name} is terminated; nothing of it is left")
 
 
 def _names(desk: Desk, manager: Manager, arguments: Arguments) -> list[str]:
@@ -288,7 +302,7 @@ def _spec(arguments: Arguments) -> ClusterSpec:
     if arguments.spec:
         from ..cloud import spec_file
 
-        chosen = spec_file.load(Path(arguments.spec))
+        chosen = spec_file.load(Path(arguments.spec).expanduser())
     for each in fields(ClusterSpec):
         value = getattr(arguments, each.name)
         if each.name == "tags":
@@ -297,6 +311,8 @@ def _spec(arguments: Arguments) -> ClusterSpec:
             chosen[each.name] = packages(value) or chosen.get(each.name, ())
         elif each.name == "bootstrap" and value is not None:
             chosen["bootstrap"] = _script(value)
+        elif each.name in ("max_hours", "budget_usd") and value == 0:  # off: also what the file says
+            chosen[each.name] = None
         elif value not in (None, []):
             chosen[each.name] = value
     try:

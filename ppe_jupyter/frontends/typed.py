@@ -61,7 +61,7 @@ def parse(verb: Verb, typed: str | Sequence[str], *, face: Face) -> argparse.Nam
     parser = _parser(verb, face)
     arguments, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
-        spellings = [spelling for option in verb.options for spelling in option.spellings]
+        spellings = [spelling for option in _options(verb, face) for spelling in option.spellings]
         parser.error(f"{unknown[0]!r} is not understood{suggestion(unknown[0], spellings)}")
     arguments.code = code
     return arguments
@@ -100,14 +100,20 @@ def complete(before: str, *, face: Face, offers: Mapping[str, Callable[[], Seque
         verb, rest = of(face).get(rest[0]), rest[1:]
     if verb is None:
         return []
+    known = _options(verb, face)
     option = verb.option(rest[-1]) if rest else None
     if option and _wants_value(verb, rest):
         return _values(option, offers)
-    unused = [o for o in verb.options if o.repeat or not set(o.spellings) & set(rest)]
+    unused = [o for o in known if o.repeat or not set(o.spellings) & set(rest)]
     options = [o.spellings[0] for o in unused if o.spellings]
     if last.startswith("-"):
         return options
-    return [value for o in verb.options if o.nargs for value in _values(o, offers)] + options
+    return [value for o in known if o.nargs for value in _values(o, offers)] + options
+
+
+def _options(verb: Verb, face: Face) -> list[Option]:
+    """Those that can be typed there."""
+    return [option for option in verb.options if face in option.faces]
 
 
 def _values(option: Option, offers: Mapping[str, Callable[[], Sequence[str]]]) -> list[str]:
@@ -134,8 +140,10 @@ def _parser(verb: Verb, face: Face) -> _Parser:
         add_help=False,
         allow_abbrev=False,
     )
-    for option in verb.options:
+    for option in _options(verb, face):
         _add(parser, option)
+    # Whoever reads the arguments need not know where they were typed.
+    parser.set_defaults(**{each.attribute: None for each in verb.options if face not in each.faces})
     parser.add_argument("--help", action="store_true", help="show this")
     usage = parser.format_usage().removeprefix("usage: ").rstrip()
     parser.usage = (usage + usage_code).replace("%", "%%")
@@ -159,10 +167,9 @@ def _add(parser: _Parser, option: Option) -> None:
     if option.required:
         keywords["required"] = True
     if option.nargs:
-        parser.add_argument(option.dest or option.name, **keywords)
+        parser.add_argument(option.attribute, **keywords)
     else:
-        dest = option.dest or option.name.replace("-", "_")
-        parser.add_argument(*reversed(option.spellings), dest=dest, **keywords)
+        parser.add_argument(*reversed(option.spellings), dest=option.attribute, **keywords)
 
 
 def _code_apart(verb: Verb, typed: str | Sequence[str]) -> tuple[list[str], str]:

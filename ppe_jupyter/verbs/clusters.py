@@ -121,7 +121,8 @@ LAUNCH = Verb(
         Option(name="save", metavar="FILE", help="write the specification to this file (TOML)"),
         DRY_RUN,
         YES,
-        Option(name="no-wait", flag=True, help="return when the machines are asked for"),
+        # A command that ends takes the launch along: in a terminal there is nothing to return to.
+        Option(name="no-wait", flag=True, help="return when the machines are asked for", faces=("magic",)),
         *CLOUD,
     ),
 )

@@ -33,6 +33,12 @@ class Option:
     required: bool = False
     bare: object = None
     nargs: Literal["", "?", "*", "1"] = ""
+    faces: tuple[Face, ...] = BOTH
+
+    @property
+    def attribute(self) -> str:
+        """What the parsed arguments call it."""
+        return self.dest or self.name.replace("-", "_")
 
     @property
     def spellings(self) -> list[str]:
@@ -79,7 +85,7 @@ def count(text: str) -> int:
 
 def hours(text: str) -> float:
     """A duration such as 2h, 90m or 1d in hours; a bare number is hours, ``off`` is 0."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd]?)", text.replace("off", "0"))
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd]?)", "0" if text == "off" else text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 2h, 90m or off")
     return float(found[1]) * {"m": 1 / 60, "d": 24.0}.get(found[2], 1.0)
@@ -87,7 +93,7 @@ def hours(text: str) -> float:
 
 def usd(text: str) -> float:
     """An amount of USD; ``off`` is 0."""
-    found = re.fullmatch(r"\d+(?:\.\d+)?", text.replace("off", "0"))
+    found = re.fullmatch(r"\d+(?:\.\d+)?", "0" if text == "off" else text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not an amount of USD such as 12.50, or off")
     return float(found[0])
