@@ -284,7 +284,10 @@ RATE = 3 * (0.192 + 30 * 0.08 / 730 + 0.005)
         ),
         (
             {"max_hours": 8},
-            ["parked 8 h after its launch", f"costs ${8 * RATE:.2f} at most until it is parked"],
+            [
+                "parked 8 h after its launch or last start",
+                f"costs ${8 * RATE:.2f} at most until it is parked",
+            ],
         ),
         ({"max_hours": 8, "budget_usd": 3}, ["parked when $3.00 are spent", "costs $3.00 at most"]),
         ({"budget_usd": 3}, ["$2.40 a month while it is parked: its master's disk"]),
@@ -311,7 +314,24 @@ def test_the_watchdog_counts_spot_workers_at_the_price_of_the_launch() -> None:
 def test_no_limit_at_all_is_warned_of() -> None:
     made = plan_launch(replace(SPEC, idle_hours=0), facts())
     assert "no limit is set" in dict(made.rows())["warning"]
-    assert "limit" not in dict(made.rows())
+    assert [text for what, text in made.rows() if what == "limit" and "not set up" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "image", "after"),
+    [
+        ({}, NODE_IMAGE, "30 min"),
+        ({}, STOCK, "90 min"),
+        ({"r_packages": ("lme4",)}, NODE_IMAGE, "90 min"),
+    ],
+)
+def test_what_a_client_that_dies_leaves_ends_by_itself(
+    changes: dict[str, Any], image: Image, after: str
+) -> None:
+    said = plan_launch(replace(SPEC, **changes), facts(image=image)).review()
+    assert (
+        f"a node that is not set up {after} after its boot ends itself, even if this client is gone" in said
+    )
 
 
 def test_hours_are_said_as_people_do() -> None:

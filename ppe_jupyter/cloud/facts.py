@@ -208,6 +208,7 @@ class AccountPlan:
 class Facts:
     """Everything that ``plan`` decides from. ``zones`` are those that offer the instance type.
 
+    ``idle_hours`` and ``boot_timeout`` (seconds) are the settings'.
     ``existing`` is a cluster that has the wanted name already; the other facts are then not asked for.
     ``caller_cidr`` is None when the caller's address could not be found out, ``caller_problem`` says why;
     ``caller_given``: the user has named it.
@@ -224,6 +225,7 @@ class Facts:
     owner: str
     caps: Caps = field(default_factory=Caps)
     idle_hours: float = 0.0
+    boot_timeout: float = 600.0
     proxy: Literal["", "proxy_jump", "proxy_command"] = ""
     existing: ClusterRecord | None = None
     instance_type: InstanceType | None = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..errors import SpecError
-from .bill import Bill, hourly, limits
+from .bill import Bill, hourly, hours, limits
 from .records import ClusterRecord
 from .spec import ClusterSpec
 from .steps import Step
@@ -40,8 +40,8 @@ class Plan:
     """What ``verb`` would do with a cluster that ``existing`` describes, if it exists.
 
     ``spec`` is what the cluster will be, the settings' limits filled in. ``usd_per_hour`` is what EC2 charges for it
-    afterwards: all nodes with disks and addresses (None: unknown), ``bill`` its parts, for a launch. A launch of
-    what runs already has no steps.
+    afterwards: all nodes with disks and addresses (None: unknown), ``bill`` its parts, for a launch. ``boot_seconds``
+    is how long its nodes may take to be set up. A launch of what runs already has no steps.
     """
 
     verb: str = "launch"
@@ -55,6 +55,7 @@ class Plan:
     slots: int = 0
     key_name: str = ""
     bill: Bill | None = None
+    boot_seconds: float = 0.0
 
     @property
     def errors(self) -> list[str]:
@@ -87,6 +88,9 @@ class Plan:
             rows.append(("price", "unknown" if self.usd_per_hour is None else hourly(self.usd_per_hour)))
         if self.verb in LIMITING:
             rows += [("limit", text) for text in limits(self.spec, self.bill)]
+        if self.boot_seconds:
+            ends = f"a node that is not set up {hours(self.boot_seconds / 3600)} after its boot ends itself"
+            rows.append(("limit", f"{ends}, even if this client is gone by then"))
         return rows + said
 
     def review(self) -> str:

@@ -16,14 +16,12 @@ from ..context import Context
 from ..ec2.shapes import InstanceRequest
 from ..facts import Image
 from ..plan import Plan
+from ..planning.choices import INSTALL_SECONDS, boot_seconds, needs_way_out
 from ..records import Cost
 from ..spec import ClusterSpec
 from ..steps import RunInstances
 from ..userdata import NodeLimits, user_data
 
-# How long a node may take until it is configured, beside booting: then it ends itself.
-LEAST_BOOT_SECONDS = 600.0
-INSTALL_SECONDS = 3600.0
 # The watchdog ends the cluster first, and saves the workspace.
 SPARE_HOURS = 1.0
 
@@ -82,7 +80,6 @@ def first_boot(
 
     The spec of a cluster that exists has only the digest of its bootstrap script: put the script there.
     """
-    boot_seconds = LEAST_BOOT_SECONDS + 2 * context.settings.boot_timeout + _install_seconds(image, spec)
     return user_data(
         host_key=host_key,
         cluster_key=cluster_key,
@@ -90,7 +87,7 @@ def first_boot(
         bootstrap=None if image.node else bootstrap_script(),
         extra_bootstrap=spec.bootstrap,
         limits=NodeLimits(
-            boot_seconds=boot_seconds,
+            boot_seconds=boot_seconds(image, spec, boot_timeout=context.settings.boot_timeout),
             hard_hours=None if spec.max_hours is None else spec.max_hours + SPARE_HOURS,
             silence_seconds=SILENCE_SECONDS,
         ),
@@ -100,12 +97,7 @@ def first_boot(
 def install_seconds(plan: Plan) -> float:
     """How long the plan's new nodes may take to install what they lack."""
     images = [step.image for step in plan.steps if isinstance(step, RunInstances)]
-    return max((_install_seconds(image, plan.spec) for image in images), default=0.0)
-
-
-def _install_seconds(image: Image, spec: ClusterSpec) -> float:
-    packages = spec.apt_packages or spec.r_packages or spec.python_packages
-    return INSTALL_SECONDS if packages or not image.node else 0.0
+    return INSTALL_SECONDS if any(needs_way_out(image, plan.spec) for image in images) else 0.0
 
 
 def instance_request(

@@ -12,6 +12,10 @@ from ..bill import Bill
 from ..facts import Facts, Image, Subnet, Volume
 from ..spec import ClusterSpec
 
+# How long a node may take until it is set up, beside booting.
+LEAST_BOOT_SECONDS = 600.0
+INSTALL_SECONDS = 3600.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
@@ -53,6 +57,11 @@ def needs_way_out(image: Image | None, spec: ClusterSpec) -> str:
     if image is not None and not image.node:
         return "R and Open MPI"
     return "packages" if spec.apt_packages or spec.r_packages or spec.python_packages else ""
+
+
+def boot_seconds(image: Image | None, spec: ClusterSpec, *, boot_timeout: float) -> float:
+    """How long after its boot a node that is not set up by then ends itself."""
+    return LEAST_BOOT_SECONDS + 2 * boot_timeout + (INSTALL_SECONDS if needs_way_out(image, spec) else 0.0)
 
 
 def gets_out(subnet: Subnet, *, public: bool) -> bool | None:

@@ -25,7 +25,7 @@ from ..steps import (
 from .checks_machines import machine_problems
 from .checks_money import money_problems
 from .checks_network import network_problems
-from .choices import Choices, choose
+from .choices import Choices, boot_seconds, choose
 
 # Of these None says "choose for me", so whatever holds is what was wanted.
 LEFT_OPEN = (
@@ -53,6 +53,7 @@ def plan_launch(spec: ClusterSpec, facts: Facts) -> Plan:
         slots=choices.slots,
         key_name=facts.user_key.name if facts.user_key else "",
         bill=choices.bill,
+        boot_seconds=boot_seconds(choices.image, choices.spec, boot_timeout=facts.boot_timeout),
     )
 
 

@@ -78,6 +78,7 @@ class Survey:
             name=name,
             caps=Caps(max_usd_per_hour=settings.max_usd_per_hour, max_nodes=settings.max_nodes),
             idle_hours=settings.idle_hours,
+            boot_timeout=settings.boot_timeout,
             proxy=access.proxy(settings),
             **known,
         )
