@@ -236,3 +236,59 @@ class TestPlots:
         nbformat.write(kernel.client.nb, tmp_path / "n.ipynb")
         (output,) = nbformat.read(tmp_path / "n.ipynb", as_version=4).cells[-1].outputs
         assert 'width="300" height="200"' in output.data["image/svg+xml"]
+
+
+RPY2_CELLS = [
+    "%%R -i x -o y\ny <- x * 2",
+    "%%R -i x,n -o y,s -o t\ny <- x + n; s <- sum(x)\nt <- 'text'",
+    "%%R -i given=x -o y\ny <- rev(given)",
+    "%%R -i box.inner -o y\ny <- box.inner + 1",
+    "%%R --input x --output y\ny <- range(x)",
+    "%R -i x -o y y <- cumsum(x)",
+    "y = %R -i x mean(x)",
+    "y = %R z <- c(1, 4); sd(z); mean(z)",
+    "y = %R -n 1 + 1",
+    "y = %R 1 + 1;",
+    "y = %R NULL",
+    "%%R -i df -o y\ny <- aggregate(n ~ g, df, sum)",
+    "%%R -c rules -i x -o y\ny <- x^2",
+    "%%R -d showing\nx <- 7\nx * 6",
+    "%%R -w 300 -h 200 -p 10 -b white -u px -r 100 --type cairo --noisolation -o y\nplot(1)\ny <- 1",
+    "%%R --width 4 --height 3 --units in --pointsize 9 --bg grey -o y\nplot(1)\ny <- 1",
+    "%%R y <- 40\n#\ny <- y + 2\n",
+]
+SETUP = """
+import warnings; warnings.simplefilter('ignore')
+import numpy as np, pandas as pd
+from types import SimpleNamespace
+from rpy2.robjects import default_converter, numpy2ri
+rules = default_converter + numpy2ri.converter
+x, n, box = np.array([3.0, 1.0, 2.0]), 10, SimpleNamespace(inner=np.array([1.5]))
+df = pd.DataFrame({'g': ['a', 'b', 'a'], 'n': [1.0, 2.0, 3.0]})
+def showing(value, arguments):
+    global y
+    y = np.array([value[0], arguments.display == 'showing'])
+def plain(v):
+    if isinstance(v, pd.DataFrame):
+        return {str(k): each for k, each in v.to_dict('list').items()}
+    return None if v is None else np.atleast_1d(np.asarray(v)).tolist()
+"""
+
+
+def test_cells_for_rpy2_run_with_the_name_replaced(kernel: Kernel) -> None:
+    pytest.importorskip("rpy2")
+    assert kernel.cell(f"{SETUP}\n%load_ext rpy2.ipython").error is None
+    results: dict[str, list[str | None]] = {}
+    for magic in ("R", "remote_r"):
+        for cell in RPY2_CELLS:
+            kernel.cell("y = s = t = 'unset'")
+            done = kernel.cell(cell.replace("%R", f"%{magic}"))
+            assert done.error is None, (magic, cell, done)
+            results.setdefault(cell, []).append(kernel.cell("plain(y), plain(s), plain(t)").result)
+    assert {cell: ours for cell, (_, ours) in results.items()} == {
+        cell: theirs for cell, (theirs, _) in results.items()
+    }
+    assert "unset" not in str(results[RPY2_CELLS[1]])
+    for cell in ("%remote_push x n\n%remote_push given=x", "%%remote_r --noreturn\nx + n"):
+        assert kernel.cell(cell).error is None
+    assert "no attribute 'missing'" in one_message(kernel.cell("%remote_r -i box.missing 1"))

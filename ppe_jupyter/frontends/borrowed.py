@@ -30,4 +30,4 @@ def show_last(session: RemoteR, function: Callable[[Any, Any], object], argument
 
 
 def _fetched(session: RemoteR, code: str) -> Any:
-    return local_r.to_rpy2(session.eval(f"serialize({code}, NULL)").tobytes())
+    return local_r.to_rpy2(bytes(session.eval(f"serialize({code}, NULL)")))

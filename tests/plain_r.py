@@ -1,0 +1,102 @@
+"""R at a terminal without anything of ours: what its console prints, for comparison.
+
+And the examples of R's own packages, in files.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ppe_jupyter.node.rprocess import SELECT_CALLS, _make_plain
+
+PROMPT, MORE = "@prompt@", "@more@"
+# Without output for so long (seconds), R is looked at: it may ask.
+QUIET = 1.0
+
+# A package, and which of its pages; none: all.
+EXTRACT = """
+wanted <- commandArgs(TRUE)
+package <- wanted[1]
+dir.create(package)
+pages <- file.path(find.package(package), "help", package)
+if (length(wanted) == 1) wanted <- c(package, names(tools:::fetchRdDB(pages)))
+for (name in wanted[-1]) tools::Rd2ex(tools:::fetchRdDB(pages, name), file.path(package, paste0(name, ".R")))
+"""
+
+
+def examples(folder: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The examples of the packages' help pages, of all pages if none is named: ``package/page`` -> code."""
+    for package, pages in wanted.items():
+        subprocess.run(["Rscript", "-e", EXTRACT, package, *pages], cwd=folder, check=True, timeout=120)
+    found = {}
+    for path in sorted(folder.glob("*/*.R")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        code = "\n".join(line for line in lines if not line.startswith(("### ", "##D"))).strip()
+        if code and path.parent.name in wanted:
+            found[f"{path.parent.name}/{path.stem}"] = code
+    return found
+
+
+class Lost(Exception):
+    """R has ended, or gives no prompt in time."""
+
+
+class PlainR:
+    """R on a terminal, into which lines are typed when it prompts; a question gets an empty line."""
+
+    def __init__(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
+        self._terminal = descriptor
+        self._process = process
+
+    def run(self, code: str, seconds: float = 60) -> str:
+        """What R prints for the lines of ``code``."""
+        deadline = time.monotonic() + seconds
+        return "".join(self.typed(line, deadline) for line in code.split("\n"))
+
+    def typed(self, line: str, deadline: float) -> str:
+        """What R prints until it prompts again."""
+        os.write(self._terminal, line.encode() + b"\n")
+        data = b""
+        while not data.endswith((PROMPT.encode(), MORE.encode())):
+            if time.monotonic() > deadline:
+                raise Lost(data.decode(errors="replace"))
+            if select.select([self._terminal], [], [], QUIET)[0]:
+                try:
+                    data += os.read(self._terminal, 2**16)
+                except OSError:
+                    raise Lost(data.decode(errors="replace")) from None
+            elif self._asks():
+                os.write(self._terminal, b"\n")
+        return data.decode(errors="replace").removesuffix(PROMPT).removesuffix(MORE)
+
+    def _asks(self) -> bool:
+        call = Path(f"/proc/{self._process.pid}/syscall").read_text().split()
+        return len(call) > 5 and call[0] in SELECT_CALLS and call[1] == "0x1" and call[5] == "0x0"
+
+
+@contextmanager
+def plain_r(home: Path) -> Iterator[PlainR]:
+    """An R of its own, with ``home``."""
+    master, slave = os.openpty()
+    _make_plain(slave)
+    process = subprocess.Popen(
+        ["R", "--no-readline", "--interactive", "--quiet", "--no-save", "--no-restore"],
+        stdin=slave, stdout=slave, stderr=slave, cwd=home, start_new_session=True,
+        env={**os.environ, "HOME": str(home), "TERM": "xterm-256color", "PAGER": "cat", "LANG": "C.UTF-8"},
+    )  # fmt: skip
+    os.close(slave)
+    plain = PlainR(master, process)
+    try:
+        plain.typed(f'options(prompt = "{PROMPT}", continue = "{MORE}")', time.monotonic() + 30)
+        yield plain
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        os.close(master)
