@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+from . import settings
 from .remote.session import Notice, OnNotice, RemoteR
 from .ssh import Connection
 
@@ -36,6 +37,7 @@ class Sessions:
                     on_notice=self.on_notice,
                     on_past=self._say_past,
                     session=session,
+                    compress=settings.load().compress,
                     reconnect=self._again,
                 )
             return self._attached[session]

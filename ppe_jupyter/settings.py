@@ -31,6 +31,8 @@ else:
     import tomli as tomllib
 
 CloudName = Literal["local", "aws"]
+Compression = Literal["auto", "on", "off"]
+CHOICES = {"CloudName": get_args(CloudName), "Compression": get_args(Compression)}
 
 # Keys of cloudRmpi's ~/.ppe-config and ~/.ppe-aws-client-config, which are "key=value" lines in any case of
 # letters (its ParamHt, ParamsEc2 and AwsClientConfigParams), and what became of them.
@@ -75,6 +77,9 @@ class Settings:
         "URL that answers with the caller's address", default="https://checkip.amazonaws.com"
     )
     connect_timeout: float = _described("seconds to wait for a connection", default=15.0)
+    compress: Compression = _described(
+        "compress large values on their way: when it pays (auto), always (on) or never (off)", default="auto"
+    )
     boot_timeout: float = _described("seconds to wait for a node to boot", default=600.0)
     retries: int = _described("how often a call to the cloud is tried", default=5)
     proxy_jump: str | None = _described(
@@ -244,8 +249,8 @@ def _checked(key: str, value: object, *, source: str) -> Any:
         raise SettingsError(f"{source}: there is no setting {key!r}{hint}")
     kind = kinds[key]
     try:
-        if kind == "CloudName":
-            if value not in get_args(CloudName):
+        if kind in CHOICES:
+            if value not in CHOICES[kind]:
                 raise ValueError
             return value
         if "Path" in kind:
@@ -257,5 +262,5 @@ def _checked(key: str, value: object, *, source: str) -> Any:
             return number
         return str(value)
     except ValueError:
-        wanted = " or ".join(get_args(CloudName)) if kind == "CloudName" else kind.split(" ")[0]
+        wanted = " or ".join(CHOICES[kind]) if kind in CHOICES else kind.split(" ")[0]
         raise SettingsError(f"{source}: {key} = {value!r} is not {wanted}") from None

@@ -6,16 +6,21 @@ import json
 import os
 import struct
 import tempfile
+import time
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ppe_jupyter.node.eventlog import Event, EventLog, Gap
+from ppe_jupyter.node.packing import MAGIC_PACKED, PACKED, Packer
 from ppe_jupyter.node.protocol import (
     HEADER,
     MAGIC,
@@ -91,7 +96,7 @@ class TestFrames:
             with pytest.raises(ProtocolError):
                 reader.next()
         else:
-            assert MAGIC.startswith(data[: len(MAGIC)])
+            assert any(magic.startswith(data[: len(MAGIC)]) for magic in (MAGIC, MAGIC_PACKED))
 
     @pytest.mark.parametrize("place", range(4))
     @pytest.mark.parametrize("number", [-1.0, 0.5, float("nan"), float("inf"), -float("inf"), 2.0**54, 1e300])
@@ -131,6 +136,58 @@ class TestFrames:
     @given(st.dictionaries(st.text(), st.integers()))
     def test_json(self, value: dict[str, int]) -> None:
         assert parse_json(json.dumps(value).encode()) == value
+
+
+class TestBlocks:
+    """Bodies that travel in blocks, compressed or not."""
+
+    @given(st.sampled_from(["on", "off"]), st.binary(max_size=400), st.lists(st.integers(0), max_size=20))
+    def test_any_split_gives_the_same_frame(self, mode: str, body: bytes, cuts: list[int]) -> None:
+        body = body * 9 + b"."
+        data = packed_frame(mode, body) + frame(Kind.STDOUT, b"next")
+        assert read(FrameReader(), split(data, cuts)) == [
+            (Kind.RESULT, 3, 0, body),
+            (Kind.STDOUT, 0, 0, b"next"),
+        ]
+
+    @given(st.integers(0), st.binary(min_size=1, max_size=6), st.sampled_from(["on", "off"]))
+    def test_a_changed_byte_never_crashes(self, at: int, change: bytes, mode: str) -> None:
+        data = bytearray(packed_frame(mode, bytes(3000)))
+        at = HEADER.size + at % (len(data) - HEADER.size)
+        data[at : at + len(change)] = change
+        with suppress(ProtocolError, AssertionError):
+            read(FrameReader(), [bytes(data)])
+
+    def test_a_block_that_would_become_more_than_there_is(self) -> None:
+        bomb = zlib.compress(bytes(10**7))
+        data = MAGIC_PACKED + header(Kind.RESULT, 100)[len(MAGIC_PACKED) :]
+        reader = FrameReader()
+        reader.feed(data + struct.pack("<I", len(bomb) | PACKED) + bomb)
+        assert isinstance(reader.next(), Header)
+        with pytest.raises(ProtocolError, match="too long"):
+            reader.next()
+
+    def test_it_is_compressed_when_the_line_is_slow_and_the_values_are_not_noise(self) -> None:
+        assert sent_bytes(np.arange(500_000.0), rate=10**6) < 2_500_000
+        assert sent_bytes(np.arange(500_000.0), rate=10**9) > 4_000_000
+        noise = np.frombuffer(os.urandom(4_000_000))
+        assert sent_bytes(noise, rate=10**6) > 4_000_000
+
+
+def packed_frame(mode: str, body: bytes) -> bytes:
+    head = MAGIC_PACKED + header(Kind.RESULT, len(body), id=3)[len(MAGIC_PACKED) :]
+    return head + b"".join(bytes(block) for block in Packer(mode).blocks(body))
+
+
+def sent_bytes(values: np.ndarray[Any, Any], *, rate: float) -> int:
+    """How many bytes go over a line that takes ``rate`` bytes per second, once it was measured."""
+    taken, waited = 0, 0.0
+    packer = Packer("auto", clock=lambda: time.perf_counter() + waited)
+    for size in (0, 2 * 10**8):
+        packer.measure(taken)
+        taken, waited = taken + size, waited + size / rate
+    packer.measure(taken)
+    return sum(len(block) for block in packer.blocks(values.tobytes()))
 
 
 def marked(mark: Mark, number: str = "") -> bytes:

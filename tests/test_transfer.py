@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from host_r import HostConnection
 
@@ -26,11 +27,12 @@ from ppe_jupyter.node import arrivals
 from ppe_jupyter.node.arrivals import PART, Arrivals
 from ppe_jupyter.node.listing import Entry
 from ppe_jupyter.remote import transfer
+from ppe_jupyter.remote.session import RemoteR
 from ppe_jupyter.remote.transfer import Tally
+from ppe_jupyter.ssh import Channel
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
-    from ppe_jupyter.remote.session import RemoteR
 
 MB = 10**6
 
@@ -428,6 +430,35 @@ def test_a_silent_line_is_a_cut_one(
     on(cluster, 0, "pkill -KILL -f node.files")
     monkeypatch.undo()
     assert cluster.download("big", to=tmp_path).bytes < 60 * MB
+
+
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_large_values_cross_compressed_if_told(
+    cluster: Cluster, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"up": 0, "down": 0}
+    send, recv = Channel.send_all, Channel.recv
+
+    def counted_send(channel: Channel, data: bytes | memoryview) -> None:
+        sizes["up"] += len(data)
+        send(channel, data)
+
+    def counted_recv(channel: Channel, size: int = 2**20) -> bytes:
+        data = recv(channel, size)
+        sizes["down"] += len(data)
+        return data
+
+    monkeypatch.setattr(Channel, "send_all", counted_send)
+    monkeypatch.setattr(Channel, "recv", counted_recv)
+    values = np.arange(10**6, dtype=float)
+    with RemoteR(cluster.ssh(), compress=mode) as session:
+        session.eval("1")
+        session.push("large", values)
+        assert np.array_equal(session.pull("large"), values)
+        assert session.eval("identical(large, as.double(0:999999))")
+        session.eval("rm(large); invisible(NULL)")
+    for way in ("up", "down"):
+        assert (sizes[way] < 6 * MB) if mode == "on" else (sizes[way] > 8 * MB), way
 
 
 def test_the_verbs(

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .jobs import Job
+from .packing import MAGIC_PACKED, MODES, PACKED_FROM, Packer
 from .pipes import Bytes, Inlet, Outlet
 from .protocol import (
+    HEADER,
     VERSION,
     Body,
     FrameReader,
@@ -152,6 +154,9 @@ class Client:
         self._small: tuple[Header, bytearray] | None = None
         self._label = ("", Wish(0))
         self._promised = 0
+        self._packer: Packer | None = None
+        self._in_blocks = False
+        self._head_left = 0
         self._held: list[Bytes] = []
         self._paused = False
         self._closed = False
@@ -165,16 +170,32 @@ class Client:
     def promise(self, size: int) -> None:
         """The next ``size`` bytes sent are one frame: what is told meanwhile waits."""
         self._promised = size
+        self._head_left = HEADER.size if self._packer and size >= HEADER.size + PACKED_FROM else 0
+        self._in_blocks = self._head_left > 0
 
     def send(self, data: Bytes) -> None:
         """Send bytes of a result: who produces looks at ``waiting``."""
         if self._closed:
             return
-        self._outlet.write(data)
+        if self._in_blocks and self._promised:
+            self._send_packed(memoryview(data))
+        else:
+            self._outlet.write(data)
         if self._promised:
             self._promised -= len(data)
             while self._held and not self._promised:
                 self._outlet.write(self._held.pop(0))
+
+    def _send_packed(self, data: memoryview) -> None:
+        """A piece of a large frame: its head, which is one piece, then its body in blocks."""
+        if self._head_left:
+            self._head_left = 0
+            self._outlet.write(MAGIC_PACKED + bytes(data[len(MAGIC_PACKED) :]))
+            return
+        assert self._packer is not None
+        self._packer.measure(self._outlet.taken, behind=self._outlet.waiting > 0)
+        for block in self._packer.blocks(data):
+            self._outlet.write(block)
 
     def tell(self, data: Bytes) -> None:
         """Send a whole frame; a client that does not fetch what it is told is dropped."""
@@ -326,7 +347,9 @@ class Client:
             if before is not None:  # over a line that is cut, though nobody has told us yet
                 before.close()
             self._sessions.attached[self.token] = self
-        self.tell(json_frame(Kind.WELCOME, self.session.welcome()))
+        mode = hello.get("packing")
+        self._packer = Packer(mode) if mode in ("auto", "on") else None
+        self.tell(json_frame(Kind.WELCOME, {**self.session.welcome(), "packing": mode in MODES}))
         self.session.joined(self)
 
 

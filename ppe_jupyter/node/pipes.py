@@ -53,7 +53,7 @@ class Inlet:
 
 
 class Outlet:
-    """A descriptor that takes any amount, and writes it as there is room."""
+    """A descriptor that takes any amount, and writes it as there is room; ``taken`` bytes so far."""
 
     def __init__(
         self, descriptor: int, *, on_drain: Callable[[], None], on_broken: Callable[[], None]
@@ -64,6 +64,7 @@ class Outlet:
         self._on_broken = on_broken
         self._queue: deque[memoryview] = deque()
         self.waiting = 0
+        self.taken = 0
 
     def write(self, data: Bytes) -> None:
         """Write now what fits, and the rest as room comes."""
@@ -86,12 +87,14 @@ class Outlet:
 
     def _try(self, view: memoryview) -> int:
         try:
-            return os.write(self._descriptor, view)
+            done = os.write(self._descriptor, view)
         except BlockingIOError:
             return 0
         except OSError:
             self._on_broken()
             return len(view)
+        self.taken += done
+        return done
 
     def _resume(self) -> None:
         while self._queue:

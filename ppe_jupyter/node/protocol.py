@@ -17,6 +17,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Union
 
+from .packing import BLOCK_BYTES, MAGIC_PACKED, PACKED, WORD, BadBlock, unpacked
+
 VERSION = 2
 MAGIC = b"\x89ppeR\r\n@"
 HEADER = struct.Struct("<8s4d")
@@ -153,6 +155,8 @@ class FrameReader:
         self._preamble = preamble
         self._data = memoryview(b"")
         self._left = 0
+        self._in_blocks = False
+        self._block = (0, False)  # what is left of a block, and whether it is compressed
         self._error: ProtocolError | None = None
 
     def feed(self, data: bytes) -> None:
@@ -168,22 +172,42 @@ class FrameReader:
         if self._preamble and not self._skip_preamble():
             return None
         if len(self._data) < HEADER.size:
-            if not MAGIC.startswith(self._data[: len(MAGIC)].tobytes()):
+            if not any(
+                magic.startswith(self._data[: len(MAGIC)].tobytes()) for magic in (MAGIC, MAGIC_PACKED)
+            ):
                 raise self._fail("bytes that start no frame")
             return None
         return self._next_header()
 
     def _next_body(self) -> Body | None:
-        if not self._data:
+        size, packed = (self._left, False) if not self._in_blocks else self._in_block()
+        if len(self._data) < (size if packed else 1):
             return None
-        piece = self._data[: self._left]
+        piece = self._data[:size]
         self._data = self._data[len(piece) :]
+        if self._in_blocks:
+            self._block = (size - len(piece), False)
+        if packed:
+            try:
+                piece = memoryview(unpacked(piece, self._left))
+            except BadBlock as exc:
+                raise self._fail(str(exc)) from exc
         self._left -= len(piece)
         return Body(piece, self._left)
 
+    def _in_block(self) -> tuple[int, bool]:
+        """What is left of the present block; of the next one when its size is here."""
+        if not self._block[0] and len(self._data) >= WORD.size:
+            word = WORD.unpack_from(self._data)[0]
+            size, packed = word & ~PACKED, bool(word & PACKED)
+            if not 0 < size <= (BLOCK_BYTES if packed else min(BLOCK_BYTES, self._left)):
+                raise self._fail(f"a block of {size} bytes")
+            self._data, self._block = self._data[WORD.size :], (size, packed)
+        return self._block if self._block[0] else (len(self._data) + 1, True)
+
     def _next_header(self) -> Header:
         magic, kind, *numbers = HEADER.unpack_from(self._data)
-        if magic != MAGIC:
+        if magic not in (MAGIC, MAGIC_PACKED):
             raise self._fail("bytes that start no frame")
         if kind not in KINDS:
             raise self._fail(f"an unknown kind of frame: {kind}")
@@ -193,7 +217,7 @@ class FrameReader:
                 raise self._fail(f"a header with an impossible number: {number}")
         id, seq, size = map(int, numbers)
         self._data = self._data[HEADER.size :]
-        self._left = size
+        self._left, self._in_blocks = size, magic == MAGIC_PACKED
         return Header(KINDS[kind], id, seq, size)
 
     def _skip_preamble(self) -> bool:

@@ -40,6 +40,7 @@ class Hello:
     agent: str
     client: str
     session: str
+    packing: str = "auto"
     token: str = field(default_factory=lambda: str(uuid4()))
 
 
@@ -122,6 +123,7 @@ class Line:
                 self._on_welcome(welcome, known not in (None, self._agent))
 
         told = {"client": hello.client, "token": hello.token, "session": hello.session}
+        told["packing"] = hello.packing
         notice = self._on_notice if hello.token else lambda notice: None
         link = Link(self.connection, hello.agent, told, on_notice=notice, on_welcome=welcomed)
         link.on_progress = self.on_progress

@@ -100,7 +100,7 @@ class RemoteR:
     ``on_progress`` of transfers that take longer than a second; ``on_past``, at first, whose session this was.
     Without ``simplify`` a vector of length 1 stays an array, for stable shapes in programs. Attaches at the first use
     to the session of that name. After a cut it attaches again, over what ``reconnect`` returns, and what it waits for
-    goes on. Several threads may use it; they take turns.
+    goes on. ``compress`` large values: ``on``, ``off``, or ``auto``, when it pays. Several threads take turns.
     """
 
     def __init__(
@@ -116,11 +116,12 @@ class RemoteR:
         on_progress: OnProgress | None = None,
         on_past: Callable[[str], None] | None = None,
         session: str = "main",
+        compress: str = "auto",
         reconnect: Callable[[], Connection] | None = None,
     ) -> None:
         self.session = session
         self._simplify = simplify
-        hello = Hello(agent=agent, client=client or _this_client(), session=session)
+        hello = Hello(agent=agent, client=client or _this_client(), session=session, packing=compress)
         self._line = Line(
             connection, hello, reconnect=reconnect, on_notice=self._notice, on_welcome=self._welcomed
         )
