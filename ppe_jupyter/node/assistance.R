@@ -1,12 +1,10 @@
 # What helps while code is typed: completions, and help on a name. Part of evaluator.R.
 
-asking_seconds <- 0.2
-
-# The answer within about `asking_seconds`, else nothing: names and methods of the user's own may be slow, or fail.
-in_time <- function(answer) {
+# The answer within about so many seconds, else nothing: names and methods of the user's own may be slow, or fail.
+in_time <- function(answer, seconds) {
   on.exit(setTimeLimit())
   tryCatch(suppressWarnings(suppressMessages(allowInterrupts({
-    setTimeLimit(elapsed = asking_seconds)
+    setTimeLimit(elapsed = seconds)
     answer
   }))), error = function(e) NULL, interrupt = function(i) NULL)
 }

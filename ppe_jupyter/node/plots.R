@@ -9,8 +9,8 @@ page <- page_default
 pages <- new.env(parent = emptyenv())
 pages$devices <- list()
 most_svg <- 2^20
-# A record of so many bytes holds 30,000 points: 0.8 MB as a line, 9 MB as symbols. Larger ones are not tried.
-most_drawn <- 2^19
+# So many numbers are 30,000 points: 0.8 MB as a line, 9 MB as symbols. Drawings of more are not tried.
+most_numbers <- 6e4
 
 # What R calls when something is drawn and no device is open.
 open_device <- function(...) {
@@ -67,9 +67,22 @@ is_ours <- function(device) {
   identical(attr(.Devices[[device$number]], "filepath"), paste0(device$prefix, "-%05d.png"))
 }
 
+# How many numbers a record holds. Its size tells nothing: a grob has functions, and a few points may be 4 MB.
+numbers <- function(record) {
+  found <- 0
+  count <- function(x) {
+    if (is.double(x)) found <<- found + length(x)
+    else if (is.list(x) || is.pairlist(x) || is.call(x)) {
+      for (each in as.list(x)) if (found <= most_numbers && !missing(each)) count(each)
+    }
+  }
+  count(record)
+  found
+}
+
 # The drawing as SVG, or NULL if that would be too large.
 as_svg <- function(drawing, page) {
-  if (utils::object.size(drawing[[1L]]) > most_drawn) return(NULL)
+  if (numbers(drawing[[1L]]) > most_numbers) return(NULL)
   inches <- c(page$width, page$height) / c(px = page$res, "in" = 1, cm = 2.54, mm = 25.4)[[page$units]]
   path <- tempfile(fileext = ".svg")
   before <- grDevices::dev.cur()

@@ -3,8 +3,8 @@
 # Part of evaluator.R. Questions are numbered as in protocol.py.
 
 answer_question <- function(question, about) {
-  switch(question, encode(workspace_table(Inf)), summary_json(), saved_json(), encode(in_time(completions(about))),
-         encode(in_time(about_name(about))))
+  switch(question, encode(workspace_table(Inf)), summary_json(), saved_json(), encode(in_time(completions(about), 0.2)),
+         encode(in_time(about_name(about), 1)))
 }
 
 # Name -> fingerprint of the value when it last went to a client or came from one. No reference is kept: it would make
