@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from localcloud_nodes import until
 
 from ppe_jupyter import errors
+from ppe_jupyter.node.ladder import Rung
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
@@ -125,31 +126,114 @@ def test_streams_of_tasks_give_the_same_numbers_anywhere(mpi: RemoteR) -> None:
     assert mpi.eval("identical(serial, parallel)")
 
 
-def test_a_lost_worker_is_named_and_the_workspace_stays(cluster: Cluster, mpi: RemoteR) -> None:
-    mpi.eval("kept <- 42; mpi.spawn.Rslaves(quiet = TRUE)")
-    worker = mpi.eval('jsonlite::fromJSON("~/.ppe/run/slaves.json")[4, ]')
-    rank, host, pid = (worker[name].iloc[0] for name in ("rank", "host", "pid"))
-    raised: list[BaseException] = []
+class Evaluation:
+    """One that has begun, in a thread; the code itself ``tells`` that by a file, or it is told."""
 
-    def evaluate() -> Any:
+    def __init__(self, cluster: Cluster, session: RemoteR, code: str, *, tells: bool = False) -> None:
+        self._raised: list[BaseException] = []
+        cluster.ssh().run("rm -f /tmp/begun")
+        code = code if tells else f'file.create("/tmp/begun"); {code}'
+        self._thread = threading.Thread(target=self._run, args=(session, code), daemon=True)
+        self._thread.start()
+        cluster.ssh().run("until [ -e /tmp/begun ]; do sleep 0.02; done", timeout=30)
+
+    def _run(self, session: RemoteR, code: str) -> None:
         try:
-            mpi.eval('file.create("/tmp/begun"); mpi.parSapply(1:6, function(i) Sys.sleep(600))')
-        except errors.PpeError as exc:
-            raised.append(exc)
+            session.eval(code)
+        except BaseException as exc:
+            self._raised.append(exc)
 
-    cluster.ssh().run("rm -f /tmp/begun")
-    evaluating = threading.Thread(target=evaluate)
-    evaluating.start()
-    cluster.ssh().run("until [ -e /tmp/begun ]; do sleep 0.05; done", timeout=30)
-    cluster.ssh().run(f"ssh {host} kill -9 {pid}")
-    evaluating.join(timeout=90)
-    assert not evaluating.is_alive()
-    [failed] = raised
-    assert isinstance(failed, errors.RankFailed), failed
-    assert (failed.rank, failed.node) == (rank, host)
-    assert str(rank) in str(failed) and host in str(failed)
-    assert mpi.eval("kept") == 42
-    until(lambda: not worker_processes(cluster))
-    mpi.eval("library(Rmpi); mpi.spawn.Rslaves(quiet = TRUE)")
+    def failure(self, *, within: float = 60) -> BaseException:
+        self._thread.join(timeout=within)
+        assert not self._thread.is_alive()
+        [raised] = self._raised
+        return raised
+
+
+# How workers are started, and a call that waits for them.
+RMPI = "mpi.spawn.Rslaves(quiet = TRUE)"
+SNOW = "library(snow); cl <- makeMPIcluster()"
+CALLS = {
+    "mpi.parSapply": (RMPI, "mpi.parSapply(1:6, function(i) Sys.sleep(600))"),
+    "mpi.applyLB": (RMPI, "mpi.applyLB(1:12, function(i) Sys.sleep(600))"),
+    "parLapply": (SNOW, "parLapply(cl, 1:12, function(i) Sys.sleep(600))"),
+    # The manual's section 10: the workers do not know `obs`, and the master waits for them in a collective call.
+    "a broadcast that hangs": (RMPI, "mpi.bcast.cmd(exists(obs)); mpi.bcast(1, type = 2); mpi.barrier(1)"),
+}
+calls = pytest.mark.parametrize(("start", "call"), CALLS.values(), ids=CALLS)
+
+
+def hanging(cluster: Cluster, mpi: RemoteR, start: str, call: str) -> tuple[Evaluation, int]:
+    """The call, when R naps in it (sched_yield or nanosleep of x86_64 or arm64), and R's pid."""
+    mpi.eval(f"kept <- 42; {start}", on_output=lambda output: None)
+    pid = int(mpi.eval("Sys.getpid()"))
+    evaluation = Evaluation(cluster, mpi, call)
+    look = f"until grep -qE '^(24|35|230|124|101|115) ' /proc/{pid}/syscall; do sleep 0.05; done"
+    cluster.ssh().run(look, timeout=30)
+    return evaluation, pid
+
+
+def workers_answer(mpi: RemoteR, start: str) -> None:
+    """The same communicator has as many workers, which do what they are told."""
+    squares = "unlist(parLapply(cl, 1:12, f))" if start == SNOW else "mpi.parSapply(1:12, f)"
+    assert list(mpi.eval(f"f <- function(i) i^2; {squares}")) == [i**2 for i in range(1, 13)]
     assert mpi.eval("mpi.comm.size(1)") == SLOTS + 1
-    mpi.eval("mpi.close.Rslaves()")
+    assert mpi.eval("kept") == 42
+
+
+@calls
+def test_the_stop_button_ends_a_call_that_waits_for_workers(
+    cluster: Cluster, mpi: RemoteR, start: str, call: str
+) -> None:
+    evaluation, pid = hanging(cluster, mpi, start, call)
+    mpi.interrupt()
+    assert isinstance(evaluation.failure(), errors.RemoteInterrupted)
+    workers_answer(mpi, start)
+    assert mpi.eval("Sys.getpid()") == pid, "R was not restarted"
+
+
+@calls
+def test_a_worker_that_is_killed_ends_the_call_by_its_name(
+    cluster: Cluster, mpi: RemoteR, start: str, call: str
+) -> None:
+    evaluation, pid = hanging(cluster, mpi, start, call)
+    listed = cluster.ssh().run("cat ~/.ppe/run/slaves.json").stdout
+    worker = json.loads(listed)[3]
+    cluster.ssh().run(f"ssh {worker['host']} kill -9 {worker['pid']}")
+    failed = evaluation.failure()
+    assert isinstance(failed, errors.RankFailed), failed
+    assert (failed.rank, failed.node) == (worker["rank"], worker["host"])
+    assert f"rank {worker['rank']} on {worker['host']} was lost" in str(failed)
+    workers_answer(mpi, start)
+    assert mpi.eval("Sys.getpid()") == pid, "R was not restarted"
+
+
+def test_an_interrupt_at_the_end_of_an_evaluation_hits_no_other(mpi: RemoteR) -> None:
+    ends = Counter[str]()
+    for number in range(150):
+        timer = threading.Timer(0.002 + number % 30 * 0.0002, mpi.interrupt)
+        timer.start()
+        try:
+            mpi.eval("Sys.sleep(0.004)")
+            ends["ended"] += 1
+        except errors.RemoteInterrupted:
+            ends["interrupted"] += 1
+        timer.join()
+        assert mpi.eval(f"{number} + 1") == number + 1
+    assert set(ends) == {"ended", "interrupted"}, "the interrupts came neither all early nor all late"
+
+
+def test_foreign_code_that_never_looks_reaches_the_restart(cluster: Cluster, mpi: RemoteR) -> None:
+    mpi.eval(
+        """
+        writeLines(c("#include <stdio.h>", "void spin(void) {",
+                     "fclose(fopen(\\"/tmp/begun\\", \\"w\\")); for (volatile int i = 0; ; i++); }"), "/tmp/spin.c")
+        system("cd /tmp && R CMD SHLIB spin.c >/dev/null 2>&1"); dyn.load("/tmp/spin.so"); kept <- 42
+        """
+    )
+    evaluation = Evaluation(cluster, mpi, '.C("spin")', tells=True)
+    mpi.interrupt()
+    mpi.interrupt(Rung.RESTART)
+    failed = evaluation.failure()
+    assert isinstance(failed, errors.RSessionDied) and "saved and loaded again" in str(failed)
+    assert mpi.eval("kept") == 42

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .jobs import Job
+from .ladder import Rung
 from .packing import MAGIC_PACKED, MODES, PACKED_FROM, Packer
 from .pipes import Bytes, Inlet, Outlet
 from .protocol import (
@@ -106,7 +107,7 @@ class Session(Protocol):
     def feed(self, request: Request, data: memoryview, left: int) -> bool:
         """More of a large request's body; False: wait for ``resume``."""
 
-    def interrupt(self, client: Client, id: int) -> None:
+    def interrupt(self, client: Client, id: int, rung: Rung) -> None:
         """Interrupt or unqueue an evaluation; 0: whichever runs."""
 
     def restart(self, client: Client, id: int, restore: str | None) -> None:
@@ -318,7 +319,7 @@ class Client:
         elif kind is Kind.HELLO:
             self._hello(parse_json(body))
         elif kind is Kind.INTERRUPT:
-            self._the_session.interrupt(self, id)
+            self._the_session.interrupt(self, id, Rung(min(header.seq, Rung.RESTART)))
         elif kind is Kind.RESTART:
             self._the_session.restart(self, id, parse_json(body).get("restore") if body else None)
         elif kind is Kind.RESUME:

@@ -3,14 +3,15 @@
  * A waiting rank of Open MPI polls, and calls sched_yield() whenever it finds nothing (mpi_yield_when_idle). Linux
  * lets it poll on nevertheless: the R session that waits for its workers takes half a core from them, and ranks of
  * nodes that share one machine starve each other. Loaded with LD_PRELOAD, this naps once a wait has lasted for
- * BRIEF_NS; a briefer one is as quick as ever. Compiled by this_node.py.
+ * BRIEF_NS; a briefer one is as quick as ever. A nap is at most a thousandth of the wait, or NAP_NS. Compiled by
+ * this_node.py.
  */
 #define _GNU_SOURCE
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { BRIEF_NS = 100000, NAP_NS = 50000, WORKED_NS = 50000 };
+enum { BRIEF_NS = 100000, NAP_NS = 50000, LONG_NAP_NS = 2000000, PART = 1000, WORKED_NS = 30000 };
 
 static long long now_ns(void) {
   struct timespec now;
@@ -20,12 +21,12 @@ static long long now_ns(void) {
 
 int sched_yield(void) {
   static _Thread_local long long begun, left;
-  long long now = now_ns();
+  long long now = now_ns(), part = (now - begun) / PART;
   if (now - left > WORKED_NS) begun = now; /* not polling in between: a new wait */
   if (now - begun < BRIEF_NS) {
     syscall(SYS_sched_yield);
   } else {
-    struct timespec nap = {0, NAP_NS};
+    struct timespec nap = {0, part < NAP_NS ? NAP_NS : part > LONG_NAP_NS ? LONG_NAP_NS : part};
     nanosleep(&nap, 0);
   }
   left = now_ns();

@@ -38,7 +38,7 @@ class Kind(enum.IntEnum):
 
     HELLO = 1  # client: {"version", "client", "token", "session"}: (token, id) names an evaluation for ever
     EVALUATE = 2  # client, and agent to R: a request in columns (``seq`` 1: its body is sure to come whole)
-    INTERRUPT = 3  # client: id of the evaluation, 0 for whichever runs
+    INTERRUPT = 3  # client: id of the evaluation, 0 for whichever runs; ``seq``: which Rung of the ladder
     RESTART = 4  # client: {"restore": path}, or nothing
     FOLLOW = 5  # client: {"job", "live", "quiet"}: its events after ``seq`` (0: all jobs'); ends in DONE, or as it did
     ANSWER = 6  # client: a line for R's standard input
@@ -89,6 +89,7 @@ class Question(enum.IntEnum):
     SAVE = 3  # JSON: objects, bytes
     COMPLETE = 4  # columns: what is being typed, what it could become; about code up to the cursor
     HELP = 5  # columns: text, HTML, or NULL; about a name
+    WORKERS = 6  # text: what was done about workers that were left in the middle of a call
 
 
 def ask(question: Question, about: str = "") -> bytes:

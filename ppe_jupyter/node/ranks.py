@@ -18,6 +18,9 @@ YIELDING = 0.25
 # sched_yield() and the kinds of nanosleep(), of x86_64 and arm64. R's own Sys.sleep() waits in select().
 YIELDS = {"24", "35", "230", "124", "101", "115"}
 
+# A node that does not answer within them is asked once more, then it is lost.
+ANSWER_SECONDS = 3
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -31,20 +34,36 @@ class Worker:
         return f"rank {self.rank} on {self.host}"
 
 
-async def lost(path: Path) -> list[Worker]:
-    """The workers on the list that are processes no more; one ssh for each other node."""
+def listed(path: Path) -> list[Worker]:
+    """The workers on the list."""
     try:
-        workers = [
-            Worker(int(w["rank"]), str(w["host"]), int(w["pid"])) for w in json.loads(path.read_text())
-        ]
+        return [Worker(int(w["rank"]), str(w["host"]), int(w["pid"])) for w in json.loads(path.read_text())]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # none, or being closed
-    by_host: dict[str, set[int]] = {}
-    for worker in workers:
-        by_host.setdefault(worker.host, set()).add(worker.pid)
+
+
+async def lost(path: Path) -> list[Worker]:
+    """The workers on the list that are processes no more; one ssh for each other node."""
+    workers = listed(path)
+    by_host = _by_host(workers)
     answers = await asyncio.gather(*(_missing(host, pids) for host, pids in by_host.items()))
     missing = dict(zip(by_host, answers))  # noqa: B905  # Python 3.9 on nodes
-    return [worker for worker in workers if worker.pid in missing[worker.host]]
+    # What R itself ended meanwhile is off the list.
+    return [worker for worker in listed(path) if worker.pid in missing.get(worker.host, ())]
+
+
+async def signal_all(path: Path, number: int) -> None:
+    """Signal the workers on the list."""
+    groups = _by_host(listed(path)).items()
+    commands = [(host, f"kill -{number} {' '.join(map(str, pids))}") for host, pids in groups]
+    await asyncio.gather(*(_ask(host, command) for host, command in commands))
+
+
+def _by_host(workers: list[Worker]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for worker in workers:
+        found.setdefault(worker.host, set()).add(worker.pid)
+    return found
 
 
 async def lost_daemons(path: Path) -> set[str]:
@@ -63,22 +82,28 @@ async def _missing(host: str, pids: set[int]) -> set[int]:
     if host == socket.gethostname():
         return {pid for pid in pids if not os.path.isdir(f"/proc/{pid}")}  # noqa: PTH112
     numbers = " ".join(map(str, sorted(pids)))
-    answer = await _ask(host, f"for p in {numbers}; do [ -d /proc/$p ] || echo $p; done")
-    # A node that does not answer has lost all of them.
+    command = f"for p in {numbers}; do [ -d /proc/$p ] || echo $p; done"
+    # A node that does not answer, twice, has lost all of them.
+    answer = await _ask(host, command)
+    if answer is None:
+        answer = await _ask(host, command)
     return pids if answer is None else {int(word) for word in answer}
 
 
 async def _ask(host: str, command: str) -> list[str] | None:
     """The words that the command prints there; None if the node does not answer."""
     process = await asyncio.create_subprocess_exec(
-        "ssh",
-        host,
-        command,
+        *("ssh", "-o", f"ConnectTimeout={ANSWER_SECONDS}", host, command),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    out, _ = await process.communicate()
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), ANSWER_SECONDS)
+    except asyncio.TimeoutError:
+        process.kill()
+        await process.wait()
+        return None
     return None if process.returncode == 255 else out.decode().split()
 
 

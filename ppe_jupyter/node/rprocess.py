@@ -49,7 +49,8 @@ class RProcess:
         self.crashed = False
         self.requests = _pipe(run / "requests")
         self.results = _pipe(run / "results")
-        (run / "saving").unlink(missing_ok=True)
+        for name in ("saving", "lost"):
+            (run / name).unlink(missing_ok=True)
         self._run = run
         self.terminal, self._terminal_slave = os.openpty()
         os.set_blocking(self.terminal, False)
@@ -72,7 +73,8 @@ class RProcess:
         }
         environment.setdefault("LANG", "C.UTF-8")
         where = shlex.quote(terminal)
-        preload = f"LD_PRELOAD={PATIENCE} " if hostfile and PATIENCE.exists() else ""
+        # R is what this shell becomes, under the same pid.
+        preload = f"PPE_SESSION=$$ LD_PRELOAD={PATIENCE} " if hostfile and PATIENCE.exists() else ""
         r = f"{preload}exec R --no-readline --interactive --quiet --no-save --no-restore <{where} >{where} 2>&1"
         command = [*_mpirun(self._run, hostfile), "sh", "-c", r]
         with self.log.open("wb") as log:
@@ -192,6 +194,8 @@ def _mpirun(run: Path, hostfile: Path | None) -> list[str]:
     command += ["--mca", "mpi_yield_when_idle", "1"]
     # Else Open MPI 4.1's daemons never hear of nodes that are added later, and processes beside them fail to start.
     command += ["--mca", "plm_base_node_regex_threshold", "0"]
+    # Else the slot of a worker that was killed would stay taken (a shell is around each: Rprofile.site).
+    command += ["--mca", "orte_abort_on_non_zero_status", "0"]
     return [*command, "--allow-run-as-root"] if os.geteuid() == 0 else command
 
 

@@ -12,6 +12,7 @@ import asyncio
 import enum
 import json
 import os
+import signal
 import struct
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from .clients import Asking, Client, Request
 from .endings import Endings
 from .eventlog import LOG_BYTES, EventLog
 from .jobs import Job, Jobs, JobState
+from .ladder import Ladder, Rung
 from .notices import Notices
 from .pipes import ENOUGH_WAITING, Outlet
 from .protocol import VERSION, Header, Kind, Question, Wish, ask, header, json_frame, parse_json
@@ -66,6 +68,7 @@ TRANSITIONS = {
 class RSession:
     """R and its queue. ``start`` it in a running event loop.
 
+    ``on_suspect`` is called when an evaluation has ended that may have left workers in the middle of an MPI call.
     ``evaluations`` counts those that have begun. ``on_started`` is told what R has loaded when it is ready: the
     number of objects, None if there was nothing, or R's words if it could not.
     """
@@ -76,6 +79,7 @@ class RSession:
         self.trouble = ""
         self.evaluations = 0
         self.on_started: Callable[[object], None] = lambda restored: None
+        self.on_suspect: Callable[[], None] = lambda: None
         self.on_command: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] = _no_command
         self.notices = notices
         self.log = EventLog(
@@ -99,6 +103,8 @@ class RSession:
         self._restarters: list[tuple[Client, int]] = []
         self._version = ""
         self._watch = Watch(self, self._workers)
+        self._ladder = Ladder(self)
+        self._suspect = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._replaced: RProcess | None = None
 
@@ -251,7 +257,7 @@ class RSession:
         request = self._current
         return {} if request is None else {"client": _asker(request), "since": self._since}
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Request, *, first: bool = False) -> None:
         """Queue an evaluation; it begins when those before it have ended. Some questions are for now, or never."""
         for_now = request.kind is Kind.ASK and request.size > len(ask(Question.OBJECTS))
         if for_now and (self.state is not State.IDLE or self._queue):
@@ -260,7 +266,7 @@ class RSession:
             return
         if self.state is State.DOWN:
             self.start()
-        first = bool(request.wish & Wish.TAKE_OVER)
+        first = first or bool(request.wish & Wish.TAKE_OVER)
         (self._queue.appendleft if first else self._queue.append)(request)
         if request.whole and request.kind is Kind.EVALUATE:
             self._accept(request)
@@ -287,7 +293,7 @@ class RSession:
             if request.wish & Wish.WATCH and current.job is not None:
                 self._show(request.client, request.id, current.job)
         if request.wish & Wish.TAKE_OVER:
-            self._interrupt()
+            self._ladder.press()
 
     def _show(self, client: Asking, id: int, job: Job) -> None:
         self.audience.follow(client, id, job=job.number, after=self.log.last, ends=False)
@@ -358,7 +364,7 @@ class RSession:
         for request in [each for each in self._queue if each.job is job]:
             self._take_back(request)
         if self._current is not None and self._current.job is job:
-            self._interrupt()
+            self._ladder.press()
 
     def _take_back(self, request: Request) -> None:
         self._queue.remove(request)
@@ -377,23 +383,35 @@ class RSession:
         self._untaken = left
         return not left or self._requests.waiting < ENOUGH_WAITING
 
-    def interrupt(self, client: Client, id: int) -> None:
+    def interrupt(self, client: Client, id: int, rung: Rung = Rung.NEXT) -> None:
         """Interrupt the evaluation that runs, or take one that waits out of the queue."""
         for request in self._queue:
             if id and request.client is client and request.id == id:
                 return self._take_back(request)
         mine = self._current is not None and self._current.client is client and self._current.id == id
         if mine or not id:
-            self._interrupt()
+            self._ladder.press(rung)
         return None
 
-    def _interrupt(self) -> None:
-        if self.state is State.BUSY and not self._stream.ended:
-            ignored = self._r.ignores_interrupt()
-            self._r.interrupt()
-            # The child's end may be seen before this second look.
-            if ignored or self._r.ignores_interrupt():
-                asyncio.get_running_loop().call_later(0.02, self._interrupt_again, self._number)
+    def signal_r(self) -> None:
+        """SIGINT to R's process group."""
+        ignored = self._r.ignores_interrupt()
+        self._r.interrupt()
+        # The child's end may be seen before this second look.
+        if ignored or self._r.ignores_interrupt():
+            asyncio.get_running_loop().call_later(0.02, self._interrupt_again, self._number)
+
+    def count_workers(self) -> int:
+        """How many MPI workers R has."""
+        return len(ranks.listed(self._workers))
+
+    async def signal_workers(self) -> None:
+        """SIGINT to all of them."""
+        await ranks.signal_all(self._workers, signal.SIGINT)
+
+    def say(self, text: str) -> None:
+        """A line for whoever waits for the evaluation."""
+        self._emit(Kind.STDERR, f"{text}\n".encode())
 
     def _interrupt_again(self, number: int) -> None:
         """system() ignores the signal that ended its child: once it is over, R needs one of its own."""
@@ -577,6 +595,8 @@ class RSession:
             self._used_by(request)
             self._stream.resume()
             self._go(State.IDLE)
+            if self._number in (self._ladder.pressed, self._suspect):
+                self.on_suspect()
             self._next()
 
     def _used_by(self, request: Request) -> None:
@@ -628,6 +648,15 @@ class RSession:
         """Whether R is in an MPI call that waits."""
         return self._r.pid is not None and await ranks.waits(self._r.pid)
 
+    def name_lost(self, lost: list[ranks.Worker]) -> Path:
+        """Have R's MPI calls end with an error that names them; the file that is there until one has."""
+        self._suspect = self._number
+        word = self._run / "lost"
+        more = f" ({len(lost)} workers in all)" if len(lost) > 1 else ""
+        new = word.with_suffix(".new")
+        new.write_text(f"{lost[0]} was lost{more}", encoding="utf-8")
+        return new.replace(word)
+
     async def rescue(self, lost: ranks.Worker) -> None:
         """End an evaluation that can never end: save the workspace, restart R, say which worker is lost."""
         self._go(State.RESCUED)
@@ -643,6 +672,10 @@ class RSession:
             node=lost.host,
         )
 
+    async def restart_with_workspace(self) -> bool:
+        """Save, restart R and load again, which ends the evaluation; False if R cannot save."""
+        return await self._save_and_restart("R was restarted: its variables were saved and loaded again")
+
     def renew(self, message: str) -> None:
         """Start R anew; it finds the workspace that it has saved. Only for an idle R."""
         self._replace("restarted", message)
@@ -652,6 +685,11 @@ class RSession:
 
         False if R did not save: it hangs, or the evaluation has ended by itself.
         """
+        return await self._save_and_restart(
+            "The evaluation was ended, to save the workspace: the cluster stops", saved
+        )
+
+    async def _save_and_restart(self, message: str, saved: Callable[[], None] = lambda: None) -> bool:
         r = self._r
         self._saving = True
         done = await r.save_and_quit(still=lambda: self.evaluating() > 0)
@@ -659,7 +697,8 @@ class RSession:
         if done:
             saved()
         if done or r.ended:
-            self._replace("restarted", "The evaluation was ended, to save the workspace: the cluster stops")
+            lost = "R ended while it saved its workspace: the variables are gone"
+            self._replace("restarted", message if done else lost)
         return done
 
     # --- Small things

@@ -71,6 +71,7 @@ class Sessions:
             held = Held(name, folder, log=log, hostfile=self._hostfile, notices=self.notices)
             self._held[name] = held
             held.session.on_started = lambda restored: self._r_started(held, restored)
+            held.session.on_suspect = held.workspace.mend_workers
             held.session.on_command = lambda wish: self._command(held, wish)
             held.session.start()
         return self._held[name].session

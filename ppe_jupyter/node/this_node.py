@@ -235,12 +235,16 @@ def _know_host_keys(nodes: Iterable[dict[str, Any]]) -> None:
 
 
 def _be_patient(*, everyone: bool) -> None:
-    """Have the session wait without polling, and all ranks where nodes share a machine; no compiler, no change."""
-    source = Path(__file__).with_name("patience.c")
+    """Have R wait without polling and be interruptible, and all ranks nap where nodes share a machine.
+
+    Without a compiler nothing of this is so; without MPI's header the naps are.
+    """
+    sources = [str(Path(__file__).with_name(name)) for name in ("patience.c", "waits.c")]
     new = PATIENCE.with_name(PATIENCE.name + ".new")
     PRELOAD.unlink(missing_ok=True)
     if shutil.which("gcc"):
-        _run("gcc", "-O2", "-shared", "-fPIC", "-o", str(new), str(source))
+        include = _run("mpicc", "-showme:compile").split() if shutil.which("mpicc") else []
+        _run("gcc", "-O2", "-shared", "-fPIC", *include, "-o", str(new), *sources, "-ldl")
         new.replace(PATIENCE)
         if everyone:
             PRELOAD.write_text(f"{PATIENCE}\n", encoding="ascii")

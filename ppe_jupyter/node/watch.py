@@ -14,6 +14,8 @@ from . import ranks
 # Seconds between looks.
 QUESTION_PAUSE = 0.2
 RANKS_PAUSE = 2.0
+# How soon an MPI call of Rmpi's takes up the word that a worker is lost.
+WORD_SECONDS = 0.5
 
 
 class Watched(Protocol):
@@ -28,6 +30,9 @@ class Watched(Protocol):
     async def waits_in_mpi(self) -> bool:
         """Whether R is in an MPI call that waits."""
 
+    def name_lost(self, lost: list[ranks.Worker]) -> Path:
+        """Have R's MPI calls end with an error that names them; the file that is there until one has."""
+
     async def rescue(self, lost: ranks.Worker) -> None:
         """End an evaluation that can never end."""
 
@@ -40,6 +45,8 @@ class Watch:
         self._workers = workers
         self._ticking = False
         self._checking: asyncio.Task[None] | None = None
+        self._named = 0
+        self._word = Path()
 
     def begin(self) -> None:
         """An evaluation begins."""
@@ -59,10 +66,14 @@ class Watch:
         asyncio.get_running_loop().call_later(QUESTION_PAUSE, self._tick, count + 1)
 
     async def _check_ranks(self, number: int) -> None:
-        """A worker is gone while R waits in MPI: that call can never end."""
-        if not await ranks.lost(self._workers) or not await self._watched.waits_in_mpi():
-            return
-        # It may have been closing: what R itself ended is off the list by now.
+        """A worker is gone: a call that waits for it can never end."""
         lost = await ranks.lost(self._workers)
-        if lost and self._watched.evaluating() == number:
+        if not lost or self._watched.evaluating() != number:
+            return
+        if number != self._named:
+            self._named, self._word = number, self._watched.name_lost(lost)
+            await asyncio.sleep(WORD_SECONDS)
+        # Where waits.c is not, or the call is none of Rmpi's, R hangs.
+        hangs = self._word.exists() and await self._watched.waits_in_mpi()
+        if hangs and self._word.exists() and self._watched.evaluating() == number:
             await self._watched.rescue(lost[0])

@@ -4,7 +4,7 @@
 
 answer_question <- function(question, about) {
   switch(question, encode(workspace_table(Inf)), summary_json(), saved_json(), encode(in_time(completions(about), 0.2)),
-         encode(in_time(about_name(about), 1)))
+         encode(in_time(about_name(about), 1)), renewed_workers())
 }
 
 # Name -> fingerprint of the value when it last went to a client or came from one. No reference is kept: it would make
@@ -83,4 +83,10 @@ restore <- function() {
   }, error = conditionMessage)
   unlink(c(workspace, surroundings))
   if (is.character(loaded)) sprintf("\"%s\"", gsub("[^][ !#-Z^-~]", " ", loaded)) else format(loaded)
+}
+
+# What Rprofile.site says that it has done about workers that were left in the middle of a call.
+renewed_workers <- function() {
+  said <- vapply(getHook("ppe.workers"), function(hook) hook(), "")
+  charToRaw(paste0(paste(said, collapse = ""), "\n"))  # a frame's body is never empty
 }

@@ -152,6 +152,17 @@ class Workspace:
         except asyncio.TimeoutError:
             raise NotSaved(f"R did not end saving it within {SAVE_SECONDS:.0f} s") from None
 
+    def mend_workers(self) -> None:
+        """Have R replace workers that an evaluation left in the middle of an MPI call, before anything else."""
+        body = bytearray(ask(Question.WORKERS))
+        asker = Asker()
+        asker.answer.add_done_callback(self._mended)
+        self._session.submit(Request(asker, 0, len(body), body, whole=True, kind=Kind.ASK), first=True)
+
+    def _mended(self, answer: asyncio.Future[bytes]) -> None:
+        if answer.exception() is None and (text := answer.result().decode().strip()):
+            self._session.notices.tell("warning", text, keep=False)
+
     def discard(self) -> None:
         """What was saved is not wanted: the session goes on."""
         for path in (self._parked, self._parked.with_suffix(".rds")):

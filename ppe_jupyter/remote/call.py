@@ -21,6 +21,8 @@ from .link import Buffer, Link
 
 # Seconds that R is given to end after an interrupt for being late.
 GRACE = 15.0
+# So often does the stop button go to the agent, which has a ladder for it; then to the line.
+MOST_STOPS = 6
 ENDINGS = ENDS | {Kind.DONE}
 
 
@@ -67,7 +69,7 @@ class Call:
             if before is not None:
                 signal.signal(signal.SIGINT, before)
         self.open = False
-        if isinstance(self._failure, KeyboardInterrupt) or self._stops:
+        if kind is not Kind.FAILED and (isinstance(self._failure, KeyboardInterrupt) or self._stops):
             raise RemoteInterrupted("interrupted; the R session and its variables are still there")
         if self._failure is not None:
             raise self._failure
@@ -180,7 +182,7 @@ class Call:
             if self._link.receiving_result:
                 self._dropped = True
                 self._link.close()
-            elif self._stops < 3:
+            elif self._stops <= MOST_STOPS:
                 self._interrupt()
             else:
                 self._link.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from ..errors import (
     RSessionDied,
     UsageError,
 )
+from ..node.ladder import Rung
 from ..node.protocol import ENDS, Header, Kind, Question, Wish, ask, frame, json_frame, parse_json
 from ..person import host, os_user
 from ..ssh import Connection
@@ -51,6 +53,9 @@ NOTICE_SECONDS = 1.0
 YOUNG_SECONDS = 3600.0
 # R itself gives up much earlier (assistance.R).
 ASKING_SECONDS = 2.0
+
+# How rsession.py words what ends an MPI call whose worker is gone.
+LOST = re.compile(r"rank (\d+) on (\S+) was lost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,14 +243,17 @@ class RemoteR:
         finally:
             self._turn.release()
 
-    def interrupt(self) -> None:
-        """Interrupt whatever R evaluates now, for any client; may be called from another thread."""
+    def interrupt(self, rung: Rung = Rung.NEXT) -> None:
+        """Interrupt whatever R evaluates now, for any client; may be called from another thread.
+
+        A named ``rung`` of the ladder (ladder.py) is taken at once: R, its WORKERS, or RESTART with its workspace.
+        """
         link = self._line.current
         if link is not None and not link.closed:
-            link.send(frame(Kind.INTERRUPT))
+            link.send(frame(Kind.INTERRUPT, seq=rung))
         else:
             with self._line.aside() as other:
-                other.send(frame(Kind.INTERRUPT))
+                other.send(frame(Kind.INTERRUPT, seq=rung))
                 self._told(other, {"do": "jobs"})  # it has been heard when this is answered
 
     def restart(self, *, restore: str | None = None) -> int | None:
@@ -519,9 +527,11 @@ def _checked(kind: Kind, body: bytearray, late: float | None, *, simplify: bool 
     return answer
 
 
-def _r_error(body: bytearray, code: str) -> RemoteRError:
+def _r_error(body: bytearray, code: str) -> RemoteError:
     """R's error as its console words it, with the way to it."""
     message, call, trace, line, text = values.decode(body)
+    if lost := LOST.match(message):
+        return RankFailed(f"{text}; R and its variables are still there", rank=int(lost[1]), node=lost[2])
     frames = [trace] if isinstance(trace, str) else list(trace)
     names = [frame.partition("(")[0] for frame in frames if not frame.startswith("stop(")]
     way = [f"line {line} of the cell"] if "\n" in code.strip() and "of the cell" not in text else []
