@@ -387,6 +387,29 @@ with host_session(Path(sys.argv[1])) as r:
     r.push("fit", local)
     assert r.eval("add(41)") == 42
     assert r.eval("class(fit)") == "lm"
+
+    from ppe_jupyter.errors import ValueRefused
+    from ppe_jupyter.frontends import borrowed
+    made = dict(
+        model="lm(dist ~ speed, cars)", fun="function(x, y = 2) x + y", plot="lattice::xyplot(dist ~ speed, cars)",
+        s4="stats4::mle(function(m = 1) (m - 3)^2, method = 'BFGS')", date="Sys.Date()", d="iris",
+        **{"odd name": "1:3"})
+    for name, code in made.items():
+        r.run(f"`{name}` <- {code}")
+    borrowed.pull_to_r(r, list(made))
+    assert robjects.r("fun(40)")[0] == 42
+    assert robjects.r("isVirtualClass(class(s4)) || stats4::coef(s4) > 2.9")[0]
+    assert robjects.r("identical(d, iris) && inherits(plot, 'trellis') && class(date) == 'Date'")[0]
+    robjects.r("env <- new.env(); assign('a', 1, env); scale <- function(x) x * 10")
+    borrowed.push_from_r(r, {"env": "env", "ten": "scale", "odd": "odd name", "s4": "s4", "plot": "plot"})
+    assert r.eval("ten(env$a)") == 10
+    assert r.eval("c(odd, isVirtualClass(class(s4)), class(plot) == 'trellis')").tolist() == [1, 2, 3, 0, 1]
+    try:
+        borrowed.push_from_r(r, {"x": "nothing"})
+    except ValueRefused as refused:
+        assert "no variable 'nothing'" in str(refused)
+    else:
+        raise AssertionError("nothing was pushed")
 """
 
 

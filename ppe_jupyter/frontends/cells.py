@@ -86,17 +86,23 @@ def remote_sh(desk: Desk, arguments: Arguments, cell: str | None, names: Names, 
 
 def remote_push(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Python variables to R."""
-    values = _inputs(arguments.names, names)
+    values = {} if arguments.from_r else _inputs(arguments.names, names)
     with _cluster(desk, arguments) as cluster:
+        session = _session(cluster, arguments)
+        if arguments.from_r:
+            borrowed.push_from_r(session, {r_name or name: name for r_name, name in _pairs(arguments.names)})
         for name, value in values.items():
-            _session(cluster, arguments).push(name, value)
+            session.push(name, value, integer64=bool(arguments.integer64))
 
 
 def remote_pull(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """R variables to Python."""
     with _cluster(desk, arguments) as cluster:
         session = _session(cluster, arguments)
-        push({_python_name(name): session.pull(name) for name in _listed(arguments.names)})
+        if arguments.to_r:
+            borrowed.pull_to_r(session, _listed(arguments.names))
+        else:
+            push({_python_name(name): session.pull(name) for name in _listed(arguments.names)})
 
 
 def remote_interrupt(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
@@ -172,8 +178,12 @@ def _listed(names: Iterable[str]) -> list[str]:
 
 def _inputs(listed: Iterable[str], names: Names) -> dict[str, Any]:
     """The values to send, by their names in R: ``a``, ``module.value``, or ``name_in_r=a``."""
+    return {r_name or name: _value(name, names) for r_name, name in _pairs(listed)}
+
+
+def _pairs(listed: Iterable[str]) -> list[tuple[str, str]]:
     parts = [each.rpartition("=") for each in _listed(listed)]
-    return {r_name or name: _value(name, names) for r_name, _, name in parts}
+    return [(r_name, name) for r_name, _, name in parts]
 
 
 def _value(path: str, names: Names) -> Any:

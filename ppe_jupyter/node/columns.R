@@ -227,7 +227,7 @@ decode <- function(con, size, count) {
     pad()
     out
   }
-  pad <- function() if (used %% 8) read("raw", -used %% 8)
+  pad <- function() if (used %% 8) take("raw", -used %% 8)
   head <- function() heads[[at <<- at + 1L]]
   strings <- function(n) {
     bytes <- head(); missing <- head(); encoding <- head()

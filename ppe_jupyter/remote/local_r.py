@@ -20,6 +20,26 @@ def to_rpy2(serialized: bytes) -> Any:
     return robjects.r["unserialize"](rinterface.ByteSexpVector(serialized))
 
 
+def assign(name: str, serialized: bytes) -> None:
+    """Make the object a variable of the local R's, where ``%%R`` sees it. Raises ValueRefused without rpy2."""
+    value = to_rpy2(serialized)
+    from rpy2 import robjects
+
+    robjects.globalenv[name] = value
+
+
+def serialized(name: str) -> bytes:
+    """A variable of the local R's. Raises ValueRefused if there is none, or no rpy2."""
+    _started()
+    from rpy2 import robjects
+
+    if name not in robjects.globalenv:
+        raise ValueRefused(f"the R of this machine has no variable {name!r}")
+    value = from_rpy2(robjects.globalenv[name])
+    assert value is not None
+    return value
+
+
 def _started() -> Any:
     try:
         from rpy2 import rinterface

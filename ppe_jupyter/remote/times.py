@@ -16,6 +16,7 @@ from .wire import NA_REAL, Node, Type, characters, vector
 
 MAX_NANOSECONDS_IN_SECONDS = 9.2e9
 MAX_MICROSECONDS_IN_SECONDS = 9.2e12
+MAX_COUNT = 9.2e18  # of any unit
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # R's units of time spans, in seconds, and numpy's of the same length.
 UNITS = {"secs": 1.0, "mins": 60.0, "hours": 3600.0, "days": 86400.0, "weeks": 604800.0}
@@ -93,8 +94,10 @@ def _doubles(array: Array) -> Array:
 
 
 def whole_units(numbers: Array, unit: str, kind: str = "datetime64") -> Array:
-    """Numbers of a unit, without their fractions; what is not finite is NaT."""
+    """Numbers of a unit, without their fractions; what is not finite is NaT. Raises OverflowError."""
     finite = np.isfinite(numbers)
+    if np.abs(numbers[finite]).max(initial=0) > MAX_COUNT:
+        raise OverflowError(f"times beyond numpy's range, in {unit}")
     out = np.where(finite, numbers, 0).astype("i8").astype(f"{kind}[{unit}]")
     out[~finite] = np.array("NaT", dtype=out.dtype)
     return out

@@ -102,13 +102,32 @@ CELLS: tuple[Verb, ...] = (
     Verb(
         name="remote_push",
         help="copy Python variables to R",
-        options=(Option(name="names", nargs="*", values="variable", help="their names"), SESSION, CLUSTER),
+        options=(
+            Option(
+                name="names", nargs="*", values="variable", help="their names; name_in_r=name for another one"
+            ),
+            Option(
+                name="from-r", flag=True, help="not from Python, but from this machine's R, as rpy2 runs it"
+            ),
+            Option(name="integer64", flag=True, help="integers beyond 2^31 as those of R's package bit64"),
+            SESSION,
+            CLUSTER,
+        ),
         faces=("magic",),
     ),
     Verb(
         name="remote_pull",
         help="copy R variables to Python",
-        options=(Option(name="names", nargs="*", help="their names"), SESSION, CLUSTER),
+        options=(
+            Option(name="names", nargs="*", help="their names"),
+            Option(
+                name="to-r",
+                flag=True,
+                help="not to Python, but to this machine's R, as rpy2 runs it",
+            ),
+            SESSION,
+            CLUSTER,
+        ),
         faces=("magic",),
     ),
     Verb(
