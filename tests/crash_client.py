@@ -57,7 +57,8 @@ def act(task: dict[str, Any], calls: int) -> None:
     elif task["verb"] == "terminate":
         manager.terminate(task["name"])
     else:
-        getattr(manager.cluster(task["name"]), task["verb"])(*task["arguments"])
+        cluster = manager.cluster(task["name"])
+        cluster.carry_out(cluster.plan(task["verb"], **task["options"]))
 
 
 def main() -> None:

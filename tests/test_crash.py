@@ -136,6 +136,15 @@ def strikes(calls: list[str], *, every: bool = False, since: int = 0) -> list[St
     return found
 
 
+def distinct(calls: list[str]) -> list[Strike]:
+    """Of every call: whoever only asks leaves the same before and after it, and asks as often as it has to wait."""
+    return [
+        each
+        for each in strikes(calls, every=True)
+        if each.operation.startswith(CHANGING) or (each.when == "after" and each.occurrence <= 2)
+    ]
+
+
 def test_a_client_killed_at_a_changing_call_of_a_launch_leaves_nothing_for_long(
     clients: Clients, local_cloud: Endpoint, records_only: None
 ) -> None:
@@ -213,8 +222,9 @@ def test_a_client_killed_while_it_terminates_leaves_nothing_for_long(
         assert everything(local_cloud) == before, (strike, called)
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_client_killed_while_it_resizes_leaves_the_cluster_as_it_was(
+def test_a_client_killed_while_it_grows_leaves_the_cluster_as_it_was(
     clients: Clients, local_cloud: Endpoint, every: bool
 ) -> None:
     """Or, if not at every call, then when it has just paid for the new node."""
@@ -227,19 +237,54 @@ def test_a_client_killed_while_it_resizes_leaves_the_cluster_as_it_was(
         before = everything(local_cloud)
         found = [Strike("after", "RunInstances", 1)]
         if every:
-            status, calls = clients.run(verb="resize", name=NAME, arguments=[2])
+            status, calls = clients.run(verb="resize", name=NAME, options={"nodes": 2})
             assert status == 0, calls
             cluster.refresh().resize(1)
             assert everything(local_cloud) == before
-            found = strikes(calls)
+            found = distinct(calls)
         for strike in found:
-            status, called = clients.run(strike, verb="resize", name=NAME, arguments=[2])
-            assert status == KILLED, called
+            status, called = clients.run(strike, verb="resize", name=NAME, options={"nodes": 2})
+            assert status == KILLED, (strike, called)
             clean_up()
             if len(manager.cluster(NAME).nodes) == 2:  # killed when the new node was the cluster's already
                 manager.cluster(NAME).resize(1)
             assert everything(local_cloud) == before, (strike, called)
             assert cluster.refresh().state == "running", (strike, called)
+        assert cluster.r().eval("kept") == 42
+    finally:
+        cluster.terminate()
+    clean_up()
+    assert everything(local_cloud) == bare
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_clients_killed_while_they_shrink_it_one_after_the_other_leave_it_to_the_next(
+    clients: Clients, local_cloud: Endpoint, every: bool
+) -> None:
+    """Each goes on from what the last has left: a cluster of two nodes, or of one."""
+    clean_up()
+    manager = Manager()
+    bare = everything(local_cloud)
+    cluster = manager.launch(ppe.ClusterSpec(**spec(2)))
+    shrink = {"verb": "resize", "name": NAME, "options": {"nodes": 1, "force": True}}
+    found = [Strike("after", "CreateTags", 1), Strike("before", "TerminateInstances", 1)]
+    try:
+        cluster.r().eval("kept <- 42; invisible(NULL)")
+        if every:
+            status, calls = clients.run(**shrink)
+            assert status == 0, calls
+            cluster.refresh().resize(2)
+            found = distinct(calls)
+        for strike in found:
+            status, called = clients.run(strike, **shrink)
+            assert status == KILLED, (strike, called)
+            left = manager.cluster(NAME)
+            assert left.state == "running" and left.record.wanted in (1, len(left.nodes)), (strike, called)
+            if len(left.nodes) == 1 and strike != found[-1]:
+                left.carry_out(left.plan("resize", nodes=2, force=True))
+        assert clients.run(**shrink)[0] == 0
+        assert len(cluster.refresh().nodes) == 1 and not cluster.plan("park").errors
         assert cluster.r().eval("kept") == 42
     finally:
         cluster.terminate()

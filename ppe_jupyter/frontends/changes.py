@@ -6,21 +6,18 @@ What is free needs no question, unless it would lose something or is somebody el
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cloud.records import ClusterState
-from ..errors import CloudError, NothingToDo, PpeError, SpecError, UsageError
-from ..verbs.clusters import LAUNCH
+from ..errors import CloudError, NothingToDo, PpeError, UsageError
 from . import views
+from .specs import typed_spec
 from .tables import Sheet, dollars
 
 if TYPE_CHECKING:
     from ..cloud.plan import Plan
-    from ..cloud.spec import ClusterSpec
     from ..cluster import Cluster
     from ..manager import Manager
     from ..remote.watchdog import Losses
@@ -40,7 +37,7 @@ DOING = {
 def launch(desk: Desk, arguments: Arguments) -> None:
     """Plan, review, ask, launch; the new cluster becomes the connected one."""
     manager = desk.manager(arguments)
-    spec = _spec(arguments)
+    spec = typed_spec(arguments)
     plan = manager.plan(spec, dry_run=bool(arguments.dry_run))
     if plan.existing is not None and not plan.errors and not plan.steps:
         desk.connect(manager.launch(plan), arguments)
@@ -292,51 +289,3 @@ def _agree(
     """Raise NothingToDo unless the user agrees; what is free needs no question."""
     free = manager.is_free and not always
     desk.agree(question, unless=free or arguments.yes)
-
-
-def _spec(arguments: Arguments) -> ClusterSpec:
-    """What was typed, over what --spec holds."""
-    from ..cloud.spec import ClusterSpec
-
-    chosen: dict[str, Any] = {}
-    if arguments.spec:
-        from ..cloud import spec_file
-
-        chosen = spec_file.load(Path(arguments.spec).expanduser())
-    for each in fields(ClusterSpec):
-        value = getattr(arguments, each.name)
-        if each.name == "tags":
-            chosen["tags"] = {**chosen.get("tags", {}), **dict(value)}
-        elif each.name.endswith("_packages"):
-            chosen[each.name] = packages(value) or chosen.get(each.name, ())
-        elif each.name == "bootstrap" and value is not None:
-            chosen["bootstrap"] = _script(value)
-        elif each.name in ("max_hours", "budget_usd") and value == 0:  # off: also what the file says
-            chosen[each.name] = None
-        elif value not in (None, []):
-            chosen[each.name] = value
-    try:
-        return ClusterSpec(**chosen)
-    except SpecError as error:
-        raise SpecError(_as_typed(str(error)), problems=error.problems) from None
-
-
-def _as_typed(message: str) -> str:
-    """Fields that are options of another name have that name behind them."""
-    named = {each.dest: each for each in LAUNCH.options if each.dest and not each.nargs}
-    words = "|".join(named)
-    return re.sub(
-        rf"\b({words})\b(?! packages)", lambda found: f"{found[1]} (--{named[found[1]].name})", message
-    )
-
-
-def packages(typed: list[str]) -> tuple[str, ...]:
-    """``a,b`` and ``a b`` and both: the names."""
-    return tuple(name for each in typed for name in each.replace(",", " ").split())
-
-
-def _script(path: str) -> str:
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"cannot read the bootstrap script {path}: {exc}") from exc

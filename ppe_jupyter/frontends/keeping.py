@@ -13,7 +13,7 @@ from ..cloud.keeping.images import table as images_table
 from ..cloud.keeping.volumes import table as volumes_table
 from ..errors import NothingToDo, UsageError
 from . import views
-from .changes import packages
+from .specs import packages
 from .tables import Table, counted, dollars, framed
 
 if TYPE_CHECKING:
