@@ -42,11 +42,10 @@ class Sessions:
                 )
             return self._attached[session]
 
-    @property
-    def attached(self) -> RemoteR | None:
-        """The main session if it was used and its connection stands; asks nobody."""
-        session = self._attached.get("main")
-        return session if session is not None and session.alive else None
+    def attached(self, session: str = "main") -> RemoteR | None:
+        """The session of that name if it was used and its connection stands; asks nobody."""
+        known = self._attached.get(session)
+        return known if known is not None and known.alive else None
 
     def sessions(self) -> list[dict[str, Any]]:
         """The R sessions there: name, state, pid, waiting, objects, client, and since and used (s since 1970)."""

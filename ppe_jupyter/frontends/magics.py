@@ -167,12 +167,17 @@ class Magics:
         except (StdinNotImplementedError, EOFError):
             raise UsageError(nobody) from None
 
-    def _session(self) -> RemoteR | None:
-        """The connected cluster's R session. Who types must not wait: it is attached for the next time."""
+    def _session(self, cell: str) -> RemoteR | None:
+        """The R session that a cell names, of the connected cluster. Who types must not wait: an idle line is
+        attached for the next time."""
         cluster = self.desk.connected
-        if cluster is not None and cluster.attached is None:
+        arguments = r_help.arguments_of(cell)
+        if cluster is None or arguments is None or (arguments.cluster or cluster.name) != cluster.name:
+            return None
+        session = cluster.attached(arguments.session or "main")
+        if session is None:
             threading.Thread(target=self._attach, args=(cluster,), daemon=True, name="ppe attach").start()
-        return cluster.attached if cluster is not None else None
+        return session
 
     @staticmethod
     def _attach(cluster: Cluster | Host) -> None:
@@ -195,7 +200,7 @@ class Magics:
         lines = context.full_text.split("\n")[: context.cursor_line]
         code = r_help.code_before("\n".join([*lines, context.text_until_cursor]))
         if code is not None:
-            word, known = r_help.completions(code, self._session())
+            word, known = r_help.completions(code, self._session(context.full_text))
             return self._matched(word, [SimpleCompletion(text=each) for each in known] or r_help.Nothing())
         found = re.search(r"(?:^|=)\s*(%{1,2}(?:ppe|remote_)\w*\s.*)$", context.text_until_cursor)
         before = found[1] if found else ""

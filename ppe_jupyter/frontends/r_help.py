@@ -6,12 +6,13 @@ waited for in search of an answer. Must not know of R's syntax more than its wor
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PpeError
+from ..errors import PpeError, UsageError
 from ..verbs import find
 from . import typed
 
@@ -43,6 +44,15 @@ def code_before(text: str) -> str | None:
         return text[cell.end() :]
     line = re.search(r"(?:^|=)[ \t]*%{1,2}remote_r[ \t]+(.*)\Z", text, re.MULTILINE)
     return typed.code_before(find("remote_r", face="magic"), line[1]) if line else None
+
+
+def arguments_of(cell: str) -> argparse.Namespace | None:
+    """The options of an R cell or line; None while they are not well-formed."""
+    line = re.search(r"%{1,2}remote_r\b(.*)", cell)
+    try:
+        return typed.parse(find("remote_r", face="magic"), line[1], face="magic") if line else None
+    except UsageError:
+        return None
 
 
 def call_before(code: str) -> str:
@@ -82,7 +92,7 @@ def completions(code: str, session: RemoteR | None) -> tuple[str, list[str]]:
     return (word, found) if code.endswith(word) else ("", [])
 
 
-def inspect_r(kernel: Any, session: Callable[[], RemoteR | None]) -> Callable[[], None]:
+def inspect_r(kernel: Any, session: Callable[[str], RemoteR | None]) -> Callable[[], None]:
     """Have the kernel's inspection (Shift-Tab) ask R in R cells; call what is returned to undo that."""
     python: Callable[..., dict[str, Any]] = kernel.do_inspect
 
@@ -91,7 +101,7 @@ def inspect_r(kernel: Any, session: Callable[[], RemoteR | None]) -> Callable[[]
         if name is None:
             return python(code, cursor_pos, *rest, **more)
         data: dict[str, str] = {}
-        asked = session() if name else None
+        asked = session(code) if name else None
         if asked:
             try:
                 data = asked.help(name)

@@ -31,6 +31,7 @@ class Call:
 
     Whatever goes wrong in ``on_frame``, R is interrupted and its frames are read to the end; then it is raised.
     ``label`` is the code's first line, ``wish`` how it is to be done; ``say`` tells that the line was cut, and is back.
+    One that is not ``patient`` waits neither for a line nor for R: after a cut, or its time, it is given up.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Call:
         label: str = "",
         wish: Wish = Wish(0),  # noqa: B008  # a number
         say: Callable[[str], None] = lambda text: None,
+        patient: bool = True,
     ) -> None:
         self._line = line
         self._link: Link = line.link()
@@ -52,6 +54,7 @@ class Call:
         self._label = label.encode()[:200]
         self._wish = wish
         self._say = say
+        self._patient = patient
         self._seen = 0
         self._failure: BaseException | None = None
         self._stops = self._stops_before = 0
@@ -99,6 +102,8 @@ class Call:
                     return kind, body
                 sent = request
             except ConnectionLost as lost:
+                if not self._patient:
+                    raise
                 self._check_stops()
                 self._stops_before = self._stops
                 self._link = self._line.again(lost, say=self._say, stopped=self._stopped_since)
@@ -134,6 +139,10 @@ class Call:
                 if self._failure is None:
                     self._on_frame(head, body)
             except TimeoutError:
+                if not self._patient:
+                    self._interrupt()
+                    self.open = False  # an answer that comes all the same belongs to nobody
+                    raise RemoteInterrupted("R does not answer at once") from None
                 if self.late:
                     raise RemoteInterrupted("R does not react to the interrupt; it still runs") from None
                 self.late = True

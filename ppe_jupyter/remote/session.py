@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import (
+    ConnectionLost,
     PpeError,
     RankFailed,
     RemoteError,
@@ -51,8 +52,8 @@ AGENT = "python3 ~/.ppe/node/agent.py"
 NOTICE_SECONDS = 1.0
 # Of the notices from before a client came, older ones are history.
 YOUNG_SECONDS = 3600.0
-# R itself gives up much earlier (assistance.R).
-ASKING_SECONDS = 2.0
+# R itself gives up earlier (assistance.R), unless it waits for something.
+ASKING_SECONDS = 1.5
 
 # How rsession.py words what ends an MPI call whose worker is gone.
 LOST = re.compile(r"rank (\d+) on (\S+) was lost")
@@ -233,12 +234,16 @@ class RemoteR:
         return {"text/plain": text} | ({"text/html": html} if html else {}) if text else {}
 
     def _ask_now(self, question: Question, about: str) -> list[Any] | None:
-        """R's answer, or None if another thread or client has R at work."""
+        """R's answer, or None if another thread or client has R at work, or the line is cut."""
         if not self._turn.acquire(blocking=False):
             return None
         try:
-            return self._request([ask(question, about)], Kind.ASK, self._on_output, ASKING_SECONDS)
-        except RemoteInterrupted:
+            if (link := self._line.current) is not None and link.closed:
+                return None
+            request = [ask(question, about)]
+            end, body = self._called(request, None, ASKING_SECONDS, kind=Kind.ASK, patient=False)
+            return self.answer_of(end, body)
+        except (RemoteInterrupted, ConnectionLost):
             return None
         finally:
             self._turn.release()
