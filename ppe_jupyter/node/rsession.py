@@ -389,7 +389,10 @@ class RSession:
             if id and request.client is client and request.id == id:
                 return self._take_back(request)
         mine = self._current is not None and self._current.client is client and self._current.id == id
-        if mine or not id:
+        if mine and self._current and self._current.kind is Kind.ASK:
+            if self.state is State.BUSY and not self._stream.ended:
+                self.signal_r()
+        elif mine or not id:
             self._ladder.press(rung)
         return None
 
