@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import os
 import platform
 import re
+from pathlib import Path
 
 
 def login_name() -> str:
@@ -23,6 +25,13 @@ def os_user() -> str:
 def host() -> str:
     """This machine's name without its domain."""
     return _plain(platform.node().partition(".")[0]) or "host"
+
+
+def client() -> str:
+    """This client as others read it: the notebook if there is one, and who and where this is."""
+    notebook = Path(os.environ.get("JPY_SESSION_NAME", "")).name
+    who = f"{os_user()}@{host()}"
+    return f"{notebook} by {who}" if notebook else f"{who}, process {os.getpid()}"
 
 
 def _plain(text: str) -> str:

@@ -36,8 +36,7 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
     converter = _value(arguments.converter, names) if arguments.converter else None
     show = _value(arguments.display, names) if arguments.display else None
     result: Any = None
-    with _cluster(desk, arguments) as cluster, Console(_lines(desk, arguments)) as console:
-        session = _session(cluster, arguments)
+    with _session(desk, arguments) as session, Console(_lines(desk, arguments)) as console:
         session.wish = _wish(arguments)
         if arguments.background:
             code, plots = _code(arguments, cell), _plots(arguments)
@@ -87,8 +86,7 @@ def remote_sh(desk: Desk, arguments: Arguments, cell: str | None, names: Names, 
 def remote_push(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Python variables to R."""
     values = {} if arguments.from_r else _inputs(arguments.names, names)
-    with _cluster(desk, arguments) as cluster:
-        session = _session(cluster, arguments)
+    with _session(desk, arguments) as session:
         if arguments.from_r:
             borrowed.push_from_r(session, {r_name or name: name for r_name, name in _pairs(arguments.names)})
         for name, value in values.items():
@@ -97,8 +95,7 @@ def remote_push(desk: Desk, arguments: Arguments, cell: str | None, names: Names
 
 def remote_pull(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """R variables to Python."""
-    with _cluster(desk, arguments) as cluster:
-        session = _session(cluster, arguments)
+    with _session(desk, arguments) as session:
         if arguments.to_r:
             borrowed.pull_to_r(session, _listed(arguments.names))
         else:
@@ -107,20 +104,20 @@ def remote_pull(desk: Desk, arguments: Arguments, cell: str | None, names: Names
 
 def remote_interrupt(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Interrupt what R evaluates, for any client."""
-    with _cluster(desk, arguments) as cluster:
-        _session(cluster, arguments).interrupt()
+    with _session(desk, arguments) as session:
+        session.interrupt()
 
 
 def remote_jobs(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
     """The evaluations of the session."""
-    with _cluster(desk, arguments) as cluster:
-        return jobs.jobs(_session(cluster, arguments), arguments)
+    with _session(desk, arguments) as session:
+        return jobs.jobs(session, arguments)
 
 
 def remote_r_log(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """What R printed and drew."""
-    with _cluster(desk, arguments) as cluster:
-        jobs.log(_session(cluster, arguments), arguments)
+    with _session(desk, arguments) as session:
+        jobs.log(session, arguments)
 
 
 def remote_sessions(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
@@ -131,14 +128,14 @@ def remote_sessions(desk: Desk, arguments: Arguments, cell: str | None, names: N
 
 def remote_restart(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """A fresh R."""
-    with _cluster(desk, arguments) as cluster:
-        jobs.restart(_session(cluster, arguments), arguments)
+    with _session(desk, arguments) as session:
+        jobs.restart(session, arguments)
 
 
 def remote_autosave(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Save R's workspace at intervals."""
-    with _cluster(desk, arguments) as cluster:
-        jobs.autosave(_session(cluster, arguments), arguments)
+    with _session(desk, arguments) as session:
+        jobs.autosave(session, arguments)
 
 
 @contextmanager
@@ -158,8 +155,13 @@ def _cluster(desk: Desk, arguments: Arguments) -> Iterator[Cluster | Host]:
         raise
 
 
-def _session(cluster: Cluster | Host, arguments: Arguments) -> RemoteR:
-    return cluster.r(arguments.session or "main")
+@contextmanager
+def _session(desk: Desk, arguments: Arguments) -> Iterator[RemoteR]:
+    """The R session meant; values that take long to cross are shown."""
+    with _cluster(desk, arguments) as cluster:
+        session = cluster.r(arguments.session or "main")
+        with jobs.transfers_shown(desk, session):
+            yield session
 
 
 def _wish(arguments: Arguments) -> Wish:

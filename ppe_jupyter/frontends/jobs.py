@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from ..cloud.records import Progress
 from ..errors import NothingToDo
 from ..node.protocol import Kind, parse_json
 from ..remote.jobs import Job
@@ -18,6 +19,7 @@ from .tables import Table, age, local_time, size, table
 if TYPE_CHECKING:
     from ..remote.session import RemoteR
     from ..sessions import Sessions
+    from .desk import Desk
 
 # Of the jobs that have ended, those that took so long or are so young are listed.
 LONG_SECONDS = 1.0
@@ -126,6 +128,32 @@ def autosave(session: RemoteR, arguments: argparse.Namespace) -> None:
     else:
         before = f" ({last}, to {now['path']})" if saved else ""
         print(f"R's workspace is not saved at intervals{before}")
+
+
+@contextmanager
+def transfers_shown(desk: Desk, session: RemoteR) -> Iterator[None]:
+    """A bar for values that take longer than a second to cross."""
+    began = time.monotonic()
+    with desk.progress("values") as report:
+
+        def show(up: bool, done: int, total: int) -> None:
+            message = f"{size(done)} of {size(total)}"
+            report(
+                Progress(
+                    "to R" if up else "from R",
+                    100 * done // total,
+                    100,
+                    time.monotonic() - began,
+                    message,
+                    unit="%",
+                )
+            )
+
+        session.on_progress = show
+        try:
+            yield
+        finally:
+            session.on_progress = None
 
 
 def _time(epoch: float) -> datetime:

@@ -40,7 +40,7 @@ class Follower:
         self.ends = ends
         self.over = False
         self._log = log
-        self._at = log.last if quiet else after
+        self._at = log.last if quiet else min(after, log.last)
         self._until = until
         self._quiet = quiet
         self._past: Iterator[Kept] | None = None

@@ -26,7 +26,6 @@ from .protocol import (
     Kind,
     ProtocolError,
     Question,
-    Wish,
     ask,
     json_frame,
     parse_json,
@@ -54,8 +53,7 @@ class Request:
     whole: bool = False
     kind: Kind = Kind.EVALUATE
     token: str = ""
-    label: str = ""
-    wish: Wish = Wish(0)  # noqa: RUF009  # a number
+    wish: int = 0  # of Wish, which takes longer to look at
     job: Job | None = None
     left: float | None = None
 
@@ -100,6 +98,9 @@ class Session(Protocol):
 
     def submit(self, request: Request) -> None:
         """Queue an evaluation."""
+
+    def label(self, client: Client, id: int, code: str) -> None:
+        """The first line of an evaluation's code."""
 
     def resume(self, client: Client, id: int, seen: int) -> None:
         """Go on with an evaluation that was asked for over a line that was cut."""
@@ -153,7 +154,6 @@ class Client:
         self._outlet = Outlet(descriptors[1], on_drain=self._drained, on_broken=self.close)
         self._request: Request | None = None
         self._small: tuple[Header, bytearray] | None = None
-        self._label = ("", Wish(0))
         self._promised = 0
         self._packer: Packer | None = None
         self._in_blocks = False
@@ -275,9 +275,7 @@ class Client:
             if not header.size:
                 self._act(header, b"")
             return
-        label, wish = self._label
-        self._label = ("", Wish(0))
-        self._request = Request(self, header.id, header.size, token=self.token, label=label, wish=wish)
+        self._request = Request(self, header.id, header.size, token=self.token, wish=header.seq)
         if header.size > WHOLE_REQUEST:
             self._pause()
             self._the_session.submit(self._request)
@@ -315,7 +313,7 @@ class Client:
         self._small = None
         kind, id = header.kind, header.id
         if kind is Kind.LABEL:
-            self._label = (body.decode(errors="replace"), Wish(header.seq & ALL_WISHES))
+            self._the_session.label(self, id, body.decode(errors="replace"))
         elif kind is Kind.HELLO:
             self._hello(parse_json(body))
         elif kind is Kind.INTERRUPT:
@@ -352,6 +350,3 @@ class Client:
         self._packer = Packer(mode) if mode in ("auto", "on") else None
         self.tell(json_frame(Kind.WELCOME, {**self.session.welcome(), "packing": mode in MODES}))
         self.session.joined(self)
-
-
-ALL_WISHES = sum(Wish)

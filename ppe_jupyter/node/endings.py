@@ -111,8 +111,15 @@ class Endings:
         """The job is over; ``body`` None: what ended it is on the disk, or was sent as it came."""
         last = self._audience.log.last if job.began else 0
         alone = job.background or not self._audience.followed(job.number)
-        self._jobs.end(job, kind, body, last=last, state=state)
-        self._audience.end(job.number, lambda follower: self._pieces(job, follower))
+        if body is None:
+            self._jobs.end(job, kind, body, last=last, state=state)
+            self._audience.end(job.number, lambda follower: self._pieces(job, follower))
+        else:  # whoever waits comes first
+            size, told = len(body), body
+            self._audience.end(
+                job.number, lambda follower: [header(kind, size, id=follower.id, seq=last) + told]
+            )
+            self._jobs.end(job, kind, body, last=last, state=state)
         if alone:
             self._jobs.keep_small(job)
 

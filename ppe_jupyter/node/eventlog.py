@@ -67,6 +67,7 @@ class EventLog:
         on_trouble: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.last = 0
+        self.last_job = 0  # of what was written before
         self._folder = folder
         self._limit = limit
         self._on_trouble = on_trouble
@@ -138,6 +139,7 @@ class EventLog:
         self.last, segment.size = segment.first - 1, 0
         for event in read(segment.path):
             self.last = event.seq
+            self.last_job = max(self.last_job, event.job)
             segment.size += HEADER.size + len(event.body)
         self._file = os.open(segment.path, os.O_WRONLY | os.O_CLOEXEC | os.O_APPEND)
         os.ftruncate(self._file, segment.size)

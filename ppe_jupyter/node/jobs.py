@@ -23,7 +23,7 @@ RESULTS_BYTES = 256 * 2**20
 # of them all.
 SMALL_RESULT = 2**20
 ENDINGS_BYTES = 64 * 2**20
-WRITE_SECONDS = 1.0
+WRITE_SECONDS = SHORT_SECONDS = 1.0
 
 
 class JobState(enum.Enum):
@@ -62,6 +62,11 @@ class Job:
         """Whether it has ended, in whatever way."""
         return self.state not in (JobState.QUEUED, JobState.RUNNING)
 
+    @property
+    def matters(self) -> bool:
+        """Whether it is written down: what was short, and was waited for, need not outlive the agent."""
+        return self.background or not self.over or (self.ended or 0) - (self.began or 0) > SHORT_SECONDS
+
     def row(self) -> dict[str, Any]:
         """As JSON takes it."""
         row = {
@@ -71,9 +76,12 @@ class Job:
 
 
 class Jobs:
-    """The jobs of a session; ``folder`` is its log's (None: nothing outlives the agent)."""
+    """The jobs of a session; ``folder`` is its log's (None: nothing outlives the agent).
 
-    def __init__(self, folder: Path | None) -> None:
+    Numbers go on after ``last``: an agent that was killed may not have written its newest.
+    """
+
+    def __init__(self, folder: Path | None, *, last: int = 0) -> None:
         self._folder = folder
         self._jobs: dict[int, Job] = {}
         self._by_key: dict[tuple[str, int], int] = {}
@@ -82,7 +90,7 @@ class Jobs:
         self._changed: set[int] = set()
         self._lines = 0
         self._writing = False
-        self.next = 1
+        self.next = last + 1
         if folder is not None:
             self._read(folder / "jobs.jsonl")
         for job in self._jobs.values():
@@ -90,9 +98,9 @@ class Jobs:
                 job.state = JobState.LOST
                 self._changed.add(job.number)
 
-    def add(self, client: str, code: str, *, background: bool, key: tuple[str, int]) -> Job:
-        """A new job, queued."""
-        job = Job(self.next, client, code, background, key)
+    def add(self, client: str, *, background: bool, key: tuple[str, int]) -> Job:
+        """A new job, queued; its code is told later."""
+        job = Job(self.next, client, "", background, key)
         self.next += 1
         self._jobs[job.number] = job
         self._by_key[key] = job.number
@@ -212,14 +220,18 @@ class Jobs:
         if self._folder is None:
             return
         path = self._folder / "jobs.jsonl"
-        rows = [self._jobs[number].row() for number in sorted(self._changed) if number in self._jobs]
+        changed = [self._jobs[number] for number in sorted(self._changed) if number in self._jobs]
+        rows = [job.row() for job in changed if job.matters]
         self._changed.clear()
         with contextlib.suppress(OSError):
+            if not rows:
+                return
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lines += len(rows)
             if self._lines > 4 * KEPT:
                 new = path.with_suffix(".new")
-                rows, self._lines = self.rows(), len(self._jobs)
+                rows = [job.row() for job in self._jobs.values() if job.matters]
+                self._lines = len(rows)
                 new.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
                 new.replace(path)
             else:

@@ -37,13 +37,13 @@ class Kind(enum.IntEnum):
     """What a frame is. Who sends it, and what its body is."""
 
     HELLO = 1  # client: {"version", "client", "token", "session"}: (token, id) names an evaluation for ever
-    EVALUATE = 2  # client, and agent to R: a request in columns (``seq`` 1: its body is sure to come whole)
+    EVALUATE = 2  # client (``seq``: its Wish), and agent to R (1: its body is sure to come whole): a request in columns
     INTERRUPT = 3  # client: id of the evaluation, 0 for whichever runs; ``seq``: which Rung of the ladder
     RESTART = 4  # client: {"restore": path}, or nothing
     FOLLOW = 5  # client: {"job", "live", "quiet"}: its events after ``seq`` (0: all jobs'); ends in DONE, or as it did
     ANSWER = 6  # client: a line for R's standard input
     ASK = 7  # client, and agent to R: which Question, as a double, and what it is about; ends in RESULT
-    LABEL = 8  # client: the first line of the code that follows under the same id; ``seq``: its Wish
+    LABEL = 8  # client: the first line of the code that it sent under the same id
     RESUME = 9  # client: the line was cut; evaluation ``id`` goes on here, with its events after ``seq``
     COMMAND = 10  # client: {"do": "jobs" | "sessions" | …}; ends in DONE
 

@@ -85,7 +85,7 @@ class RSession:
         self.log = EventLog(
             log, limit=LOG_BYTES, on_trouble=lambda text: notices.tell("error", text, topic="log")
         )
-        self.jobs = Jobs(log)
+        self.jobs = Jobs(log, last=self.log.last_job)
         self.audience = Audience(self.log)
         self._endings = Endings(self.jobs, self.audience)
         self._saving = False
@@ -266,25 +266,32 @@ class RSession:
             return
         if self.state is State.DOWN:
             self.start()
-        first = first or bool(request.wish & Wish.TAKE_OVER)
+        first = first or bool(request.wish and request.wish & Wish.TAKE_OVER)
         (self._queue.appendleft if first else self._queue.append)(request)
+        self._next()
+        current = self._current
+        if current is request:
+            return
         if request.whole and request.kind is Kind.EVALUATE:
             self._accept(request)
-        current = self._current
         if current is not None and current.kind is Kind.EVALUATE and current.client is not request.client:
             self._wait(request, current)
-        self._next()
 
     def _accept(self, request: Request) -> None:
         """It is whole: from now on it is a job."""
         asker = request.client
         name = asker.name if asker else "a client that is gone"
-        background = bool(request.wish & Wish.BACKGROUND)
-        key = (request.token, request.id)
-        request.job = self.jobs.add(name, request.label, background=background, key=key)
+        background = bool(request.wish and request.wish & Wish.BACKGROUND)
+        request.job = self.jobs.add(name, background=background, key=(request.token, request.id))
         if background and asker is not None:
             request.client = None
             asker.tell(json_frame(Kind.DONE, {"job": request.job.number}, id=request.id))
+
+    def label(self, client: Client, id: int, code: str) -> None:
+        """The first line of the code of an evaluation that has been asked for."""
+        job = self.jobs.find((client.token, id))
+        if job is not None:
+            job.code = code
 
     def _wait(self, request: Request, current: Request) -> None:
         """Another's evaluation runs: tell whose, show its output or end it as is wished."""
@@ -499,17 +506,15 @@ class RSession:
         self._number += 1
         self._stream.begin(self._number)
         self._asked = False
-        if request.kind is Kind.EVALUATE:
-            self.evaluations += 1
-            if request.client is not None:
-                self.audience.listen(request.client)
         self._go(State.TAKING)
         head = header(request.kind, request.size, id=self._number, seq=request.whole)
         if request.whole:
-            if request.job is not None:
-                self._begin_job(request)
             self._requests.write(head + request.body)
             self._go(State.BUSY)
+            if request.kind is Kind.EVALUATE:  # while R is at it
+                if request.job is None:
+                    self._accept(request)
+                self._begin_job(request)
         else:
             self._requests.write(head)
             self._untaken = request.size
@@ -520,8 +525,10 @@ class RSession:
     def _begin_job(self, request: Request) -> None:
         job = request.job
         assert job is not None
+        self.evaluations += 1
         self.jobs.begin(job, after=self.log.last)
         if request.client is not None:
+            self.audience.listen(request.client)
             self.audience.follow(request.client, request.id, job=job.number, after=self.log.last)
         for each in self._queue:
             if each.wish & Wish.WATCH and each.client is not None:

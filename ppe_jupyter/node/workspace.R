@@ -72,7 +72,7 @@ saved_json <- function() {
 # The number of objects as JSON, or null when there was nothing to load, or R's words if it could not.
 restore <- function() {
   if (!file.exists(workspace)) return("null")
-  around <- tryCatch(readRDS(surroundings), error = function(e) list())
+  around <- if (file.exists(surroundings)) tryCatch(readRDS(surroundings), error = function(e) list())
   for (package in around$packages) {
     suppressPackageStartupMessages(try(library(package, character.only = TRUE), silent = TRUE))
   }

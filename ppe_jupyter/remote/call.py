@@ -81,10 +81,9 @@ class Call:
     def _whole(self, buffers: Sequence[Buffer], timeout: float | None) -> tuple[Kind, bytearray]:
         deadline = None if timeout is None else time.monotonic() + timeout
         size = sum(map(len, buffers))
-        request: Sequence[Buffer] = [header(self._kind, size, id=self._id), *buffers]
-        if self._kind is Kind.EVALUATE:
-            label = frame(Kind.LABEL, self._label, id=self._id, seq=self._wish)
-            request = [label, *request] if self._label else request
+        request: Sequence[Buffer] = [header(self._kind, size, id=self._id, seq=self._wish), *buffers]
+        if self._label:  # behind it: R begins meanwhile
+            request = [*request, frame(Kind.LABEL, self._label, id=self._id)]
         resume = [frame(Kind.RESUME, id=self._id)]
         sent: Sequence[Buffer] = request
         while True:

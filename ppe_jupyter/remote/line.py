@@ -78,7 +78,12 @@ class Line:
             self._drop()
         if self.current is None:
             known = self._agent is not None
-            self.current = self._made(self._hello)
+            try:
+                self.current = self._made(self._hello)
+            except ConnectionLost:  # it only seemed to stand
+                if self._reconnect is None:
+                    raise
+                self.current = self._made(self._hello)
             if known:
                 self._greet(self.current)
         return self.current
@@ -113,14 +118,14 @@ class Line:
         if link is not None:
             link.close()
 
-    def _made(self, hello: Hello) -> Link:
+    def _made(self, hello: Hello, *, calling: bool = False) -> Link:
         if not self.connection.alive and self._reconnect is not None:
             self.connection = self._reconnect()
 
         def welcomed(welcome: dict[str, Any]) -> None:
             known, self._agent = self._agent, welcome.get("agent")
             if hello.token:
-                self._on_welcome(welcome, known not in (None, self._agent))
+                self._on_welcome(welcome, not calling and known not in (None, self._agent))
 
         told = {"client": hello.client, "token": hello.token, "session": hello.session}
         told["packing"] = hello.packing
@@ -158,7 +163,7 @@ class Line:
 
     def _once(self) -> Link:
         agent = self._agent
-        link = self._made(self._hello)
+        link = self._made(self._hello, calling=True)
         self._greet(link)
         if agent not in (None, self._agent):
             link.close()

@@ -88,9 +88,9 @@ class Link:
         """Send a frame; False, and closed, when ``stop()`` was true in the middle of it."""
         with self._sending:
             meter = Meter(True, sum(map(len, buffers)), self.on_progress)
-            before, body = in_blocks(buffers) if self.welcome.get("packing") else (buffers, ())
+            before, body, after = in_blocks(buffers) if self.welcome.get("packing") else (buffers, (), ())
             self._packer.begin()
-            for packing, part in ((False, before), (True, body)):
+            for packing, part in ((False, before), (True, body), (False, after)):
                 for piece in _pieces(part):
                     if stop():
                         self.close()
@@ -208,12 +208,16 @@ class Link:
         self.close()
 
 
-def in_blocks(buffers: Sequence[Buffer]) -> tuple[Sequence[Buffer], Sequence[Buffer]]:
-    """What is sent as it is, and the body of a large frame, which is sent in blocks, if there is one."""
-    for at, buffer in enumerate(buffers[:2]):  # a label may come first
-        if len(buffer) == HEADER.size and HEADER.unpack(buffer)[4] >= PACKED_FROM:
-            return [*buffers[:at], MAGIC_PACKED + bytes(buffer[len(MAGIC_PACKED) :])], buffers[at + 1 :]
-    return buffers, ()
+def in_blocks(buffers: Sequence[Buffer]) -> tuple[Sequence[Buffer], Sequence[Buffer], Sequence[Buffer]]:
+    """What is sent as it is, the body of a large frame, which is sent in blocks, if there is one, and what follows."""
+    size = HEADER.unpack(buffers[0])[4] if len(buffers[0]) == HEADER.size else 0
+    if size < PACKED_FROM:
+        return buffers, (), ()
+    end = 1
+    while size > 0:
+        size -= len(buffers[end])
+        end += 1
+    return [MAGIC_PACKED + bytes(buffers[0][len(MAGIC_PACKED) :])], buffers[1:end], buffers[end:]
 
 
 def _pieces(buffers: Sequence[Buffer]) -> Iterator[Buffer]:

@@ -8,40 +8,34 @@ clusters, EC2 or notebooks.
 from __future__ import annotations
 
 import itertools
-import os
-import re
 import sys
 import threading
 import time
 import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import person
 from ..errors import (
     ConnectionLost,
-    PpeError,
-    RankFailed,
     RemoteError,
     RemoteInterrupted,
-    RemoteRError,
-    RSessionDied,
     UsageError,
 )
 from ..node.ladder import Rung
 from ..node.protocol import ENDS, Header, Kind, Question, Wish, ask, frame, json_frame, parse_json
-from ..person import host, os_user
 from ..ssh import Connection
-from . import values, wire
+from . import wire
+from .answers import checked, done, of_the_past, outputs_of, r_error
 from .call import Call
 from .jobs import Job
 from .line import Hello, Line
 from .link import Link, OnProgress
 from .outputs import Display, Notice, OnNotice, OnOutput, OnQuestion, Output, PlotOptions, Text
+from .requests import Request
 
 __all__ = [
     "Display", "Notice", "OnNotice", "OnOutput", "OnQuestion", "Output", "PlotOptions", "RemoteR", "Text"
@@ -54,47 +48,6 @@ NOTICE_SECONDS = 1.0
 YOUNG_SECONDS = 3600.0
 # R itself gives up earlier (assistance.R), unless it waits for something.
 ASKING_SECONDS = 1.5
-
-# How rsession.py words what ends an MPI call whose worker is gone.
-LOST = re.compile(r"rank (\d+) on (\S+) was lost")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What R is to do: assign ``inputs``, run ``code``, send ``outputs``."""
-
-    code: str | None = None
-    print: bool = False
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    outputs: tuple[str, ...] = ()
-    plots: PlotOptions | None = None
-    integer64: bool = False
-
-    @property
-    def label(self) -> str:
-        """The first line of the code, or what else it does."""
-        if self.code:
-            return next((line for line in self.code.splitlines() if line.strip()), "")
-        push, pull = ", ".join(self.inputs), ", ".join(self.outputs)
-        return " ".join(f"({verb} {names})" for verb, names in (("push", push), ("pull", pull)) if names)
-
-    def encode(self) -> list[wire.Buffer]:
-        """The buffers of a frame's body. Raises ValueRefused."""
-        if not (self.code is None or self.print or self.inputs or self.outputs or self.plots):
-            return wire.dump_code(self.code)
-        names = list(self.inputs)
-        inputs = [values.node(self.inputs[name], name, integer64=self.integer64) for name in names]
-        items = [
-            values.node(self.code, "the code"),
-            values.node(self.print or None),
-            wire.listing(inputs, names) if names else wire.null(),
-            wire.characters(list(self.outputs)) if self.outputs else wire.null(),
-            _plots(self.plots) if self.plots else wire.null(),
-        ]
-        # R reads the fewer numbers the faster.
-        while items[-1].type is wire.Type.NULL:
-            items.pop()
-        return wire.dump(wire.listing(items))
 
 
 class RemoteR:
@@ -127,11 +80,12 @@ class RemoteR:
     ) -> None:
         self.session = session
         self._simplify = simplify
-        hello = Hello(agent=agent, client=client or _this_client(), session=session, packing=compress)
+        hello = Hello(agent=agent, client=client or person.client(), session=session, packing=compress)
         self._line = Line(
             connection, hello, reconnect=reconnect, on_notice=self._notice, on_welcome=self._welcomed
         )
-        self._line.on_progress = on_progress
+        self._line.on_progress = self._progress
+        self.on_progress = on_progress
         self._on_past = on_past
         self.wish = Wish(0)  # WATCH, TAKE_OVER: what its evaluations do while another client's runs
         self._on_output = on_output or _write
@@ -268,7 +222,7 @@ class RemoteR:
         """
         with self._line.aside() as link:
             link.send(json_frame(Kind.RESTART, {"restore": restore} if restore else {}, id=1))
-            restored = _done(link)["restored"]
+            restored = done(link)["restored"]
         if isinstance(restored, str):
             raise RemoteError(f"R was restarted, but {restore} could not be loaded: {restored}")
         count: int | None = restored
@@ -294,7 +248,7 @@ class RemoteR:
         """Have ``code`` evaluated as ``eval`` does it (``print``: as ``run``), and return at once."""
         request = Request(code=code, print=print, inputs=inputs or {}, outputs=tuple(outputs), plots=plots)
         end, body = self._called(request.encode(), label=request.label, wish=Wish.BACKGROUND)
-        told = parse_json(bytes(body)) if end is Kind.DONE else _checked(end, body, None)
+        told = parse_json(bytes(body)) if end is Kind.DONE else checked(end, body, None)
         assert isinstance(told, dict)
         return self.job(told["job"], outputs=outputs)
 
@@ -343,7 +297,7 @@ class RemoteR:
 
     def _told(self, link: Link, wish: dict[str, Any]) -> dict[str, Any]:
         link.send(json_frame(Kind.COMMAND, wish, id=2))
-        return _done(link)
+        return done(link)
 
     def close(self) -> None:
         """Detach; what R does goes on. Safe to repeat."""
@@ -372,7 +326,7 @@ class RemoteR:
             text = "The agent on the master was ended since the last use, and R with it: this is a fresh R session"
             self._tell(Notice("warning", text, now))
         elif self._on_past and not met and past and past["token"] != self._line.token:
-            self._on_past(_of_the_past(self.session, past, now))
+            self._on_past(of_the_past(self.session, past, now))
 
     def _notice(self, told: dict[str, Any]) -> None:
         """Pass a notice on, once; what goes wrong in that must not disturb the evaluation that it came in."""
@@ -380,6 +334,10 @@ class RemoteR:
             return
         self._noticed = told["time"]
         self._tell(Notice(told["level"], told["text"], told["time"]))
+
+    def _progress(self, up: bool, done: int, total: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(up, done, total)
 
     def _tell(self, notice: Notice) -> None:
         try:
@@ -439,8 +397,8 @@ class RemoteR:
     ) -> list[Any]:
         """What is in the frame that ended an evaluation. Raises what it says went wrong."""
         if end is Kind.FAILURE:
-            raise _r_error(body, code)
-        return _checked(end, body, late, simplify=self._simplify if simplify is None else simplify)
+            raise r_error(body, code)
+        return checked(end, body, late, simplify=self._simplify if simplify is None else simplify)
 
     def _called(
         self,
@@ -493,104 +451,6 @@ def _look_for_notices(who: weakref.ref[RemoteR], link: Link) -> None:
             finally:
                 remote._turn.release()
         del remote
-
-
-def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
-    """What a frame shows: one output, or none."""
-    if kind in (Kind.STDOUT, Kind.STDERR):
-        return [Text("stdout" if kind is Kind.STDOUT else "stderr", body.decode(errors="replace"))]
-    if kind is Kind.DISPLAY:
-        data, metadata = values.decode(body)
-        return [Display(data, metadata or {})]
-    if kind is Kind.QUEUED:
-        busy = parse_json(bytes(body))
-        since = time.strftime("%H:%M:%S", time.localtime(busy["since"]))
-        return [Text("stderr", f"R evaluates for {busy['client']} since {since}; this waits for it\n")]
-    if kind is Kind.GAP:
-        gap = parse_json(bytes(body))
-        return [Text("stderr", f"[output {gap['first']} to {gap['last']} is no longer in the log]\n")]
-    if kind is Kind.NOTICE:  # from the log
-        return [Text("stderr", f"{parse_json(bytes(body))['text']}\n")]
-    if kind is Kind.FAILURE:  # of an evaluation whose client had gone, from the log
-        return [Text("stderr", f"{values.decode(body)[4]}\n")]
-    return []
-
-
-def _plots(options: PlotOptions) -> wire.Node:
-    names = [option.name for option in fields(options)]
-    return wire.listing([values.node(value) for value in astuple(options)], names)
-
-
-def _checked(kind: Kind, body: bytearray, late: float | None, *, simplify: bool = True) -> list[Any]:
-    """R's answer: value, outputs. Raises what it says went wrong."""
-    if kind is Kind.FAILED:
-        raise _failure(parse_json(bytes(body)))
-    if kind is Kind.INTERRUPTED:
-        why = f"no end within {late:g} s, so R was interrupted" if late is not None else "interrupted"
-        raise RemoteInterrupted(f"{why}; the R session and its variables are still there")
-    answer: list[Any] = values.decode(body, simplify=simplify)
-    return answer
-
-
-def _r_error(body: bytearray, code: str) -> RemoteError:
-    """R's error as its console words it, with the way to it."""
-    message, call, trace, line, text = values.decode(body)
-    if lost := LOST.match(message):
-        return RankFailed(f"{text}; R and its variables are still there", rank=int(lost[1]), node=lost[2])
-    frames = [trace] if isinstance(trace, str) else list(trace)
-    names = [frame.partition("(")[0] for frame in frames if not frame.startswith("stop(")]
-    way = [f"line {line} of the cell"] if "\n" in code.strip() and "of the cell" not in text else []
-    way += [f"calls: {' -> '.join(names)}"] if len(names) > 1 else []
-    if way:
-        text = f"{text}\n({'; '.join(way)})"
-    return RemoteRError(message, call=call, traceback=frames, line=line, text=text)
-
-
-def _failure(told: dict[str, Any]) -> PpeError:
-    message = told["message"]
-    if told["reason"] == "rank":
-        return RankFailed(message, rank=told["rank"], node=told["node"])
-    if told["reason"] in ("died", "restarted"):
-        return RSessionDied(message)
-    if told["reason"] in ("command", "job", "restore"):
-        return UsageError(message)
-    if told["reason"] == "result":
-        return RemoteError(message)
-    return RemoteInterrupted(message)
-
-
-def _done(link: Link) -> dict[str, Any]:
-    """The body of the frame DONE. Raises what the agent says went wrong."""
-    while True:
-        head, body = link.next_frame()
-        if head.kind is Kind.DONE:
-            return parse_json(bytes(body))
-        if head.kind is Kind.FAILED:
-            raise _failure(parse_json(bytes(body)))
-
-
-def _this_client() -> str:
-    """As others read it: the notebook if there is one, and who and where this is."""
-    notebook = Path(os.environ.get("JPY_SESSION_NAME", "")).name
-    who = f"{os_user()}@{host()}"
-    return f"{notebook} by {who}" if notebook else f"{who}, process {os.getpid()}"
-
-
-def _of_the_past(session: str, past: Mapping[str, Any], now: float) -> str:
-    name = "" if session == "main" else f" {session}"
-    objects = f", {past['objects']:.0f} objects" if past.get("objects") is not None else ""
-    return (
-        f"R session{name} of {_ago(now - past['since'])}, last used from {past['client']} {_ago(now - past['used'])}"
-        f"{objects}; %remote_restart{f' --session{name}' if name else ''} for a fresh one"
-    )
-
-
-def _ago(seconds: float) -> str:
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            count = int(seconds / length)
-            return f"{count} {unit}{'s' * (count > 1)} ago"
-    return "a moment ago"
 
 
 def _write_notice(notice: Notice) -> None:

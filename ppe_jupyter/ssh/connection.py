@@ -51,7 +51,7 @@ class Channel:
         try:
             # paramiko cuts off what it has sent, 32 kB at a time: of bytes, that copies all the rest each time.
             self._channel.sendall(memoryview(data))  # type: ignore[arg-type]  # takes any buffer
-        except OSError as exc:
+        except (OSError, EOFError) as exc:
             raise self._connection.lost() from exc
 
     def recv(self, size: int = 2**20) -> bytes:

@@ -1,0 +1,112 @@
+"""What R and the agent answer, as outputs, values and errors; and in words, whose session it was."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import (
+    PpeError,
+    RankFailed,
+    RemoteError,
+    RemoteInterrupted,
+    RemoteRError,
+    RSessionDied,
+    UsageError,
+)
+from ..node.protocol import Kind, parse_json
+from . import values
+from .link import Link
+from .outputs import Display, Output, Text
+
+# How rsession.py words what ends an MPI call whose worker is gone.
+LOST = re.compile(r"rank (\d+) on (\S+) was lost")
+
+
+def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
+    """What a frame shows: one output, or none."""
+    if kind in (Kind.STDOUT, Kind.STDERR):
+        return [Text("stdout" if kind is Kind.STDOUT else "stderr", body.decode(errors="replace"))]
+    if kind is Kind.DISPLAY:
+        data, metadata = values.decode(body)
+        return [Display(data, metadata or {})]
+    if kind is Kind.QUEUED:
+        busy = parse_json(bytes(body))
+        since = time.strftime("%H:%M:%S", time.localtime(busy["since"]))
+        return [Text("stderr", f"R evaluates for {busy['client']} since {since}; this waits for it\n")]
+    if kind is Kind.GAP:
+        gap = parse_json(bytes(body))
+        return [Text("stderr", f"[output {gap['first']} to {gap['last']} is no longer in the log]\n")]
+    if kind is Kind.NOTICE:  # from the log
+        return [Text("stderr", f"{parse_json(bytes(body))['text']}\n")]
+    if kind is Kind.FAILURE:  # of an evaluation whose client had gone, from the log
+        return [Text("stderr", f"{values.decode(body)[4]}\n")]
+    return []
+
+
+def checked(kind: Kind, body: bytearray, late: float | None, *, simplify: bool = True) -> list[Any]:
+    """R's answer: value, outputs. Raises what it says went wrong."""
+    if kind is Kind.FAILED:
+        raise _failure(parse_json(bytes(body)))
+    if kind is Kind.INTERRUPTED:
+        why = f"no end within {late:g} s, so R was interrupted" if late is not None else "interrupted"
+        raise RemoteInterrupted(f"{why}; the R session and its variables are still there")
+    answer: list[Any] = values.decode(body, simplify=simplify)
+    return answer
+
+
+def r_error(body: bytearray, code: str) -> RemoteError:
+    """R's error as its console words it, with the way to it."""
+    message, call, trace, line, text = values.decode(body)
+    if lost := LOST.match(message):
+        return RankFailed(f"{text}; R and its variables are still there", rank=int(lost[1]), node=lost[2])
+    frames = [trace] if isinstance(trace, str) else list(trace)
+    names = [frame.partition("(")[0] for frame in frames if not frame.startswith("stop(")]
+    way = [f"line {line} of the cell"] if "\n" in code.strip() and "of the cell" not in text else []
+    way += [f"calls: {' -> '.join(names)}"] if len(names) > 1 else []
+    if way:
+        text = f"{text}\n({'; '.join(way)})"
+    return RemoteRError(message, call=call, traceback=frames, line=line, text=text)
+
+
+def _failure(told: dict[str, Any]) -> PpeError:
+    message = told["message"]
+    if told["reason"] == "rank":
+        return RankFailed(message, rank=told["rank"], node=told["node"])
+    if told["reason"] in ("died", "restarted"):
+        return RSessionDied(message)
+    if told["reason"] in ("command", "job", "restore"):
+        return UsageError(message)
+    if told["reason"] == "result":
+        return RemoteError(message)
+    return RemoteInterrupted(message)
+
+
+def done(link: Link) -> dict[str, Any]:
+    """The body of the frame DONE. Raises what the agent says went wrong."""
+    while True:
+        head, body = link.next_frame()
+        if head.kind is Kind.DONE:
+            return parse_json(bytes(body))
+        if head.kind is Kind.FAILED:
+            raise _failure(parse_json(bytes(body)))
+
+
+def of_the_past(session: str, past: Mapping[str, Any], now: float) -> str:
+    """How old a session is, and who used it last."""
+    name = "" if session == "main" else f" {session}"
+    objects = f", {past['objects']:.0f} objects" if past.get("objects") is not None else ""
+    return (
+        f"R session{name} of {_ago(now - past['since'])}, last used from {past['client']} {_ago(now - past['used'])}"
+        f"{objects}; %remote_restart{f' --session{name}' if name else ''} for a fresh one"
+    )
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = int(seconds / length)
+            return f"{count} {unit}{'s' * (count > 1)} ago"
+    return "a moment ago"
