@@ -17,13 +17,12 @@ from host_r import MISSING, host_session
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from test_values import given_in_r, texts
+from test_values import given_in_r
 
 from ppe_jupyter.errors import ValueRefused
 from ppe_jupyter.remote.session import RemoteR
 from ppe_jupyter.remote.values import encode
 
-pa = pytest.importorskip("pyarrow")
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 Point = namedtuple("Point", "x y")
@@ -91,32 +90,12 @@ class TestBecomes:
             (pd.Series([1, 2], index=["a", None]), "setNames(1:2, c('a', NA))"),
             (pd.to_timedelta([1, None], unit="s"), "as.difftime(c(1, NA), units = 'secs')"),
             (pd.DataFrame({"a": [{"x": 1}, None]}), "{ d <- data.frame(a = 1:2); d$a <- list(list(x = 1L), NULL); d }"),
-            (pa.array([1, None]), "c(1L, NA)"),
-            (pa.array([1.5, None, NAN]), "c(1.5, NA, NaN)"),
-            (pa.array(["a", None, "é", "xyz"]).slice(1, 2), "c(NA, 'é')"),
-            (pa.array(["a", None], pa.string_view()), "c('a', NA)"),
-            (pa.array([True, None]), "c(TRUE, NA)"),
-            (pa.nulls(2), "c(NA, NA)"),
-            (pa.chunked_array([pa.array(["b", "a"]).dictionary_encode(), pa.array([None, "c"]).dictionary_encode()]),
-             "factor(c('b', 'a', NA, 'c'), c('b', 'a', 'c'))"),
-            (pa.array([0, None], pa.timestamp("us", tz="Europe/Rome")), ".POSIXct(c(0, NA), 'Europe/Rome')"),
-            (pa.array([dt.date(2024, 1, 1), None]), "as.Date(c('2024-01-01', NA))"),
-            (pa.array([dt.timedelta(1), None]), "as.difftime(c(86400, NA), units = 'secs')"),
-            (pa.chunked_array([], pa.int64()), "integer()"),
-            (pa.table({"a": [1, 2], "s": ["x", None]}), "data.frame(a = 1:2, s = c('x', NA))"),
-            (pd.DataFrame({"a": pd.array([1, None], "int64[pyarrow]")}), "data.frame(a = c(1L, NA))"),
         ],
     )  # fmt: skip
     def test_in_r(self, r: RemoteR, value: Any, code: str) -> None:
         r.push("x", value)
         same = f"{{ y <- {code}; if (inherits(y, 'POSIXct') && is.null(attr(x, 'tzone'))) attr(y, 'tzone') <- NULL; "
         assert r.eval(same + "identical(x, y, single.NA = TRUE) }") is True, r.eval("capture.output(dput(x))")
-
-    @given_in_r
-    @given(st.lists(st.one_of(st.none(), texts), min_size=1))
-    def test_arrow_strings_come_back(self, r: RemoteR, strings: list[str | None]) -> None:
-        r.push("x", pd.DataFrame({"s": pd.array(strings, dtype="string[pyarrow]")}))
-        assert [None if pd.isna(text) else text for text in r.pull("x")["s"]] == strings
 
     @given_in_r
     @given(
@@ -181,12 +160,6 @@ class TestRefused:
             (iter([1]), "use list()"),
             (endless(), "contain themselves"),
             ({"a": "\ud800"}, "x['a']: a string that is no Unicode text"),
-            (pa.array(["a\0"]), "NUL"),
-            (
-                pa.table({"ok": [1], "d": [decimal.Decimal("1.5")]}),
-                "column 'd' of x: R has no counterpart of Arrow's",
-            ),
-            (pa.array([[1, 2]]), "list<"),
         ],
     )
     def test_by_its_place(self, value: Any, words: str) -> None:

@@ -122,12 +122,15 @@ is_factor <- function(x) {
   levels <- attr(x, "levels")
   codes <- bare(x)
   typeof(x) == "integer" && is.character(levels) && !anyNA(levels) && !anyDuplicated(levels) &&
-    !any(codes < 1L | codes > length(levels), na.rm = TRUE)
+    min(codes, 1L, na.rm = TRUE) >= 1L && max(codes, 0L, na.rm = TRUE) <= length(levels)
 }
 
 is_near <- function(x, seconds) {
-  x <- abs(bare(x))
-  all(x <= farthest / seconds | x == Inf, na.rm = TRUE)
+  x <- bare(x)
+  limit <- farthest / seconds
+  # Two passes in C for most, not five.
+  (min(x, 0, na.rm = TRUE) >= -limit && max(x, 0, na.rm = TRUE) <= limit) ||
+    all(abs(x) <= limit | abs(x) == Inf, na.rm = TRUE)
 }
 
 is_frame <- function(x) {

@@ -16,12 +16,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from . import arrow
+from .completeness import all_missing, is_complete
 from .objects import ATTRS, Origin, RArray, RList, RMaskedArray, RObject
-from .times import NUMPY_UNITS, UNITS, are_whole, nanoseconds, r_dates, r_spans, r_times, whole_units
-from .wire import NA_INTEGER, Node, Type
+from .times import NUMPY_UNITS, UNITS, are_whole, nanoseconds, whole_units
+from .wire import NA_INTEGER, Node, Type, classes
 
 # pandas 3 has a string type of its own, without an NA that differs from NaN.
 TEXT = "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"
+# Of names and levels.
+NAMES: Any = "str" if TEXT == "str" else object
 NA_INTEGER64 = np.int64(-(2**63))
 DAY = 86400.0
 # What a scalar may lose: how R stores it. It is known again when it returns as part of a column.
@@ -50,7 +53,7 @@ def to_python(node: Node, *, simplify: bool = True) -> Any:
     values = column(node)
     if simplify and len(node) == 1 and _is_simple(node):
         return _scalar(node, values[0])
-    if _is_complete(node, values):
+    if is_complete(node, values):
         return values
     if isinstance(values, np.ndarray):
         return RArray(values, origin=_origin(node))
@@ -77,16 +80,11 @@ def _scalar(node: Node, value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def classes(node: Node) -> list[str]:
-    """R's class attribute."""
-    return node.attributes["class"].strings if "class" in node.attributes else []
-
-
 # --- What has no place in the values
 
 
 def _with_origin(series: pd.Series[Any], node: Node) -> pd.Series[Any]:
-    if not _is_complete(node, series.array, {"names"}, typed=True):
+    if not is_complete(node, series.array, {"names"}, typed=True):
         series.attrs[ATTRS] = _origin(node, {"names"})
     return series
 
@@ -96,47 +94,6 @@ def _origin(node: Node, told: Iterable[str] = (), columns: dict[str, Node] | Non
     hidden = {"dim", "dimnames", "levels", "row.names", ".ppe_instants", ".ppe_bytes", *told}
     attributes = {name: to_python(value) for name, value in node.attributes.items() if name not in hidden}
     return Origin(node, attributes, columns)
-
-
-def _is_complete(node: Node, values: Any, told: Iterable[str] = (), *, typed: bool = False) -> bool:
-    """Whether R's object can be made from the values alone, if the attributes ``told`` are known.
-
-    An array of objects, unlike the ``typed`` strings of a Series, does not say what kind of NA are all of its values.
-    """
-    attributes = set(node.attributes) - set(told)
-    found = classes(node)
-    # An array of objects does not say that it was a list.
-    if node.type in (Type.RAW, Type.LIST):
-        return False
-    if not attributes:
-        return typed or not _all_missing(node)
-    if "factor" in found:
-        return attributes == {"levels", "class"} and not node.attributes["levels"].attributes
-    if node.type is not Type.DOUBLE:
-        return False
-    if found == ["Date"] and attributes == {"class"}:
-        return _are_numbers(node, values, r_dates)
-    if found == ["POSIXct", "POSIXt"] and attributes <= {"class", "tzone"}:
-        zones = node.attributes["tzone"].strings if "tzone" in attributes else None
-        zone = str(getattr(values, "tz", None) or "") or None
-        return zones == (zone and [zone]) and _are_numbers(node, values, r_times)
-    if found == ["difftime"] and attributes == {"class", "units"}:
-        unit = NUMPY_UNITS.get(node.attributes["units"].strings[0])
-        named = np.datetime_data(values.dtype)[0] if isinstance(values, np.ndarray) else None
-        return (named == unit if unit else True) and _are_numbers(node, values, r_spans)
-    return False
-
-
-def _are_numbers(node: Node, values: Any, encode: Any) -> bool:
-    """Whether times become R's numbers again, bit for bit."""
-    assert node.array is not None
-    if isinstance(values, (pd.Index, pd.api.extensions.ExtensionArray)):
-        zoned = getattr(values, "tz", None) is not None
-        values = (values.tz_convert("UTC").tz_localize(None) if zoned else values).to_numpy()  # type: ignore[union-attr]
-    try:
-        return bool(np.array_equal(encode(values).array.view("i8"), node.array.view("i8")))
-    except ValueError:
-        return False
 
 
 # --- Vectors
@@ -178,7 +135,14 @@ def _text(node: Node, *, in_frame: bool) -> Any:
     values = _objects(node.strings)
     if len(node.missing):
         values[node.missing] = pd.NA
-    return pd.Series(values, dtype=TEXT).array if in_frame else values
+    return _typed_text(values, TEXT) if in_frame else values
+
+
+def _typed_text(values: Any, dtype: Any) -> Any:
+    try:
+        return pd.Series(values, dtype=dtype).array
+    except UnicodeEncodeError:  # bytes that are no text, which Arrow refuses
+        return pd.Series(values, dtype=object).to_numpy()
 
 
 def _objects(values: list[Any]) -> Array:
@@ -189,7 +153,7 @@ def _objects(values: list[Any]) -> Array:
 
 
 def _factor(node: Node, codes: Array) -> pd.Categorical:
-    categories = pd.Index(node.attributes["levels"].strings, dtype=object if TEXT == "string" else "str")
+    categories = _index(_typed_text(node.attributes["levels"].strings, NAMES))
     dtype = pd.CategoricalDtype(categories, ordered="ordered" in classes(node))
     return pd.Categorical.from_codes(np.where(codes == NA_INTEGER, -1, codes - np.int32(1)), dtype=dtype)
 
@@ -237,7 +201,11 @@ def _times_factor(numbers: Array, factor: float) -> Array:
 
 
 def _labels(node: Node) -> pd.Index[Any]:
-    return cast("pd.Index[Any]", pd.Index(_text(node, in_frame=True)))
+    return _index(_text(node, in_frame=True))
+
+
+def _index(values: Any) -> pd.Index[Any]:
+    return cast("pd.Index[Any]", pd.Index(values, dtype=values.dtype))
 
 
 # --- Lists, arrays, data frames
@@ -270,7 +238,7 @@ def _array(node: Node) -> Any:
     values = array_values(node).reshape(tuple(shape), order="F")
     is_table = "table" in classes(node)
     told = {"dim", "dimnames", *(["class"] if classes(node) == ["table"] else [])}
-    complete = node.type is not Type.RAW and set(node.attributes) <= told and not _all_missing(node)
+    complete = node.type is not Type.RAW and set(node.attributes) <= told and not all_missing(node)
     if complete and not is_table and "dimnames" not in node.attributes and len(shape) > 1:
         return values
     dimnames = node.attributes.get("dimnames") or Node(Type.LIST, children=[Node(Type.NULL)] * len(shape))
@@ -280,10 +248,6 @@ def _array(node: Node) -> Any:
     named.is_table = is_table
     named.origin = None if complete else _origin(node, told)
     return named
-
-
-def _all_missing(node: Node) -> bool:
-    return node.type is Type.CHARACTER and 0 < len(node) == len(node.missing)
 
 
 def array_values(node: Node) -> Any:
@@ -308,13 +272,16 @@ def _frame(node: Node) -> pd.DataFrame:
     else:
         assert rows.array is not None
         index = pd.Index(rows.array)
+    for i, values in columns.items():
+        if isinstance(values, np.ndarray) and values.dtype == object:  # pandas would guess
+            columns[i] = pd.Series(values, index=index, dtype=object)
     frame: pd.DataFrame = pd.DataFrame(columns, index=index, copy=False)
     names = _names(node) or []
-    frame.columns = pd.Index(names, dtype=TEXT if TEXT == "str" else object)
+    frame.columns = _index(_typed_text(names, NAMES))
     odd = {
         str(name): child
         for i, (name, child) in enumerate(zip(names, children, strict=True))
-        if not _is_complete(child, columns[i], typed=True)
+        if not is_complete(child, columns[i], typed=True)
     }
     told = {"names", "row.names", *(["class"] if classes(node) == ["data.frame"] else [])}
     if odd or set(node.attributes) - told:

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from .arrow import arrow_column
-from .decoding import classes, column
+from .decoding import column
 from .objects import ATTRS, Origin, RObject
 from .vectors import Place, integer64, integers, strings, times, typed
-from .wire import NA_INTEGER, Node, Type, characters, dump, listing, vector
+from .wire import NA_INTEGER, Node, Type, characters, classes, dump, listing, vector
 
 Array = npt.NDArray[Any]
 # What makes a column of objects a list.

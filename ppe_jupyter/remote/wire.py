@@ -95,6 +95,11 @@ class Node:
         return str(self.data[:-1], "utf-8", "surrogateescape").split("\0")
 
 
+def classes(node: Node) -> list[str]:
+    """R's class attribute."""
+    return node.attributes["class"].strings if "class" in node.attributes else []
+
+
 def null() -> Node:
     """R's NULL."""
     return Node(Type.NULL)
