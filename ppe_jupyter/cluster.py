@@ -28,6 +28,7 @@ from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Pro
 from .errors import NothingToDo, PpeError, SshError, Unreachable
 from .files import Files
 from .remote import cells, watchdog
+from .remote.ranks import SESSION, Rank, kill, ranks
 from .remote.session import Output
 from .remote.watchdog import Losses, Watchdog
 from .sessions import Sessions
@@ -220,6 +221,14 @@ class Cluster(Files, Sessions):
     def losses(self) -> Losses:
         """What would be lost if it ended now: R's objects, files, running work."""
         return watchdog.losses(self.ssh(), self.r())
+
+    def ranks(self) -> list[Rank]:
+        """Every MPI rank on its nodes: R, its workers, any mpirun's."""
+        return ranks(self.ssh())
+
+    def kill_rank(self, rank: int, job: str = SESSION) -> Rank:
+        """End a rank (of R's workers, if no other ``job`` is named). Raises UsageError."""
+        return kill(self.ssh(), rank, job)
 
     def install(
         self,

@@ -104,6 +104,14 @@ class Host(Files, Sessions):
             self.refuse("other nodes")
         cells.run_shell(self.ssh(), code, on_output=on_output, **options)
 
+    def ranks(self) -> NoReturn:
+        """Only a cluster has them."""
+        self.refuse("MPI ranks")
+
+    def kill_rank(self, rank: int, job: str = "") -> NoReturn:
+        """Only a cluster has them."""
+        self.refuse("MPI ranks")
+
     def refresh(self) -> Host:
         """There is nobody to ask about it."""
         return self

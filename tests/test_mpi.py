@@ -208,6 +208,25 @@ def test_a_worker_that_is_killed_ends_the_call_by_its_name(
     assert mpi.eval("Sys.getpid()") == pid, "R was not restarted"
 
 
+def test_every_rank_is_listed_with_its_call_and_can_be_ended(cluster: Cluster, mpi: RemoteR) -> None:
+    start, call = CALLS["a broadcast that hangs"]
+    evaluation, pid = hanging(cluster, mpi, start, call)
+    ranks = {rank.rank: rank for rank in cluster.ranks() if rank.job == "R"}
+    assert set(ranks) == set(range(SLOTS + 1))
+    assert Counter(rank.node for rank in ranks.values()) == {
+        name: 2 + (index == 0) for index, name in enumerate(node_names(cluster))
+    }
+    assert (ranks[0].pid, ranks[0].program, ranks[0].call) == (pid, "R session", "waits in MPI_Barrier")
+    assert all(rank.memory_bytes and rank.memory_bytes > 10e6 for rank in ranks.values())
+    ended = cluster.kill_rank(4)
+    failed = evaluation.failure()
+    assert isinstance(failed, errors.RankFailed) and (failed.rank, failed.node) == (4, ended.node)
+    with pytest.raises(errors.UsageError, match="no rank 77"):
+        cluster.kill_rank(77)
+    with pytest.raises(errors.UsageError, match="remote_restart"):
+        cluster.kill_rank(0)
+
+
 def test_an_interrupt_at_the_end_of_an_evaluation_hits_no_other(mpi: RemoteR) -> None:
     ends = Counter[str]()
     for number in range(150):

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchCluster, SshError, UsageError
+from ..node.ladder import Rung
 from ..node.protocol import Wish
 from ..remote.session import PlotOptions, Text
 from . import borrowed, jobs
 from .output import Console
+from .ranks import rank_table
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -104,8 +106,22 @@ def remote_pull(desk: Desk, arguments: Arguments, cell: str | None, names: Names
 
 def remote_interrupt(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Interrupt what R evaluates, for any client."""
+    rung = Rung.RESTART if arguments.restart else Rung.WORKERS if arguments.workers else Rung.NEXT
     with _session(desk, arguments) as session:
-        session.interrupt()
+        session.interrupt(rung)
+
+
+def remote_ranks(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
+    """Every MPI rank."""
+    with _cluster(desk, arguments) as cluster:
+        return rank_table(cluster.ranks())
+
+
+def remote_kill(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
+    """End a rank."""
+    with _cluster(desk, arguments) as cluster:
+        ended = cluster.kill_rank(arguments.rank, arguments.of or "R")
+        desk.say(f"rank {ended.rank} on {ended.node} was ended ({ended.program}, pid {ended.pid})")
 
 
 def remote_jobs(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
@@ -238,6 +254,8 @@ CELLS: Mapping[str, Cell] = {
     "remote_push": remote_push,
     "remote_pull": remote_pull,
     "remote_interrupt": remote_interrupt,
+    "remote_ranks": remote_ranks,
+    "remote_kill": remote_kill,
     "remote_jobs": remote_jobs,
     "remote_r_log": remote_r_log,
     "remote_sessions": remote_sessions,

@@ -27,6 +27,8 @@ packages=(
   openssh-server openssh-client cloud-init sudo ca-certificates locales iproute2 procps fonts-dejavu-core
   # Volumes: file systems to make, and who uses one.
   e2fsprogs xfsprogs psmisc
+  # Which MPI call a rank waits in.
+  elfutils
 )
 
 apt=(apt-get -q -y -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 -o APT::Install-Recommends=false

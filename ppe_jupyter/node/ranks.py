@@ -52,6 +52,12 @@ async def lost(path: Path) -> list[Worker]:
     return [worker for worker in listed(path) if worker.pid in missing.get(worker.host, ())]
 
 
+async def fate(worker: Worker) -> str:
+    """What has become of a lost one, in words."""
+    words = await _ask(worker.host, f"cd ~/.ppe && exec python3 -m node.census why {worker.pid}")
+    return f"killed: {' '.join(words)}" if words else "lost"
+
+
 async def signal_all(path: Path, number: int) -> None:
     """Signal the workers on the list."""
     groups = _by_host(listed(path)).items()

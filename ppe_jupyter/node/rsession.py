@@ -658,13 +658,13 @@ class RSession:
         """Whether R is in an MPI call that waits."""
         return self._r.pid is not None and await ranks.waits(self._r.pid)
 
-    def name_lost(self, lost: list[ranks.Worker]) -> Path:
+    def name_lost(self, lost: list[ranks.Worker], fate: str) -> Path:
         """Have R's MPI calls end with an error that names them; the file that is there until one has."""
         self._suspect = self._number
         word = self._run / "lost"
         more = f" ({len(lost)} workers in all)" if len(lost) > 1 else ""
         new = word.with_suffix(".new")
-        new.write_text(f"{lost[0]} was lost{more}", encoding="utf-8")
+        new.write_text(f"{lost[0]} was {fate}{more}", encoding="utf-8")
         return new.replace(word)
 
     async def rescue(self, lost: ranks.Worker) -> None:

@@ -30,7 +30,7 @@ class Watched(Protocol):
     async def waits_in_mpi(self) -> bool:
         """Whether R is in an MPI call that waits."""
 
-    def name_lost(self, lost: list[ranks.Worker]) -> Path:
+    def name_lost(self, lost: list[ranks.Worker], fate: str) -> Path:
         """Have R's MPI calls end with an error that names them; the file that is there until one has."""
 
     async def rescue(self, lost: ranks.Worker) -> None:
@@ -71,7 +71,8 @@ class Watch:
         if not lost or self._watched.evaluating() != number:
             return
         if number != self._named:
-            self._named, self._word = number, self._watched.name_lost(lost)
+            fate = await ranks.fate(lost[0])
+            self._named, self._word = number, self._watched.name_lost(lost, fate)
             await asyncio.sleep(WORD_SECONDS)
         # Where waits.c is not, or the call is none of Rmpi's, R hangs.
         hangs = self._word.exists() and await self._watched.waits_in_mpi()

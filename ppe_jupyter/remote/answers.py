@@ -22,7 +22,7 @@ from .link import Link
 from .outputs import Display, Output, Text
 
 # How rsession.py words what ends an MPI call whose worker is gone.
-LOST = re.compile(r"rank (\d+) on (\S+) was lost")
+LOST = re.compile(r"rank (\d+) on (\S+) was (?:lost|killed)")
 
 
 def outputs_of(kind: Kind, body: bytearray) -> list[Output]:

@@ -133,7 +133,29 @@ CELLS: tuple[Verb, ...] = (
     Verb(
         name="remote_interrupt",
         help="interrupt what the R session evaluates, whoever started it",
-        options=(SESSION, CLUSTER),
+        detail="Where that ends nothing, the next step is offered in a line; an option takes its step at once.",
+        options=(
+            Option(name="workers", flag=True, help="interrupt R's MPI workers"),
+            Option(name="restart", flag=True, help="save the workspace, restart R, load it again"),
+            SESSION,
+            CLUSTER,
+        ),
+        faces=("magic",),
+    ),
+    Verb(
+        name="remote_ranks",
+        help="every MPI rank of the cluster, and the MPI call it is in",
+        options=(CLUSTER,),
+        faces=("magic",),
+    ),
+    Verb(
+        name="remote_kill",
+        help="end an MPI rank",
+        options=(
+            Option(name="rank", nargs="1", kind=int, help="its number in the table of ranks"),
+            Option(name="of", metavar="JOB", help="of which job; R if not given"),
+            CLUSTER,
+        ),
         faces=("magic",),
     ),
 )
