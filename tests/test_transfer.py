@@ -8,9 +8,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from host_r import HostConnection
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ppe_jupyter.node
 from ppe_jupyter import errors
@@ -25,7 +29,9 @@ from ppe_jupyter.frontends import cli
 from ppe_jupyter.frontends.files import Bar
 from ppe_jupyter.node import arrivals
 from ppe_jupyter.node.arrivals import PART, Arrivals
+from ppe_jupyter.node.exchange import Line, LineLost, Refused, parsed, receive
 from ppe_jupyter.node.listing import Entry
+from ppe_jupyter.node.protocol import Kind, ProtocolError, frame
 from ppe_jupyter.remote import transfer
 from ppe_jupyter.remote.session import RemoteR
 from ppe_jupyter.remote.transfer import Tally
@@ -193,6 +199,30 @@ def test_damage_on_the_way_is_an_error_and_leaves_nothing(tmp_path: Path) -> Non
     taken.end(0, hashlib.sha256(b"data").digest())
     assert "damaged on the way" in taken.finish()["failures"]["x"]
     assert list(tmp_path.iterdir()) == []
+
+
+@given(st.lists(st.tuples(st.integers(0), st.binary(min_size=1, max_size=5)), min_size=1, max_size=3))
+def test_garbage_on_the_line_is_an_error_and_never_a_wrong_file(changes: list[tuple[int, bytes]]) -> None:
+    body = bytes(range(250))
+    sent = bytearray(
+        frame(Kind.DATA, body) + frame(Kind.END, hashlib.sha256(body).digest()) + frame(Kind.DONE, b"{}")
+    )
+    for at, change in changes:
+        sent[at % len(sent) : at % len(sent) + len(change)] = change
+    came = iter([bytes(sent)])
+    line = Line(lambda: next(came, b""), lambda data: None)
+    with tempfile.TemporaryDirectory() as folder:
+        taken = Arrivals(folder, parsed([["file", "x", 250, 0, 0o600, ""]]), rename=False)
+        with suppress(ProtocolError, LineLost, Refused, AssertionError):
+            receive(line, taken)
+        found = Path(folder) / "x"
+        assert not found.exists() or found.read_bytes() == body
+
+
+def test_a_list_of_files_that_is_none() -> None:
+    for row in (["file"], ["file", "x", "1", 0, 0, ""], ["file", None, 1, 0, 0, ""]):
+        with pytest.raises(ProtocolError):
+            parsed([row])
 
 
 def test_nothing_is_written_outside_the_destination(tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ class Arrivals:
             if self._now is None or self._now.index != index:
                 self.leave()
                 self._now = self._open(index, entry, offset)
+            if offset + len(data) > entry.size:
+                raise ValueError("more of it came than there is")
             self._now.write(data)
 
     def end(self, index: int, digest: bytes) -> None:

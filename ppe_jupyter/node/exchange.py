@@ -18,7 +18,7 @@ from typing import Any, Union
 
 from .arrivals import Arrivals
 from .listing import Entry
-from .protocol import Body, FrameReader, Header, Kind, frame, header, parse_json
+from .protocol import Body, FrameReader, Header, Kind, ProtocolError, frame, header, parse_json
 
 Bytes = Union[bytes, bytearray, memoryview]  # noqa: UP007  # Python 3.9 on nodes
 BLOCK = 2**18
@@ -135,8 +135,8 @@ def send(
     return answer.get()
 
 
-def _tell(on_progress: OnProgress, tally: Tally, phase: str = "") -> None:
-    tally.phase = phase
+def _tell(on_progress: OnProgress, tally: Tally, phase: str | None = None) -> None:
+    tally.phase = tally.phase if phase is None else phase
     on_progress(tally)
 
 
@@ -225,6 +225,8 @@ def receive(line: Line, arrivals: Arrivals, on_progress: OnProgress = lambda tal
         while True:
             head = line.next()
             assert isinstance(head, Header)
+            if head.kind in (Kind.DATA, Kind.END, Kind.LOST) and head.id >= len(offered):
+                raise ProtocolError(f"a file of number {head.id}, of {len(offered)}")
             if head.kind is Kind.DATA:
                 if head.id not in begun:
                     begun.add(head.id)
@@ -257,5 +259,8 @@ def _take(line: Line, head: Header, arrivals: Arrivals) -> None:
 
 
 def parsed(rows: Sequence[Sequence[Any]]) -> list[Entry]:
-    """The entries of a MANIFEST."""
+    """The entries of a MANIFEST. Raises ProtocolError."""
+    for row in rows:
+        if [type(field) for field in row] != [str, str, int, int, int, str]:
+            raise ProtocolError(f"no entry of a folder: {row}")
     return [Entry(*row) for row in rows]

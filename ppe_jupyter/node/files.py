@@ -57,9 +57,9 @@ def _beat(line: Line, done: threading.Event) -> None:
 
 def _below(told: Mapping[str, Any], path: str) -> str:
     """A path of the client's: relative ones begin where R is, or where it says."""
-    from .agent import ask  # asyncio takes time to import
-
     if path[:1] not in ("/", "~"):
+        from .agent import ask  # asyncio takes time to import
+
         path = f"{told.get('folder') or ask('where').get('folder', '~')}/{path}"
     return path
 

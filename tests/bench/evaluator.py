@@ -6,12 +6,15 @@ Run by `make bench`; prints a table and adds to build/bench.json.
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import faraway
 import pandas as pd
@@ -32,6 +35,7 @@ FRAME = (
 )
 LINES = 100_000
 FITS = 2000
+SMALL_FILES = 10_000
 LATENCY = 0.1
 
 
@@ -147,6 +151,25 @@ def round_trips(cluster: ppe.Cluster) -> dict[str, float]:
     return {"round_trips_connect": first, "round_trips_per_cell": cell}
 
 
+def files(cluster: ppe.Cluster) -> dict[str, float]:
+    """A large file both ways ÷ the same bytes through a command's standard input and output; and many small ones."""
+    size, connection = 300 * 10**6, cluster.ssh()
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name)
+        (here / "large").write_bytes(os.urandom(10**6) * (size // 10**6))
+        (here / "small").mkdir()
+        for number in range(SMALL_FILES):
+            (here / "small" / str(number)).write_bytes(b"%d," % number * 20)
+        data = (here / "large").read_bytes()
+        sink = median_seconds(lambda: connection.run("cat > /dev/null", stdin=data), rounds=3)
+        up = statistics.median(cluster.upload(here / "large", to=f"/tmp/{at}").seconds for at in range(3))
+        source = median_seconds(lambda: connection.run("cat /tmp/0"), rounds=3)
+        down = statistics.median(cluster.download("/tmp/0", to=here / str(at)).seconds for at in range(3))
+        small = cluster.upload(here / "small", to="/tmp/small").seconds
+    connection.run("rm -r /tmp/0 /tmp/1 /tmp/2 /tmp/small")
+    return {"upload_vs_ssh": sink / up, "download_vs_ssh": source / down, "upload_10000_files_s": small}
+
+
 def bootstrap(manager: ppe.Manager) -> tuple[ppe.Cluster, dict[str, float]]:
     """From the launch of three nodes to the answer in pandas: 2,000 fits of resampled data on all slots."""
     marks = [("", time.perf_counter())]
@@ -179,7 +202,7 @@ def main() -> None:
     try:
         add(found)
         cluster.install(apt=peers.DEBIAN)
-        for rows in (evaluations, frames, output, magic, round_trips):
+        for rows in (evaluations, frames, output, files, magic, round_trips):
             add(rows(cluster))
     finally:
         cluster.terminate()
