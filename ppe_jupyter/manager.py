@@ -203,6 +203,10 @@ class Manager:
             for orphan in there:
                 if orphan.id in data and orphan.id not in removed[-1].leftovers:
                     account.note("delete", data[orphan.id])
+            ended = {orphan.cluster for orphan in there if orphan.kind == "instance"}
+            for record in account.clusters.find() if ended else ():
+                if record.name in ended:
+                    account.note_end(record)
         leftovers = {what: why for each in removed for what, why in each.leftovers.items()}
         return Removed(sum(each.found for each in removed), leftovers)
 
@@ -275,11 +279,13 @@ class Manager:
         return Account(Context(ec2=ec2, settings=chosen, caller_address=self._caller_address))
 
     def _everywhere(self) -> list[Account]:
+        if self.is_free:
+            return [self._account]
         return [self._in(region) for region in self._ec2.regions()]
 
     def _in(self, region: str) -> Account:
         """The same account in another region; the local cloud has one only."""
-        if region == self._ec2.region or self.is_free:
+        if self.is_free or region == self._ec2.region:
             return self._account
         chosen = replace(self.settings, region=region)
         return self._over(EC2(chosen), chosen)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import socket
 import subprocess
 import threading
@@ -28,8 +27,7 @@ class ProxySocket(socket.socket):
         self._theirs = theirs
         self._said = b""
         self._process = subprocess.Popen(
-            # As OpenSSH runs it: by the shell, where there is one of that kind.
-            ["/bin/sh", "-c", f"exec {command}"] if os.name == "posix" else shlex.split(command),
+            in_shell(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -70,6 +68,14 @@ class ProxySocket(socket.socket):
         while block := self._process.stderr.read(BLOCK):
             self._said = (self._said + block)[-STDERR_BYTES:]
         self._process.stderr.close()
+
+
+def in_shell(command: str, *, posix: bool = os.name == "posix") -> str | list[str]:
+    """The command as OpenSSH runs it: by the shell, where there is one of that kind.
+
+    Elsewhere as it is: by the rules of Windows, backslashes separate folders.
+    """
+    return ["/bin/sh", "-c", f"exec {command}"] if posix else command
 
 
 def command_for(template: str, *, host: str, port: int, user: str) -> str:

@@ -139,6 +139,7 @@ class FakeManager:
         self.done.append(f"terminate {name}")
 
     def orphans(self, **flags: bool) -> list[Any]:
+        self.flags = {name for name, is_set in flags.items() if is_set}
         return self.left
 
     def clean_up(self, orphans: Any, *, report: Any) -> Removed:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from ppe_jupyter.cloud.changing.cleanup import clean_up, orphans, same_owner
 from ppe_jupyter.cloud.context import Context
 from ppe_jupyter.cloud.ec2.shapes import InstanceRequest
 from ppe_jupyter.cloud.facts import Instance
+from ppe_jupyter.cloud.keeping.ledger import Ledger
 from ppe_jupyter.cloud.records import ClusterState, Cost, InstanceState
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import NoSuchCluster, NothingToDo
@@ -292,3 +294,34 @@ def test_instances_end_before_their_groups(region: Region) -> None:
 )
 def test_whose_it_is(one: str, other: str, same: bool) -> None:
     assert same_owner(one, other) is same
+
+
+# -- through the manager ------------------------------------------------------------------------------------
+
+
+def test_the_local_cloud_has_one_region_and_every_flag_counts(region: Region, manager: Manager) -> None:
+    region.groups()
+    (mine,) = region.instances(1, region.tags())
+    (others,) = region.instances(1, region.tags(owner=STRANGER))
+
+    def found(**flags: bool) -> list[str]:
+        return [each.id for each in manager.orphans(**flags) if each.kind == "instance"]
+
+    assert found() == found(all_regions=True) == []
+    assert found(force=True) == found(force=True, all_regions=True) == [mine.instance_id]
+    theirs = found(force=True, everyone=True, all_regions=True)
+    assert sorted(theirs) == sorted([mine.instance_id, others.instance_id])
+
+
+def test_what_is_removed_has_an_end_in_the_ledger(
+    region: Region, manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path)
+    monkeypatch.setitem(vars(manager._account), "_ledger", ledger)
+    region.groups()
+    region.instances(1, region.tags())
+    manager._account.note("launch", manager.cluster("left").record)
+    assert manager.clean_up(manager.orphans(force=True)).leftovers == {}
+    *_, launched, ended = ledger.entries()
+    assert (launched.id, ended.id, ended.event, ended.rates) == ("L1", "L1", "terminate", {})
+    assert ended.spent is not None and ended.spent > 0

@@ -65,9 +65,14 @@ def test_an_image_that_does_not_fit_the_type_is_marked(store: ImageStore) -> Non
     graviton = catalog.instance_types()["c7g.2xlarge"]
     frame = table(store.list(), graviton)
     by_arch = frame.groupby("arch")["fits"].unique().map(list).to_dict()
-    assert by_arch == {"x86_64": ["c7g.2xlarge is arm64"], "arm64": ["yes"]}
+    assert by_arch == {"x86_64": ["is for x86_64, c7g.2xlarge is arm64"], "arm64": ["yes"]}
     assert "fits" not in table(store.list())
     assert table([]).empty
+    # As a launch would say.
+    old = replace(
+        store.list()[-1], image=replace(store.list()[-1].image, virtualization="paravirtual", ena=False)
+    )
+    assert "is paravirtual" in old.unfit(graviton) and "ENA" in old.unfit(graviton)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,8 @@ def test_a_baked_image_has_the_software_and_no_secret(
 ) -> None:
     made = "/usr/local/bin/test-baked"
     personal = (
-        "echo 'x <- 1; save.image()' | R --vanilla -q; echo secret > ~/.bash_history; echo mine > ~/mine"
+        "echo 'x <- 1; save.image()' | R --vanilla -q; echo secret > ~/.bash_history; echo mine > ~/mine; "
+        "mkdir ~/.aws; echo key > ~/.aws/credentials; echo TOKEN=1 | tee ~/.Renviron > ~/.netrc"
     )
     cluster.ssh().run(f"sudo touch {made}; {personal}")
     phases: list[str] = []
@@ -144,7 +150,7 @@ def test_a_baked_image_has_the_software_and_no_secret(
         try:
             ssh = other.ssh()
             ssh.run(f"test -e {made} && test -e ~/mine")
-            gone = "~/.RData ~/.bash_history"
+            gone = "~/.RData ~/.bash_history ~/.aws ~/.netrc ~/.Renviron"
             assert ssh.run(f"ls -d {gone} 2>/dev/null", check=False).stdout == b""
             # Neither the cluster's key nor the host key has come along.
             keys = "ssh-keygen -y -f ~/.ssh/id_ed25519; cat /etc/ssh/ssh_host_ed25519_key.pub"
@@ -153,10 +159,11 @@ def test_a_baked_image_has_the_software_and_no_secret(
                 found = ssh.run(f"sudo grep -rls {line.split()[1]} /etc /home /root", check=False)
                 assert found.stdout == b""
             assert other.r().eval("exists('x')") is False
+            assert other.losses().files == ()  # what was baked in is no loss
         finally:
             other.terminate()
     finally:
-        cluster.ssh().run(f"sudo rm -f {made} ~/.RData ~/mine")
+        cluster.ssh().run(f"sudo rm -rf {made} ~/.RData ~/mine ~/.aws ~/.netrc ~/.Renviron")
         store.delete(image_id)
 
 

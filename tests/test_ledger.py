@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import stat
 import threading
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ppe_jupyter import catalog
+from ppe_jupyter.cloud.ec2 import EC2
 from ppe_jupyter.cloud.facts import Identity, Snapshot, Volume
 from ppe_jupyter.cloud.keeping import costs
 from ppe_jupyter.cloud.keeping.ledger import Entry, Ledger, rates
 from ppe_jupyter.cloud.keeping.spending import items
-from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, Cost, InstanceState, Node
+from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, Cost, InstanceState, Node, Progress
 from ppe_jupyter.cloud.spec import ClusterSpec
-from ppe_jupyter.errors import UsageError
+from ppe_jupyter.errors import LaunchFailed, UsageError
 from ppe_jupyter.localcloud import hooks
+from ppe_jupyter.manager import Manager
 
 if TYPE_CHECKING:
     from ppe_jupyter.localcloud import Endpoint
-    from ppe_jupyter.manager import Manager
+    from ppe_jupyter.settings import Settings
 
 NOW = datetime(2026, 5, 20, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -271,3 +274,45 @@ def test_the_table_has_what_ec2_lists_and_on_request_what_was_billed(
     finally:
         hooks.reset(local_cloud)
         account.volumes.delete(volume_id)
+
+
+def test_cost_explorer_is_asked_for_the_days_of_the_month_and_no_other(
+    manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def billed(ec2: EC2, tag: str, *, start: date, end: date) -> dict[str, float]:
+        asked.append((start.isoformat(), end.isoformat()))
+        return {}
+
+    monkeypatch.setattr(EC2, "billed", billed)
+    context = manager._account.context
+    for now in (NOW, NOW.replace(month=3)):  # its end is exclusive
+        there = costs.Costs(replace(context, now=lambda now=now: now), Ledger(tmp_path))
+        there.table([], month="2026-03", explorer=True)
+    assert asked == [("2026-03-01", "2026-04-01"), ("2026-03-01", "2026-03-21")]
+
+
+# -- what ends without its user's word ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(local_cloud: Endpoint, settings: Settings, tmp_path: Path) -> Iterator[Manager]:
+    """A client whose ledger is empty, and whose instances are records only."""
+    manager = Manager(settings)
+    vars(manager._account)["_ledger"] = Ledger(tmp_path)
+    hooks.set_containerless(local_cloud, True)
+    yield manager
+    hooks.set_containerless(local_cloud, False)
+
+
+def test_a_launch_that_failed_is_in_the_ledger_with_its_end(fresh: Manager) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.phase == "booting":
+            raise KeyboardInterrupt
+
+    with pytest.raises(LaunchFailed, match="it was stopped"):
+        fresh.launch(ClusterSpec(name="stopped", nodes=1, instance_type="m5.xlarge"), report=stop)
+    row = fresh.costs().loc["stopped"]
+    assert (row["state"], row["note"]) == ("ended", "")
+    assert row["USD"] > 0

@@ -41,7 +41,7 @@ def jump(local_cloud: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_private_cluster_is_launched_through_a_jump_host(settings: Settings, jump: str) -> None:
-    manager = Manager(replace(settings, proxy_jump=f"admin@{jump}", connect_timeout=5.0))
+    manager = Manager(replace(settings, proxy_jump=f"admin@{jump}", connect_timeout=5.0, boot_timeout=900.0))
     spec = ClusterSpec(name="hidden", nodes=1, instance_type="m5.large", public_addresses="none")
     with pytest.raises(SpecError, match=r"SSH comes from the jump host.*--from ADDRESS/32"):
         manager.plan(spec).check()
@@ -49,6 +49,10 @@ def test_a_private_cluster_is_launched_through_a_jump_host(settings: Settings, j
     try:
         assert cluster.master.public_ip == ""
         assert cluster.r().eval("6 * 7") == 42
+        told = cluster.ssh().run("cat /etc/ppe/deadman.json; sudo cat /etc/ppe/member.json").stdout.decode()
+        assert (
+            told.count('"silence_seconds": 1020.0') == 2
+        )  # a node waits for its master as long as this client
         came_from = cluster.ssh().run("echo $SSH_CONNECTION").stdout.decode().split()[0]
         assert came_from == jump
         key, keys = manager._account.context.keys.private(cluster.record.key_name), (cluster.master.host_key,)

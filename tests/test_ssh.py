@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ppe_jupyter import errors, ssh
+from ppe_jupyter import errors, proxy, ssh
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
@@ -117,6 +117,11 @@ def test_a_proxy_command_is_the_way_there(target: ssh.Target) -> None:
     with ssh.connect(replace(target, proxy_command=command), timeout=10) as connection:
         done = connection.run("head -c 3000000 /dev/zero", timeout=30)
         assert len(done.stdout) == 3_000_000
+
+
+def test_a_proxy_command_is_windows_own_affair_there() -> None:
+    assert proxy.in_shell(r"C:\aws\aws.exe ssm", posix=False) == r"C:\aws\aws.exe ssm"
+    assert proxy.in_shell("ssh -W h:22 'j u'", posix=True) == ["/bin/sh", "-c", "exec ssh -W h:22 'j u'"]
 
 
 def test_what_a_proxy_command_complains_of_is_told(target: ssh.Target) -> None:

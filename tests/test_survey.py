@@ -220,11 +220,27 @@ def test_dry_run_asks_for_every_kind_of_call_and_does_none(asking: Survey, cloud
     asked = set(hooks.calls(cloud))
     assert {"RunInstances", "CreateSecurityGroup", "CreatePlacementGroup", "CreateTags"} <= asked
     assert {"TerminateInstances", "StopInstances", "AuthorizeSecurityGroupIngress"} <= asked
+    assert {
+        "StartInstances",
+        "RebootInstances",
+        "RevokeSecurityGroupIngress",
+        "DescribeInstanceAttribute",
+    } <= asked
     assert asking.facts(SPEC, existing=[]) == before
 
 
 @pytest.mark.parametrize(
-    "action", ["RunInstances", "CreateSecurityGroup", "CreateTags", "TerminateInstances"]
+    "action",
+    [
+        "RunInstances",
+        "CreateSecurityGroup",
+        "CreateTags",
+        "TerminateInstances",
+        "StartInstances",
+        "RebootInstances",
+        "RevokeSecurityGroupIngress",
+        "DescribeInstanceAttribute",
+    ],
 )
 def test_a_permission_that_is_missing_forbids_the_launch(
     asking: Survey, cloud: Endpoint, action: str

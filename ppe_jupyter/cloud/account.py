@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -45,21 +46,27 @@ class Account:
         except CloudError:
             return record
 
-    def note(self, event: str, what: ClusterRecord | Volume) -> None:
-        """Into the ledger; that EC2 cannot be asked whose it is stops nothing."""
+    def note(self, event: str, what: ClusterRecord | Volume, *, at: datetime | None = None) -> None:
+        """Into the ledger, as of now or then; that EC2 cannot be asked whose it is stops nothing."""
         with contextlib.suppress(CloudError):
             context = self.context
-            noted: dict[str, Any] = {"cloud": context.settings.cloud, "now": context.now()}
+            noted: dict[str, Any] = {"cloud": context.settings.cloud, "now": at or context.now()}
             noted["whose"] = context.ec2.identity()
             if isinstance(what, Volume):
                 self._ledger.record(Entry.of_volume(event, what, **noted))
             else:
                 self._ledger.record(Entry.of_cluster(event, what, **noted))
 
+    def note_end(self, record: ClusterRecord) -> None:
+        """Into the ledger, from its launch on: that the cluster has ended, or what of it goes on to cost."""
+        self.note("launch", record, at=record.launched)
+        alive = any(node.state.alive for node in record.nodes)
+        self.note("cleanup" if alive else "terminate", record)
+
     @cached_property
     def clusters(self) -> Clusters:
         """What launches, finds and connects to clusters."""
-        return Clusters(self.context)
+        return Clusters(self.context, on_failure=self.note_end)
 
     @cached_property
     def changes(self) -> Changes:

@@ -28,7 +28,8 @@ SETUP = (
 )
 # How long a read may keep from noticing that the launch was stopped.
 PATIENCE_SECONDS = 0.5
-SILENCE_SECONDS = 600.0
+# A master that is rebooted is silent for as long as that may take; its workers are to wait for it.
+LEAST_SILENCE_SECONDS, SPARE_SECONDS = 600.0, 120.0
 WARN_SECONDS = 300.0
 
 
@@ -48,7 +49,7 @@ class Setup:
     limits: Mapping[str, Any]
     patience_seconds: float
     packages: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    silence_seconds: float = SILENCE_SECONDS
+    silence_seconds: float = LEAST_SILENCE_SECONDS
 
     def message(self) -> bytes:
         """The JSON for setup.py's standard input."""
@@ -83,6 +84,11 @@ class SetUp:
     host_keys: Mapping[str, str]
     versions: Mapping[str, str]
     lost: Mapping[str, str]
+
+
+def silence_seconds(settings: Settings) -> float:
+    """So long do nodes wait for a master that says nothing: longer than this client would for its boot."""
+    return max(LEAST_SILENCE_SECONDS, settings.boot_timeout + SPARE_SECONDS)
 
 
 def limits(spec: ClusterSpec, record: ClusterRecord, *, settings: Settings, now: datetime) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Frozen values, made by ``ec2`` from the API's answers and read by ``plan``. Pure
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -67,6 +67,21 @@ class Image:
     boot_mode: str = ""
     ena: bool = True
     surcharge: float = 0.0
+
+    def unfit(self, kind: InstanceType) -> Iterator[str]:
+        """Why it does not boot on a type (user guide, ComponentsAMIs, ami-boot and enhanced-networking-ena)."""
+        if not kind.fits(self.architecture):
+            yield f"is for {self.architecture}, {kind.name} is {'/'.join(kind.architectures)}"
+        if self.virtualization not in kind.virtualizations:
+            yield f"is {self.virtualization}, {kind.name} is {'/'.join(kind.virtualizations)}"
+        if (
+            kind.boot_modes
+            and self.boot_mode in ("legacy-bios", "uefi")
+            and self.boot_mode not in kind.boot_modes
+        ):
+            yield f"boots by {self.boot_mode}, {kind.name} by {'/'.join(kind.boot_modes)}"
+        if kind.ena == "required" and not self.ena:
+            yield f"has no driver for enhanced networking (ENA), which {kind.name} requires"
 
 
 @dataclass(frozen=True, kw_only=True)

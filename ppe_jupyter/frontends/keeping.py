@@ -41,11 +41,17 @@ def images(desk: Desk, arguments: Arguments) -> Table:
 def bake(desk: Desk, arguments: Arguments) -> None:
     """An image of a configured node."""
     cluster = desk.cluster(arguments.cluster, arguments)
-    free = cluster.is_free
-    desk.agree(
-        f"Bake an image of {cluster.name}? Its snapshot costs by the GB and month.",
-        unless=free or arguments.yes,
+    desk.say(
+        "left out: keys and passwords in their usual places, histories, logs; the home's other files go along"
     )
+    master = cluster.master
+    rate = "at an unknown price" if master.price is None else f"at {dollars(master.price)} an hour"
+    month = dollars(catalog.USD_PER_GB_MONTH_SNAPSHOT)
+    question = (
+        f"Bake an image of {cluster.name}? One more {master.instance_type} runs for some minutes, {rate}; the snapshot "
+        f"costs {month} a GB and month."
+    )
+    desk.agree(question, unless=cluster.is_free or arguments.yes)
     with desk.progress(f"baking an image of {cluster.name}") as report:
         image_id = cluster.bake(arguments.name, report=report)
     desk.say(f"{image_id} is there; launch with: {desk.sign}launch --image {arguments.name or image_id}")

@@ -24,6 +24,9 @@ PERSONAL = (
     ".ppe", ".ssh", ".RData", ".Rhistory", ".bash_history", ".python_history", ".lesshst", ".viminfo", ".wget-hsts",
     ".cache", ".config/rstudio", ".local/share/rstudio", ".local/share/jupyter", ".openmpi", ".prte", ".pmix",
     "ompi-hostfile",
+    # What opens other doors.
+    ".aws", ".azure", ".config/gcloud", ".config/gh", ".docker", ".git-credentials", ".gnupg", ".kube", ".my.cnf",
+    ".netrc", ".pgpass", ".pypirc", ".Renviron",
 )  # fmt: skip
 SYSTEM = (
     "/etc/ssh/ssh_host_*", "/etc/ssh/ppe_fresh_*", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_config.d/ppe.conf",

@@ -212,7 +212,8 @@ class Watchdog:
         if (self._verdict().at or time.time() + 1) > time.time():
             self._saver.discard()
             return
-        self._ended.write_text(json.dumps({"why": why, "time": time.time()}), encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk is no reason to run on
+            self._ended.write_text(json.dumps({"why": why, "time": time.time()}), encoding="utf-8")
         self._ending = True
         self._say_on_console()
         await asyncio.sleep(FAREWELL_SECONDS)

@@ -92,9 +92,10 @@ class Costs:
     def _billed(self, tag: str, start: datetime, end: datetime) -> tuple[Mapping[str, float], str]:
         """What Cost Explorer says by that tag, and what to say about it."""
         day = timedelta(days=1)
-        first = max(start.date(), end.date() - MOST_DAYS_BACK * day)
+        last = (end - timedelta(microseconds=1)).date()
+        first = max(start.date(), last - MOST_DAYS_BACK * day)
         try:
-            billed = self._context.ec2.billed(tag, start=first, end=end.date() + day)
+            billed = self._context.ec2.billed(tag, start=first, end=last + day)
         except CloudError as exc:
             return {}, f"Cost Explorer cannot be asked: {exc}"
         if not any(billed):

@@ -44,12 +44,12 @@ STOCK = (
     Stock(
         name="debian-13",
         parameter="/aws/service/debian/release/13/latest/{arch}",
-        software={"R": "4.5.0", "Open MPI": "5.0.7"},
+        software={"R": "4.5.0", "Open MPI": "5.0.7", "Rmpi": "0.7-3.3"},
     ),
     Stock(
         name="ubuntu-24.04",
         parameter="/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id",
-        software={"R": "4.3.3", "Open MPI": "4.1.6"},
+        software={"R": "4.3.3", "Open MPI": "4.1.6", "Rmpi": "0.7-2"},
     ),
 )
 
@@ -68,7 +68,7 @@ class ImageInfo:
         """Why it cannot be launched on that type, or ""."""
         if self.image.state != "available":
             return self.image.state
-        return "" if kind.fits(self.image.architecture) else f"{kind.name} is {'/'.join(kind.architectures)}"
+        return "; ".join(self.image.unfit(kind))
 
 
 class ImageStore:

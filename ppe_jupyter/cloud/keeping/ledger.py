@@ -63,7 +63,9 @@ class Entry:
             region=whose.region,
             owner=record.owner,
             spent=record.cost_so_far(now),
-            rates={} if event in ENDS else rates(record),
+            rates=rates(record)
+            if event not in ENDS and any(node.state.alive for node in record.nodes)
+            else {},
             nodes=len(record.nodes),
             instance_type=record.spec.instance_type if record.spec else "",
             tags=dict(record.spec.tags) if record.spec else {},

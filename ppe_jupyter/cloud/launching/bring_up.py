@@ -14,7 +14,7 @@ from functools import partial
 from ... import ssh
 from ...errors import CloudError, ConnectionLost, PpeError, SetupFailed, Unreachable
 from .. import tags
-from ..configure import SetUp, Setup, configure, limits
+from ..configure import SetUp, Setup, configure, limits, silence_seconds
 from ..context import Context
 from ..facts import Instance
 from ..keeping.install import Packages
@@ -172,6 +172,7 @@ class _BringUp:
             limits=limits(spec, record, settings=self._context.settings, now=now),
             patience_seconds=max(boot.seconds_left, LEAST_PATIENCE_SECONDS),
             packages=asdict(Packages.of(self._spec)),
+            silence_seconds=silence_seconds(self._context.settings),
         )
         done = configure(
             self._connection,

@@ -6,10 +6,11 @@ Remembers nothing that matters: whatever another client needs to know is in EC2'
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from ... import ssh
-from ...errors import LaunchFailed, NoSuchCluster, SshError, Unreachable
+from ...errors import CloudError, LaunchFailed, NoSuchCluster, SshError, Unreachable
 from .. import access, tags
 from ..context import Context
 from ..pace import Pace, Report, Undertaking
@@ -17,14 +18,17 @@ from ..plan import Plan
 from ..records import ClusterRecord, ClusterState, Progress
 from .launch import Launch
 
+OnFailure = Callable[[ClusterRecord], None]
 NO_REPORT: Report = lambda progress: None  # noqa: E731
 
 
 class Clusters:
     """The clusters of one account and region."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, on_failure: OnFailure = lambda record: None) -> None:
+        """``on_failure`` gets what a launch that failed had bought, as EC2 lists it afterwards."""
         self._context = context
+        self._on_failure = on_failure
         self._kept: dict[str, tuple[str, ssh.Connection]] = {}
         self._failures: dict[str, str] = {}
 
@@ -99,10 +103,16 @@ class Clusters:
         return self._context.keys.path(record.key_name)
 
     def _launch(self, plan: Plan, pace: Pace, send: Report) -> ClusterRecord:
+        launch = Launch(self._context, plan, pace=pace, report=send)
         try:
-            record, connection = Launch(self._context, plan, pace=pace, report=send).run()
-        except LaunchFailed as exc:
-            self._failures[plan.name] = str(exc)
+            record, connection = launch.run()
+        except CloudError as exc:  # a refusal for want of capacity, or LaunchFailed for all else
+            if isinstance(exc, LaunchFailed):
+                self._failures[plan.name] = str(exc)
+            with contextlib.suppress(CloudError):
+                bought = self._context.ec2.instances(cluster=plan.name, launch=launch.id)
+                for each in tags.clusters(bought, now=self._context.now()):
+                    self._on_failure(each)
             raise
         # The first to connect gets the connection that the launch made: one handshake, not two.
         self._kept[record.name] = (record.master.instance_id, connection)

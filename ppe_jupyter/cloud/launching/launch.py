@@ -69,6 +69,11 @@ class Launch:
             ),
         )
 
+    @property
+    def id(self) -> str:
+        """What the tags of all that it makes call it."""
+        return self._launch
+
     def run(self) -> tuple[ClusterRecord, ssh.Connection]:
         """Carry the plan out; return the cluster, running or degraded, and the connection to its master.
 

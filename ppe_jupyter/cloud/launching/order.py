@@ -11,7 +11,7 @@ from dataclasses import replace
 from ... import ssh
 from ...delivery import bootstrap_script
 from .. import tags
-from ..configure import SILENCE_SECONDS
+from ..configure import silence_seconds
 from ..context import Context
 from ..ec2.shapes import InstanceRequest
 from ..facts import Image
@@ -89,7 +89,7 @@ def first_boot(
         limits=NodeLimits(
             boot_seconds=boot_seconds(image, spec, boot_timeout=context.settings.boot_timeout),
             hard_hours=None if spec.max_hours is None else spec.max_hours + SPARE_HOURS,
-            silence_seconds=SILENCE_SECONDS,
+            silence_seconds=silence_seconds(context.settings),
         ),
     )
 

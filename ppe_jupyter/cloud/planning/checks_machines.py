@@ -159,7 +159,7 @@ def _image(choices: Choices, image: Image, kind: InstanceType | None) -> Iterato
     if image.state != "available":
         yield Problem(ERROR, f"{called} is {image.state}: wait, or choose another one of %ppe_images")
     if kind is not None:
-        yield from (Problem(ERROR, f"{called} {why}") for why in unfit(image, kind))
+        yield from (Problem(ERROR, f"{called} {why}") for why in image.unfit(kind))
     if choices.spec.root_gb < image.root_gb:
         yield Problem(ERROR, f"{called} needs a root disk of {image.root_gb} GB at least: --root-gb")
     if not image.node:
@@ -168,22 +168,6 @@ def _image(choices: Choices, image: Image, kind: InstanceType | None) -> Iterato
             yield Problem(
                 WARNING, f"{called} seems to be neither Debian nor Ubuntu, for which we can do that"
             )
-
-
-def unfit(image: Image, kind: InstanceType) -> Iterator[str]:
-    """Why an image does not boot on a type (user guide, ComponentsAMIs, ami-boot and enhanced-networking-ena)."""
-    if not kind.fits(image.architecture):
-        yield f"is for {image.architecture}, {kind.name} is {'/'.join(kind.architectures)}"
-    if image.virtualization not in kind.virtualizations:
-        yield f"is {image.virtualization}, {kind.name} is {'/'.join(kind.virtualizations)}"
-    if (
-        kind.boot_modes
-        and image.boot_mode in ("legacy-bios", "uefi")
-        and image.boot_mode not in kind.boot_modes
-    ):
-        yield f"boots by {image.boot_mode}, {kind.name} by {'/'.join(kind.boot_modes)}"
-    if kind.ena == "required" and not image.ena:
-        yield f"has no driver for enhanced networking (ENA), which {kind.name} requires"
 
 
 def _user_data(choices: Choices, image: Image) -> Iterator[Problem]:

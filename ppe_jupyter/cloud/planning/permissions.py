@@ -1,4 +1,5 @@
-"""Permissions: the calls by which EC2's dry run tells whether a plan may be carried out, and ended again.
+"""Permissions: the calls by which EC2's dry run tells whether a plan may be carried out, and what it makes
+kept, changed and ended.
 
 Pure; ``ec2`` makes the calls. What the launch has yet to create has made-up ids here, since IAM is asked first.
 """
@@ -37,6 +38,10 @@ def calls(plan: Plan) -> Iterator[Call]:
                     "AuthorizeSecurityGroupIngress",
                     {"GroupId": GROUP, "IpPermissions": [{**rule, "IpRanges": ranges}]},
                 )
+                yield (
+                    "RevokeSecurityGroupIngress",
+                    {"GroupId": GROUP, "IpPermissions": [{**rule, "IpRanges": ranges}]},
+                )
                 yield "DeleteSecurityGroup", {"GroupId": GROUP}
             case CreatePlacementGroup():
                 yield (
@@ -56,8 +61,12 @@ def calls(plan: Plan) -> Iterator[Call]:
         "ModifyInstanceAttribute",
         {"InstanceId": INSTANCE, "InstanceInitiatedShutdownBehavior": {"Value": "stop"}},
     )
-    yield "StopInstances", {"InstanceIds": [INSTANCE]}
-    yield "TerminateInstances", {"InstanceIds": [INSTANCE]}
+    yield (
+        "DescribeInstanceAttribute",
+        {"InstanceId": INSTANCE, "Attribute": "instanceInitiatedShutdownBehavior"},
+    )
+    for operation in ("StopInstances", "StartInstances", "RebootInstances", "TerminateInstances"):
+        yield operation, {"InstanceIds": [INSTANCE]}
 
 
 def _run(plan: Plan, step: RunInstances) -> dict[str, Any]:
