@@ -185,11 +185,10 @@ class Desk:
     def offers(self) -> dict[str, Callable[[], list[str]]]:
         """What Tab may complete, for each kind of ``Option.values``."""
         from .. import catalog, settings
-        from ..ssh import config_hosts
 
         offers: dict[str, Callable[[], list[str]]] = {
             "cluster": lambda: self._asked(lambda manager: (each.name for each in manager.clusters())),
-            "target": lambda: [*offers["cluster"](), *config_hosts()],
+            "target": lambda: [*offers["cluster"](), *_hosts_of_the_user()],
             "volume": lambda: self._asked(lambda manager: (each.volume_id for each in manager.volumes())),
             "image": lambda: self._asked(lambda manager: (each.name for each in manager.images())),
             "type": lambda: list(catalog.instance_types()),
@@ -212,3 +211,12 @@ class Desk:
     def _noticed(self, name: str, notice: Notice) -> None:
         at = datetime.fromtimestamp(notice.time).astimezone()
         self.notice(notice.level, f"{at:%H:%M} {name}: {notice.text}")
+
+
+def _hosts_of_the_user() -> list[str]:
+    from ..ssh import config_hosts
+
+    try:
+        return config_hosts()
+    except PpeError:  # a configuration that cannot be read is said when it is needed
+        return []
