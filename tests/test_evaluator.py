@@ -205,6 +205,14 @@ class TestConditions:
         assert error.traceback[:2] == ("f(3)", "g(x)")
         assert "line 3" in str(error)
 
+    def test_warnings_of_an_error_follow_it(self, r: RemoteR) -> None:
+        with pytest.raises(RemoteRError) as failed:
+            r.run("f <- function() { warning('careful'); stop('boom') }; f()", on_output=Seen().append)
+        assert str(failed.value).startswith(
+            "Error in f() : boom\nIn addition: Warning message:\nIn f() : careful"
+        )
+        assert failed.value.condition == "boom"
+
     def test_errors_at_the_top_level(self, r: RemoteR) -> None:
         with pytest.raises(RemoteRError) as failed:
             r.eval("x <- 1\nstop('here')")
@@ -267,6 +275,13 @@ class TestConditions:
         with pytest.raises(RemoteRError):
             r.eval("f <- function() g(); g <- function() stop('x'); f()")
         assert run(r, "traceback()").text == '3: stop("x") at <cell>#1\n2: g() at <cell>#1\n1: f()\n'
+
+    def test_code_is_echoed_with_the_users_prompt(self, r: RemoteR) -> None:
+        assert run(r, "withAutoprint(1 + 1)").text == "> 1 + 1\n[1] 2\n"
+        assert "sd> sd(1:2) ^ 2" in run(r, "example(sd)").text
+
+    def test_files_have_the_users_permissions(self, r: RemoteR) -> None:
+        assert r.eval("f <- tempfile(); writeLines('x', f); format(file.mode(f))") == "644"
 
     def test_jumps_to_the_top_level(self, r: RemoteR) -> None:
         r.eval("kept <- 1")

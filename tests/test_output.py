@@ -8,10 +8,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ppe_jupyter.cloud.records import ClusterState, InstanceState
 from ppe_jupyter.cloud.spec import ClusterSpec
-from ppe_jupyter.frontends import tables, views
+from ppe_jupyter.frontends import output, tables, views
 from ppe_jupyter.frontends.output import FLUSH_AFTER, Console
 from ppe_jupyter.remote.session import Text
 from ppe_jupyter.remote.watchdog import Losses, Watchdog
@@ -120,6 +122,39 @@ def test_losses_name_the_biggest_that_were_never_pulled() -> None:
 )
 def test_money_has_sensible_digits(usd: float | None, text: str) -> None:
     assert tables.dollars(usd) == text
+
+
+@given(
+    st.lists(st.text("ab\n", max_size=400), max_size=40),
+    st.integers(1, 50),
+    st.integers(1, 20),
+    st.integers(1, 9),
+)
+def test_of_much_text_head_and_tail_are_shown_and_the_rest_is_counted(
+    pieces: list[str], lines: int, tail_lines: int, line_bytes: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "TAIL_LINES", tail_lines)
+        patch.setattr(output, "LINE_BYTES", line_bytes)
+        allowance, tail, head = output.Allowance(lines), output.Tail(), ""
+        for piece in pieces:
+            shown = allowance.take(piece)
+            head += shown
+            if len(shown) < len(piece):
+                tail.add(Text("stdout", piece[len(shown) :]))
+        whole = "".join(pieces)
+        last = "".join(text.text for text in tail.end()) if len(head) < len(whole) else ""
+    hidden = whole[len(head) : len(whole) - len(last)]
+    assert whole.startswith(head) and whole.endswith(last)
+    assert (tail.lines, tail.bytes) == (hidden.count("\n"), len(hidden))
+    assert head.count("\n") <= lines and len(head) <= lines * line_bytes + lines
+    assert last.count("\n") <= tail_lines or not hidden
+
+
+def test_a_line_that_is_overwritten_counts_once() -> None:
+    allowance = output.Allowance(3)
+    bars = [f"\r{'=' * (number % 70):70} {number:6}" for number in range(10_000)]
+    assert "".join(map(allowance.take, [*bars, "\n"])) == "".join([*bars, "\n"])
 
 
 def test_streams_are_flushed_in_order_and_not_for_each_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,9 +44,9 @@ class Allowance:
         if "\r" not in shown:
             shown = shown[: self.bytes]
         whole, newline, last = shown.rpartition("\n")
-        self.lines -= whole.count("\n") + len(newline)
+        self.lines = 0 if len(shown) < len(text) else self.lines - shown.count("\n")
         if newline:
-            self.bytes -= len(whole)
+            self.bytes -= len(whole) + 1
             self._line = 0
         _, overwritten, last = last.rpartition("\r")
         if overwritten:
@@ -63,27 +63,36 @@ class Tail:
     def __init__(self) -> None:
         self.lines = self.bytes = 0
         self._texts: deque[Text] = deque()
-        self._kept = 0
+        self._kept_lines = self._kept_bytes = 0
 
     def add(self, text: Text) -> None:
         """More text; what is older than enough is forgotten."""
-        count = text.text.count("\n")
-        self.lines += count
-        self.bytes += len(text.text)
         self._texts.append(text)
-        self._kept += count
-        while self._kept - self._texts[0].text.count("\n") >= TAIL_LINES:
-            self._kept -= self._texts.popleft().text.count("\n")
+        self._count(text.text, 1)
+        while self._enough_without(first := self._texts[0].text):
+            self._texts.popleft()
+            self._count(first, -1)
+            self.lines += first.count("\n")
+            self.bytes += len(first)
 
     def end(self) -> list[Text]:
-        """The last lines, which are shown after all."""
+        """The last lines, which are shown after all; the others are counted now."""
         first = self._texts.popleft()
-        lines = first.text[-TAIL_LINES * LINE_BYTES :].split("\n")
-        surplus = max(0, self._kept - TAIL_LINES)
-        kept = Text(first.stream, "\n".join(lines[min(surplus, len(lines) - 1) :]))
-        self.lines -= min(self.lines, self._kept - surplus)
-        self.bytes -= sum(len(text.text) for text in (kept, *self._texts))
-        return [kept, *self._texts]
+        surplus = max(0, self._kept_lines - TAIL_LINES)
+        rest = first.text.split("\n", surplus)[-1] if first.text.count("\n") >= surplus else ""
+        rest = rest[max(0, len(rest) - TAIL_LINES * LINE_BYTES) :]
+        hidden = first.text[: len(first.text) - len(rest)]
+        self.lines += hidden.count("\n")
+        self.bytes += len(hidden)
+        return [Text(first.stream, rest), *self._texts]
+
+    def _count(self, text: str, sign: int) -> None:
+        self._kept_lines += sign * text.count("\n")
+        self._kept_bytes += sign * len(text)
+
+    def _enough_without(self, first: str) -> bool:
+        lines = self._kept_lines - first.count("\n")
+        return lines >= TAIL_LINES or self._kept_bytes - len(first) >= TAIL_LINES * LINE_BYTES
 
 
 class Console:
@@ -158,7 +167,7 @@ class Console:
         from .tables import Line
 
         self._told = self._clock()
-        size = f"{tail.lines:,} lines ({tail.bytes / 1e6:.1f} MB)"
+        size = f"{tail.lines:,} lines ({tail.bytes / 1e6:,.1f} MB)"
         line = Line("notice", f"… {size} are not shown; %remote_r_log has them, --lines N shows more")
         if self._handle is None:
             self._handle = display(line, display_id=True)

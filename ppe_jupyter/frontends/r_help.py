@@ -1,7 +1,7 @@
 """R code that is being typed: which code it is, what it could become, and what R knows of a name in it.
 
-Asked of the connected cluster's session only, and only while nothing runs there; nothing is launched, attached or
-waited for in search of an answer. Must not know of R's syntax more than its words, strings and comments.
+Asked of the session that the cell names, and only while nothing runs there; nothing is waited for in search of an
+answer. Must not know of R's syntax more than its words, strings and comments.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ show_value <- function(x) {
   if (!is.object(x)) {
     # The console does not look for methods of a class that a value has implicitly.
     if (is.function(x)) print(x) else print.default(x)
-  } else if (is.data.frame(x) && !isS4(x)) show_frame(x)
-  else if (inherits(x, "help_files_with_topic") && length(x) == 1L && !isTRUE(attr(x, "tried_all_packages"))) {
-    display(list("text/plain" = help_text(x), "text/html" = help_html(x)))
   } else if (length(rich <- representations(x))) {
     isolated <- if (inherits(x, "htmlwidget")) list("text/html" = list(isolated = TRUE))
     display(c(list("text/plain" = paste(printed(x, Inf), collapse = "\n")), rich), isolated)
+  } else if (is.data.frame(x) && !isS4(x)) show_frame(x)
+  else if (inherits(x, "help_files_with_topic") && length(x) == 1L && !isTRUE(attr(x, "tried_all_packages"))) {
+    display(list("text/plain" = help_text(x), "text/html" = help_html(x)))
   } else if (isS4(x)) methods::show(x)
   else print(x)
 }
