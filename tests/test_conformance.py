@@ -20,7 +20,7 @@ PACKAGES = ("base", "stats", "utils", "graphics", "grDevices", "methods")
 
 # As R's own checks do between examples: each begins in a session like a fresh one.
 RESET = """
-options(menu.graphics = FALSE, help_type = "text")
+options(menu.graphics = FALSE, help_type = "text", pdfviewer = "/bin/true")
 if (identical(getOption("prompt"), "@prompt@")) {
   options(device = function(...) png(tempfile(), width = 1280, height = 960, res = 144),
           browser = function(url) writeLines(url))
