@@ -62,6 +62,7 @@ class FakeCluster:
         )
         self.lost, self.values = NOTHING, {"x": 1, "my.y": 2}
         self.problems: list[Problem] = []
+        self.master = Namespace(instance_type="m5.xlarge", price=0.192)
 
     def refresh(self) -> FakeCluster:
         if self.gone:
@@ -70,6 +71,10 @@ class FakeCluster:
 
     def close(self) -> None:
         pass
+
+    def bake(self, name: str | None, *, report: Any) -> str:
+        self.manager.done.append(f"bake {self.name}")
+        return "ami-1"
 
     def losses(self) -> Losses:
         return self.lost
@@ -411,6 +416,9 @@ def test_cleanup_asks_before_data_goes(local: Session, aws: Session) -> None:
         session.manager.left = [FakeOrphan("security group")]
         assert session("cleanup --dry-run") == []
     assert local("cleanup") == ["removed 1"]
+    assert local.manager.flags == set()
+    local("cleanup --dry-run --images --everyone --force --all-regions")
+    assert local.manager.flags == {"images", "everyone", "force", "all_regions"}
     assert aws("cleanup", "y") == ["removed 1"]
     local.manager.left.append(FakeOrphan("volume", 0.003))
     with pytest.raises(UsageError, match=r"Remove 2 things \(AWS"):
@@ -488,3 +496,12 @@ def test_a_specification_is_saved_and_what_is_typed_comes_before_it(local: Sessi
     assert local.manager.spec == replace(saved, idle_hours=0.0), "off undoes what the file says"
     local(f"launch hut --spec {path} --max-hours off --budget off --nodes 2 --tag c=d --no-wait")
     assert local.manager.spec == replace(saved, name="hut", nodes=2, tags={"a": "b", "c": "d"})
+
+
+def test_a_bake_says_what_it_costs_and_what_goes_along(aws: Session) -> None:
+    with pytest.raises(
+        UsageError, match=r"One more m5.xlarge runs .* at \$0.19 an hour.* \$0.05 a GB and month"
+    ):
+        aws("bake")
+    assert "other files go along" in aws.shown[0]
+    assert aws("bake", "y") == ["bake lab"]

@@ -13,6 +13,7 @@ import pytest
 from localcloud_nodes import until
 from members import Members
 
+from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import RSessionDied
 from ppe_jupyter.node import activity
 from ppe_jupyter.node.activity import Meter, Process
@@ -21,6 +22,7 @@ from ppe_jupyter.remote.cells import run_shell
 
 if TYPE_CHECKING:
     from ppe_jupyter.localcloud import Endpoint
+    from ppe_jupyter.manager import Manager
     from ppe_jupyter.remote.outputs import Notice
 
 AGENT = "python3 ~/.ppe/node/agent.py"
@@ -265,3 +267,15 @@ def test_an_idle_cluster_is_parked_and_comes_back(trio: Members) -> None:
         assert r.eval("round(coef(fit)[['speed']], 2)") == 3.93
         assert r.eval("'package:splines' %in% search()") is True
         assert "when the cluster was ended, because nothing has run for 6 s is loaded again" in back[0].text
+
+
+def test_a_cluster_that_is_to_end_is_terminated_though_its_disk_is_full(manager: Manager) -> None:
+    cluster = manager.launch(ClusterSpec(name="brief", nodes=1, instance_type="m5.large"))
+    try:
+        cluster.ssh().run("mkdir ~/.ppe/ended.json")  # so that no note of the end can be written
+        cluster.set_limits(idle_hours=3 / 3600, then="terminate")
+        found = manager._account.context.ec2.instances
+        until(lambda: [str(each.state) for each in found(cluster="brief")] == ["terminated"], seconds=60)
+        assert "brief" not in [each.name for each in manager.clusters()]
+    finally:
+        manager.terminate("brief")
