@@ -246,7 +246,10 @@ def test_retry(record: ClusterRecord, choice: str, facts: ChangeFacts, expected:
 @pytest.mark.parametrize("choice", ["replace", "drop"])
 @pytest.mark.parametrize(
     ("record", "facts"),
-    [(cluster(), replace(FACTS, silent={"i-0": "no SSH"})), (cluster(node(0, P), node(1), node(2)), FACTS)],
+    [
+        (cluster(), replace(FACTS, silent={"i-0": "no SSH"})),
+        (cluster(node(0, P), node(1), node(2)), FACTS),
+    ],
 )
 def test_a_master_that_only_does_not_answer_is_given_up_by_force_alone(
     record: ClusterRecord, facts: ChangeFacts, choice: str
@@ -260,6 +263,13 @@ def test_a_master_that_only_does_not_answer_is_given_up_by_force_alone(
     assert steps(forced)[:2] == ["terminate i-0", "promote i-1"]
     assert "home and results, goes with it" in said(forced, "warning")
     assert steps(plan_change(record, "retry", facts, choice="wait")) == ["configure 3"]
+
+
+@pytest.mark.parametrize("choice", ["replace", "drop"])
+def test_the_only_node_is_not_given_up_either(choice: str) -> None:
+    alone = cluster(node(0), spec=replace(SPEC, nodes=1))
+    (error,) = plan_change(alone, "retry", replace(FACTS, silent={"i-0": "no SSH"}), choice=choice).errors
+    assert "its disk kept" in error and "terminate" not in error
 
 
 def test_the_volumes_of_a_lost_master_go_to_the_new_one() -> None:
@@ -373,6 +383,8 @@ def test_a_cap_does_not_forbid_what_makes_less_of_it() -> None:
     facts = replace(FACTS, caps=Caps(max_nodes=1, max_usd_per_hour=0.1))
     assert steps(plan_change(cluster(), "resize", facts, nodes=2)) == ["configure 2", "terminate i-2"]
     assert steps(plan_change(cluster(), "park", facts)) == ["saveworkspace", "terminate i-1 i-2", "stop i-0"]
+    unknown = cluster(node(0), node(1), node(2, price=None))
+    assert steps(plan_change(unknown, "resize", facts, nodes=2))[-1] == "terminate i-2"
     silent = replace(facts, silent={"i-2": "x"})
     assert steps(plan_change(cluster(), "retry", silent, choice="replace"))[1] == "run 1@2"
     for record, verb, options in [

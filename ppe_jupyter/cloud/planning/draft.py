@@ -224,7 +224,7 @@ class Draft:
         was, rate = self._most(self.record.nodes), self._most(self.nodes)
         if caps.max_nodes is not None and have > max(had, caps.max_nodes):
             self.error(f"{have} nodes are more than max_nodes = {caps.max_nodes} allows")
-        if have <= had and (rate == was or (rate is not None and was is not None and rate < was + 1e-6)):
+        if have <= had and (was is None or (rate is not None and rate < was + 1e-6)):
             return
         if caps.max_usd_per_hour is not None and (rate is None or rate > caps.max_usd_per_hour):
             price = "an unknown price" if rate is None else f"${rate:.3f} an hour"

@@ -201,13 +201,16 @@ def _retry(draft: Draft, choice: str, *, force: bool) -> None:
         draft.info(f"node {index} {why}")
     ending = [each for each in draft.nodes if each.index in lost]
     draft.nodes = [each for each in draft.nodes if each.index not in lost]
+    if any(each.role == "master" and each.was_configured for each in ending):
+        if not force:
+            _keep_master(draft, choice)
+            return
+        draft.warn("the master's disk, with home and results, goes with it")
     if not draft.nodes and choice != "replace":
         draft.error(f"no node of it is left; remove the rest with: %ppe_terminate {record.name}")
         return
     if ending:
         draft.do(TerminateInstances(instance_ids=ids(ending)))
-    if any(each.role == "master" and each.was_configured for each in ending):
-        _give_up_master(draft, choice, force=force)
     if stopped := [each for each in draft.nodes if each.state in _STOPPED]:
         draft.do(StartInstances(instance_ids=ids(stopped)))
     new_master = _succeed(draft, lost, replacing=choice == "replace")
@@ -248,12 +251,9 @@ def _lost(draft: Draft, *, patient: bool) -> dict[int, str]:
     return lost
 
 
-def _give_up_master(draft: Draft, choice: str, *, force: bool) -> None:
+def _keep_master(draft: Draft, choice: str) -> None:
     """It may be this client's own network that is down: only the user gives up a disk with home and results."""
     name = draft.record.name
-    if force:
-        draft.warn("the master's disk, with home and results, goes with it")
-        return
     draft.error(
         "the master is there, with home and results on its disk, and only does not answer: check your network, then "
         f"%ppe_retry {name} --wait; or stop and start it, its disk kept: %ppe_park {name} --force, then "
