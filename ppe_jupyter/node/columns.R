@@ -287,5 +287,7 @@ with_attributes <- function(x, attributes) {
   attributes(x) <- attributes
   if (inherits(x, "POSIXct")) x <- from_wall_clock(x)
   if (inherits(x, "integer64")) loadNamespace("bit64")
+  # Its pointer to itself means nothing elsewhere; without one it warns.
+  if (inherits(x, "data.table") && isNamespaceLoaded("data.table")) x <- data.table::setalloccol(x)
   x
 }
