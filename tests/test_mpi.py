@@ -6,15 +6,19 @@ import json
 import shlex
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import INSTANCE_TYPE
 
+import ppe_jupyter as ppe
 from ppe_jupyter import errors
 from ppe_jupyter.node.ladder import Rung
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.manager import Manager
     from ppe_jupyter.remote.session import RemoteR
 
 CYCLES = 2
@@ -161,6 +165,13 @@ CALLS = {
     "a broadcast that hangs": (RMPI, "mpi.bcast.cmd(exists(obs)); mpi.bcast(1, type = 2); mpi.barrier(1)"),
 }
 calls = pytest.mark.parametrize(("start", "call"), CALLS.values(), ids=CALLS)
+some_slow = pytest.mark.parametrize(
+    ("start", "call"),
+    [
+        pytest.param(*each, id=name, marks=[pytest.mark.slow] if name in ("mpi.applyLB", "parLapply") else [])
+        for name, each in CALLS.items()
+    ],
+)
 
 
 def hanging(cluster: Cluster, mpi: RemoteR, start: str, call: str) -> tuple[Evaluation, int]:
@@ -192,7 +203,7 @@ def test_the_stop_button_ends_a_call_that_waits_for_workers(
     assert mpi.eval("Sys.getpid()") == pid, "R was not restarted"
 
 
-@calls
+@some_slow
 def test_a_worker_that_is_killed_ends_the_call_by_its_name(
     cluster: Cluster, mpi: RemoteR, start: str, call: str
 ) -> None:
@@ -256,3 +267,34 @@ def test_foreign_code_that_never_looks_reaches_the_restart(cluster: Cluster, mpi
     failed = evaluation.failure()
     assert isinstance(failed, errors.RSessionDied) and "saved and loaded again" in str(failed)
     assert mpi.eval("kept") == 42
+
+
+@pytest.fixture(scope="module")
+def fragile(manager: Manager) -> Iterator[Cluster]:
+    """A cluster whose second node may be lost; a test mends it."""
+    cluster = manager.launch(ppe.ClusterSpec(name="fragile", nodes=2, instance_type=INSTANCE_TYPE))
+    yield cluster
+    cluster.terminate()
+
+
+@pytest.mark.slow
+@calls
+def test_a_node_that_is_lost_ends_the_call_by_its_name(
+    manager: Manager, fragile: Cluster, start: str, call: str
+) -> None:
+    r = fragile.r()
+    r.eval("library(Rmpi)")
+    evaluation, _ = hanging(fragile, r, start, call)
+    lost = fragile.refresh().nodes[1]
+    manager._ec2.terminate_instances([lost.instance_id])
+    failed = evaluation.failure(within=120)
+    assert isinstance(failed, errors.RankFailed), failed
+    assert failed.node == lost.private_dns.split(".")[0]
+    assert r.eval("kept") == 42
+    assert r.eval("mpi.comm.size(1)") == 0, "there is no cluster to start workers on"
+    fragile.retry("replace")
+    r = fragile.r()
+    assert r.eval("kept") == 42
+    r.eval(f"library(Rmpi); {start}", on_output=lambda output: None)
+    assert r.eval("mpi.comm.size(1)") == 5
+    r.eval("stopCluster(cl)" if start == SNOW else "mpi.close.Rslaves()")
