@@ -177,6 +177,14 @@ class TestCut:
                 own.eval("x <- as.double(1:1e7)", on_output=Seen().append)
         assert own.eval("length(x)") == 1e7
 
+    def test_who_follows_a_job_goes_on_too(self, r: RemoteR, own: RemoteR) -> None:
+        job = own.submit(LOOP.format(n=20, pause=0.1))
+        seen = Seen()
+        with soon(0.8, lambda: own._connection.close()):
+            job.watch(seen.append)
+        assert printed(seen) == lines(20)
+        assert len(seen.displays) == 2
+
     def test_the_stop_button_ends_the_waiting(self, r: RemoteR, own: RemoteR) -> None:
         own.eval("0")
         own._line._reconnect = lambda: _refuse()
@@ -386,6 +394,21 @@ class TestLog:
             ("display", "image/svg+xml"),
             ("stdout", "logged 2\n"),
         ] or (after.text.endswith("logged 1\nlogged 2\n"))
+
+    def test_it_is_bounded_and_says_what_is_missing(self, r: RemoteR) -> None:
+        with RemoteR(r._connection, session="brief") as brief:
+            try:
+                brief.command({"do": "keep", "bytes": 2_000_000})
+                run(brief, "cat('first\\n')")
+                seen = run(brief, "for (i in 1:80) cat(i, strrep('x', 99999), '\\n')")
+                found = Seen(brief.replay())
+                assert "is no longer in the log]" in said(found)
+                assert "first" not in found.text
+                assert len(printed(found)) < 6_000_000
+                assert seen.text.endswith(printed(found))
+            finally:
+                brief.command({"do": "keep", "bytes": 2**28})
+                r.command({"do": "close", "name": "brief"})
 
     def test_it_can_be_followed(self, r: RemoteR) -> None:
         seen = Seen()

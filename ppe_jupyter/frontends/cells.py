@@ -42,7 +42,9 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
         session.wish = _wish(arguments)
         if arguments.background:
             code, plots = _code(arguments, cell), _plots(arguments)
-            return session.submit(code, print=cell is not None, inputs=inputs, outputs=outputs, plots=plots)
+            job = session.submit(code, print=cell is not None, inputs=inputs, outputs=outputs, plots=plots)
+            job.console = Console
+            return job
         how: dict[str, Any] = {
             "on_output": console, "on_question": _questions(desk, console), "plots": _plots(arguments),
             "timeout": arguments.timeout,
@@ -176,8 +178,11 @@ def _session(desk: Desk, arguments: Arguments) -> Iterator[RemoteR]:
     """The R session meant; values that take long to cross are shown."""
     with _cluster(desk, arguments) as cluster:
         session = cluster.r(arguments.session or "main")
-        with jobs.transfers_shown(desk, session):
-            yield session
+        try:
+            with jobs.transfers_shown(desk, session):
+                yield session
+        finally:
+            session.wish = Wish(0)
 
 
 def _wish(arguments: Arguments) -> Wish:

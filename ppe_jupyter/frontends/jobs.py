@@ -73,6 +73,9 @@ def job_table(found: Sequence[Job]) -> Table:
 
 def log(session: RemoteR, arguments: argparse.Namespace) -> None:
     """What was printed and drawn, and, to follow it, what will be."""
+    if arguments.keep:
+        session.command({"do": "keep", "bytes": arguments.keep * 2**20})
+        return
     since = (arguments.since or 1) - 1
     live = bool(arguments.follow)
     try:

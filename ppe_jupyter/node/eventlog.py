@@ -56,6 +56,7 @@ class Segment:
 class EventLog:
     """The newest events, up to about ``limit`` bytes of them, in ``folder`` (None: in memory only).
 
+    The limit may be changed.
     ``on_trouble`` is told, once, when the disk takes no more.
     """
 
@@ -69,7 +70,7 @@ class EventLog:
         self.last = 0
         self.last_job = 0  # of what was written before
         self._folder = folder
-        self._limit = limit
+        self.limit = limit
         self._on_trouble = on_trouble
         self._written = True
         self._recent: deque[Event] = deque()
@@ -94,9 +95,9 @@ class EventLog:
         self._recent_bytes += len(body)
         if self._folder is not None:
             self._write(header(kind, len(body), id=job, seq=self.last) + body)
-        most = min(self._limit, MEMORY_BYTES) if self._file is not None and self._written else DISKLESS_BYTES
+        most = min(self.limit, MEMORY_BYTES) if self._file is not None and self._written else DISKLESS_BYTES
         if self._folder is None:
-            most = self._limit
+            most = self.limit
         while self._recent_bytes > most and len(self._recent) > 1:
             self._recent_bytes -= len(self._recent.popleft().body)
         return self.last
@@ -146,7 +147,7 @@ class EventLog:
 
     def _write(self, data: bytes) -> None:
         try:
-            if self._file is None or self._segments[-1].size > self._limit // SEGMENTS:
+            if self._file is None or self._segments[-1].size > self.limit // SEGMENTS:
                 self._begin_segment()
             self._write_whole(data)
         except OSError as exc:
@@ -156,7 +157,7 @@ class EventLog:
             self._trouble(exc)
             return None
         self._written = True
-        while sum(segment.size for segment in self._segments) > self._limit and len(self._segments) > 1:
+        while sum(segment.size for segment in self._segments) > self.limit and len(self._segments) > 1:
             self._drop_oldest()
         return None
 

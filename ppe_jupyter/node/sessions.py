@@ -16,6 +16,7 @@ from typing import Any
 from . import ranks
 from .autosave import Autosave
 from .clients import Client
+from .eventlog import LOG_BYTES
 from .notices import Notices
 from .protocol import Kind, ProtocolError
 from .rsession import RSession
@@ -69,6 +70,7 @@ class Sessions:
             folder = self._folder if name == MAIN else self._folder / "sessions" / name
             log = self._folder / "log" / name
             held = Held(name, folder, log=log, hostfile=self._hostfile, notices=self.notices)
+            held.session.log.limit = self._log_bytes()
             self._held[name] = held
             held.session.on_started = lambda restored: self._r_started(held, restored)
             held.session.on_suspect = held.workspace.mend_workers
@@ -165,7 +167,19 @@ class Sessions:
         if wish.get("do") == "autosave":
             minutes = wish.get("minutes")
             return held.autosave.set(None if minutes is None else float(minutes), wish.get("path"))
+        if wish.get("do") == "keep":
+            if wish.get("bytes") is not None:
+                (self._folder / "log" / "limit").write_text(str(int(wish["bytes"])), encoding="ascii")
+                for each in self._held.values():
+                    each.session.log.limit = self._log_bytes()
+            return {"bytes": self._log_bytes()}
         raise ValueError(f"this agent knows no command {wish.get('do')!r}")
+
+    def _log_bytes(self) -> int:
+        """The size of each session's log."""
+        with contextlib.suppress(OSError, ValueError):
+            return int((self._folder / "log" / "limit").read_text(encoding="ascii"))
+        return LOG_BYTES
 
     async def _close(self, name: str) -> dict[str, Any]:
         if name == MAIN or name not in self._held:

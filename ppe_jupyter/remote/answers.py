@@ -49,7 +49,7 @@ def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
 def checked(kind: Kind, body: bytearray, late: float | None, *, simplify: bool = True) -> list[Any]:
     """R's answer: value, outputs. Raises what it says went wrong."""
     if kind is Kind.FAILED:
-        raise _failure(parse_json(bytes(body)))
+        raise failure(parse_json(bytes(body)))
     if kind is Kind.INTERRUPTED:
         why = f"no end within {late:g} s, so R was interrupted" if late is not None else "interrupted"
         raise RemoteInterrupted(f"{why}; the R session and its variables are still there")
@@ -71,7 +71,8 @@ def r_error(body: bytearray, code: str) -> RemoteError:
     return RemoteRError(message, call=call, traceback=frames, line=line, text=text)
 
 
-def _failure(told: dict[str, Any]) -> PpeError:
+def failure(told: dict[str, Any]) -> PpeError:
+    """The error in the body of a frame FAILED."""
     message = told["message"]
     if told["reason"] == "rank":
         return RankFailed(message, rank=told["rank"], node=told["node"])
@@ -91,7 +92,7 @@ def done(link: Link) -> dict[str, Any]:
         if head.kind is Kind.DONE:
             return parse_json(bytes(body))
         if head.kind is Kind.FAILED:
-            raise _failure(parse_json(bytes(body)))
+            raise failure(parse_json(bytes(body)))
 
 
 def of_the_past(session: str, past: Mapping[str, Any], now: float) -> str:

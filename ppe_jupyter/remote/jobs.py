@@ -5,7 +5,8 @@ What is known of it is the agent's answer at one moment; asking does not wait fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """An evaluation of ``remote``'s session; ``outputs`` are the names of the variables that it returns."""
+    """An evaluation of ``remote``'s session; ``outputs`` are the names of the variables that it returns.
+
+    ``console`` makes what ``watch`` shows its output with (default: what the session's evaluations are shown with).
+    """
 
     def __init__(self, remote: RemoteR, row: Mapping[str, Any], *, outputs: Sequence[str] = ()) -> None:
+        self.console: Callable[[], AbstractContextManager[OnOutput]] | None = None
         self._remote = remote
         self._outputs = tuple(outputs)
         self._row = row
@@ -90,7 +95,9 @@ class Job:
 
         Raises TimeoutError.
         """
-        self._remote.follow(self.number, on_output=on_output, timeout=timeout)
+        shown = nullcontext(on_output) if on_output or self.console is None else self.console()
+        with shown as show:
+            self._remote.follow(self.number, on_output=show, timeout=timeout)
 
     def wait(self, timeout: float | None = None) -> None:
         """Return when it has ended, however it did. Raises TimeoutError."""

@@ -92,6 +92,12 @@ class Line:
         """A further link, for one question."""
         return self._made(replace(self._hello, token=""))
 
+    def aside_again(self, lost: ConnectionLost) -> Link:
+        """A further link after a cut. Raises ``lost`` if there is no way."""
+        if self._reconnect is None:
+            raise lost
+        return self._tried(self.aside, lost, lambda: False)
+
     def again(self, lost: ConnectionLost, *, say: Callable[[str], None], stopped: Callable[[], bool]) -> Link:
         """The link after a cut. Raises ``lost`` if there is no way, RSessionDied if R ended with its agent."""
         self._drop()
@@ -102,7 +108,7 @@ class Line:
         if cut:
             say(f"The connection to {host} was cut; R goes on. Connecting again (stop ends the waiting) …\n")
         began = time.monotonic()
-        link = self._tried(lost, stopped)
+        link = self._tried(self._once, lost, stopped)
         if cut:
             say(f"Connected again after {time.monotonic() - began:.0f} s.\n")
         self.current = link
@@ -141,11 +147,11 @@ class Line:
             link.close()
             raise link.lost() from None
 
-    def _tried(self, lost: ConnectionLost, stopped: Callable[[], bool]) -> Link:
+    def _tried(self, make: Callable[[], Link], lost: ConnectionLost, stopped: Callable[[], bool]) -> Link:
         for count, wait in enumerate(_waits(), 1):
             if _comes_true(stopped, wait):
                 break
-            attempt = _Attempt(self._once)
+            attempt = _Attempt(make)
             while not attempt.done.wait(LOOK_SECONDS) and not stopped():
                 pass
             if not attempt.done.is_set():

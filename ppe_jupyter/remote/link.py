@@ -122,6 +122,11 @@ class Link:
             return head, body
         return self._next_frame(timeout)
 
+    def frames(self, deadline: float | None) -> Iterator[tuple[Header, bytearray]]:
+        """All that come. Raises TimeoutError at the deadline, by time.monotonic()."""
+        while True:
+            yield self.next_frame(None if deadline is None else max(NOW, deadline - time.monotonic()))
+
     def look(self) -> None:
         """Pass on the notices that have come; other frames are kept for ``next_frame``."""
         with contextlib.suppress(TimeoutError):

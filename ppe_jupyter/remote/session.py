@@ -29,7 +29,7 @@ from ..node.ladder import Rung
 from ..node.protocol import ENDS, Header, Kind, Question, Wish, ask, frame, json_frame, parse_json
 from ..ssh import Connection
 from . import wire
-from .answers import checked, done, of_the_past, outputs_of, r_error
+from .answers import checked, done, failure, of_the_past, outputs_of, r_error
 from .call import Call
 from .jobs import Job
 from .line import Hello, Line
@@ -278,17 +278,22 @@ class RemoteR:
         The frame that ended it (DONE: it was not waited for). ``quiet``: only that. Raises TimeoutError.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        wish = {"job": job, "live": live, "quiet": quiet}
-        with self._line.aside() as link:
-            link.send(json_frame(Kind.FOLLOW, wish, id=1, seq=since))
-            while True:
-                head, body = link.next_frame(
-                    None if deadline is None else max(0.001, deadline - time.monotonic())
-                )
-                if head.id and (head.kind is Kind.DONE or (job and head.kind in ENDS)):
-                    return head.kind, body
-                for output in outputs_of(head.kind, body):
-                    (on_output or self._on_output)(output)
+        wish, show = {"job": job, "live": live, "quiet": quiet}, on_output or self._on_output
+        link = self._line.aside()
+        while True:
+            try:
+                with link:
+                    link.send(json_frame(Kind.FOLLOW, wish, id=1, seq=since))
+                    for head, body in link.frames(deadline):
+                        if head.id and (head.kind is Kind.DONE or (job and head.kind in ENDS)):
+                            return head.kind, body
+                        if head.kind is Kind.FAILED:
+                            raise failure(parse_json(bytes(body)))
+                        since = head.seq or since
+                        for output in outputs_of(head.kind, body):
+                            show(output)
+            except ConnectionLost as lost:
+                link = self._line.aside_again(lost)
 
     def command(self, wish: dict[str, Any]) -> dict[str, Any]:
         """The agent's answer to what is no evaluation; does not wait for R. Raises UsageError."""

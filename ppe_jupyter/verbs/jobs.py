@@ -46,6 +46,12 @@ JOBS: tuple[Verb, ...] = (
             ),
             Option(name="job", kind=count, metavar="N", help="of this job only"),
             Option(name="follow", flag=True, help="and what comes, until you press stop"),
+            Option(
+                name="keep",
+                kind=count,
+                metavar="MB",
+                help="show nothing; from now on keep so much of it (256)",
+            ),
             SESSION,
             CLUSTER,
         ),
