@@ -17,6 +17,7 @@ from ppe_jupyter import ssh
 from ppe_jupyter.cloud import access
 from ppe_jupyter.cloud.ec2.groups import SshRule
 from ppe_jupyter.cloud.launching import boot
+from ppe_jupyter.cloud.launching.diagnosis import diagnose
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, InstanceState
 from ppe_jupyter.errors import (
     CloudError,
@@ -186,6 +187,12 @@ def test_a_rule_that_does_not_help_is_left_alone(record: ClusterRecord, cloud: C
     given = replace(record, spec=replace(record.spec, caller_cidr="203.0.113.0/24"))
     elsewhere = cloud.context(settings=impatient, caller_address=lambda: "192.0.2.1", connect=unreachable)
     assert not access.refresh_rule(elsewhere, given)
+    # Through a jump host it is that one's address that counts, and only the user knows it.
+    through = replace(elsewhere, settings=replace(impatient, proxy_jump="bastion"))
+    assert not access.refresh_rule(through, record)
+    (master, *_) = elsewhere.ec2.instances(cluster=record.name)
+    assert "whatever your proxy_jump comes from has to be among them" in diagnose(through, master)
+    assert "your address, 192.0.2.1, is not among them" in diagnose(elsewhere, master)
 
     def unknown() -> str:
         raise CloudError("the address cannot be found out")
