@@ -273,7 +273,7 @@ decode <- function(con, size, count) {
   on.exit(while (used < size && (n <- length(readBin(con, "raw", min(size - used, block))))) used <- used + n)
   if (!isTRUE(count >= 0 && 8 * count <= size && count == floor(count))) stop("a damaged value")
   heads <- take("double", count)
-  if (anyNA(heads) || any(heads < 0 | heads != floor(heads))) stop("a damaged value")
+  if (!identical(heads, abs(trunc(heads)))) stop("a damaged value")
   node()
 }
 
