@@ -238,6 +238,17 @@ def test_every_rank_is_listed_with_its_call_and_can_be_ended(cluster: Cluster, m
         cluster.kill_rank(0)
 
 
+def test_code_that_catches_the_interrupt_is_told_that_the_workers_are_gone(
+    cluster: Cluster, mpi: RemoteR
+) -> None:
+    call = "mpi.parSapply(1:6, function(i) Sys.sleep(600))"
+    evaluation, _ = hanging(cluster, mpi, RMPI, f"tryCatch({call}, interrupt = identity); {call}")
+    mpi.interrupt()
+    failed = evaluation.failure()
+    assert isinstance(failed, errors.RemoteRError) and "replaced when this cell has ended" in str(failed)
+    workers_answer(mpi, RMPI)
+
+
 def test_an_interrupt_at_the_end_of_an_evaluation_hits_no_other(mpi: RemoteR) -> None:
     ends = Counter[str]()
     for number in range(150):

@@ -73,15 +73,16 @@ void ppe_is_abandoned(int *fortran) { *fortran = has(&abandoned, REAL(MPI_Comm_f
 /* --- What R knows */
 
 static int *pending, *suspended;
-static void (*check)(void), (*save_and_quit)(int);
+static void (*check)(void), (*r_error)(const char *, ...), (*save_and_quit)(int);
 
 static int r_is_here(void) {
   if (!check) {
     pending = dlsym(RTLD_DEFAULT, "R_interrupts_pending");
     suspended = dlsym(RTLD_DEFAULT, "R_interrupts_suspended");
     check = (void (*)(void))dlsym(RTLD_DEFAULT, "R_CheckUserInterrupt");
+    r_error = (void (*)(const char *, ...))dlsym(RTLD_DEFAULT, "Rf_error");
   }
-  return pending && suspended && check;
+  return pending && suspended && check && r_error;
 }
 
 /* An interrupt that is pending would end the saving of the workspace, which the agent wants, in the middle; and R can
@@ -127,8 +128,7 @@ static void look_for_lost(MPI_Comm comm, void *caller) {
   if (file < 0) return;
   ssize_t n = read(file, message, sizeof message - 1);
   close(file);
-  void (*r_error)(const char *, ...) = dlsym(RTLD_DEFAULT, "Rf_error");
-  if (n <= 0 || !r_error || !from_rmpi(caller)) return;
+  if (n <= 0 || !from_rmpi(caller)) return;
   message[n] = 0;
   unlink(path);
   abandon(comm);
@@ -138,6 +138,8 @@ static void look_for_lost(MPI_Comm comm, void *caller) {
 /* Does not return if R is interrupted or a worker is lost. */
 static void look(MPI_Comm comm, void *caller) {
   if (!r_is_here() || *suspended) return;
+  if (comm && has(&abandoned, comm) && from_rmpi(caller))
+    r_error("the workers of this communicator were interrupted or lost; they are replaced when this cell has ended");
   if (*pending && from_rmpi(caller)) {
     int new = comm && add(&abandoned, comm);
     check();
