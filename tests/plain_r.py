@@ -17,8 +17,8 @@ from pathlib import Path
 from ppe_jupyter.node.rprocess import SELECT_CALLS, _make_plain
 
 PROMPT, MORE = "@prompt@", "@more@"
-# Without output for so long (seconds), R is looked at: it may ask.
-QUIET = 1.0
+# Without output for so long (seconds), R is looked at: it may ask. On a busy machine it may not yet have read a line.
+QUIET = 3.0
 
 # A package, and which of its pages; none: all.
 EXTRACT = """
