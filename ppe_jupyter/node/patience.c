@@ -11,24 +11,26 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BRIEF_NS = 100000, NAP_NS = 50000, LONG_NAP_NS = 2000000, PART = 1000, WORKED_NS = 30000 };
+enum { BRIEF_NS = 100000, NAP_NS = 50000, LONG_NAP_NS = 2000000, PART = 1000, WORKED_NS = 50000, AWAY_NS = 5000000 };
 
-static long long now_ns(void) {
+static long long ns_of(clockid_t clock) {
   struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(clock, &now);
   return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
 int sched_yield(void) {
-  static _Thread_local long long begun, left;
-  long long now = now_ns(), part = (now - begun) / PART;
-  if (now - left > WORKED_NS) begun = now; /* not polling in between: a new wait */
+  static _Thread_local long long begun, left, left_cpu;
+  long long now = ns_of(CLOCK_MONOTONIC), part = (now - begun) / PART;
+  /* Not polling in between: a new wait. A machine with too much to do may keep us from polling, too. */
+  if (ns_of(CLOCK_THREAD_CPUTIME_ID) - left_cpu > WORKED_NS || now - left > AWAY_NS) begun = now;
   if (now - begun < BRIEF_NS) {
     syscall(SYS_sched_yield);
   } else {
     struct timespec nap = {0, part < NAP_NS ? NAP_NS : part > LONG_NAP_NS ? LONG_NAP_NS : part};
     nanosleep(&nap, 0);
   }
-  left = now_ns();
+  left = ns_of(CLOCK_MONOTONIC);
+  left_cpu = ns_of(CLOCK_THREAD_CPUTIME_ID);
   return 0;
 }
