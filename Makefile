@@ -22,6 +22,9 @@ CLEAN_ENV := env $(foreach v,$(filter AWS_% PPE_%,$(.VARIABLES)),-u $(v)) \
 # The browser tests' browser; `make demo` does without it.
 test test-all: APT += chromium
 
+# Most of a test's time is waiting for machines. Each of two processes has a local cloud of its own.
+PARALLEL := -n 2 --dist loadfile
+
 LABEXTENSION := $(wildcard labextension/src/* labextension/*.json labextension/*.js labextension/*.py)
 
 .PHONY: demo test test-all lint types bench lab setup apt image clean
@@ -32,10 +35,10 @@ demo: setup  ## the main job on the local cloud: launch, run R on all of it, ter
 	@echo "The same in JupyterLab: make lab"
 
 test: setup lint types  ## everything that ends within 15 minutes
-	@$(call with_local_cloud,test,$(BIN)/python -m pytest -m 'not slow')
+	@$(call with_local_cloud,test,$(BIN)/python -m pytest $(PARALLEL) -m 'not slow')
 
 test-all: setup lint types  ## the slow tests too
-	@$(call with_local_cloud,test,$(BIN)/python -m pytest)
+	@$(call with_local_cloud,test,$(BIN)/python -m pytest $(PARALLEL))
 
 bench: setup  ## ratios measured in one run, peers among them
 	@$(BIN)/pip install -q --no-deps --target $(BUILD)/peers pyRserve==1.0.4
@@ -86,6 +89,7 @@ clean:
 # $(1): a name for the state directory; $(2): the command. Whatever happens, the local cloud is taken down.
 define with_local_cloud
 mkdir -p $(BUILD); export PPE_STATE_DIR=$(BUILD)/$(1)-state; \
-down() { $(CLEAN_ENV) PPE_STATE_DIR=$$PPE_STATE_DIR $(BIN)/ppe local down --yes >/dev/null; }; trap down EXIT; \
+down() { for d in $$PPE_STATE_DIR $$PPE_STATE_DIR/gw?; do if [ -d $$d ]; then \
+  $(CLEAN_ENV) PPE_STATE_DIR=$$d $(BIN)/ppe local down --yes >/dev/null; fi; done; }; trap down EXIT; \
 $(CLEAN_ENV) PPE_STATE_DIR=$$PPE_STATE_DIR $(2)
 endef

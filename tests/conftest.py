@@ -46,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
     state = os.environ.get("PPE_STATE_DIR") or config.stash.setdefault(
         MADE, tempfile.mkdtemp(prefix="ppe-test-")
     )
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        state = str(Path(state) / worker)
     for name in [name for name in os.environ if name.startswith(("AWS_", "PPE_"))]:
         del os.environ[name]
     os.environ.update(

@@ -11,8 +11,9 @@ pytestmark = pytest.mark.skipif(find_spec("rpy2") is None, reason="rpy2 is not i
 
 
 def test_objects_go_both_ways(kernel: Kernel) -> None:
-    kernel.cell("%%remote_r\nfit <- lm(dist ~ speed, cars)\nmy.data <- cars")
-    kernel.cell("%remote_pull fit my.data --to-r\n%load_ext rpy2.ipython")
+    assert kernel.cell("%%remote_r\nfit <- lm(dist ~ speed, cars)\nmy.data <- cars") == []
+    assert kernel.cell("%remote_pull fit my.data --to-r") == []
+    kernel.cell("%load_ext rpy2.ipython")
     assert "3.93" in kernel.cell("%%R\nprint(coef(fit))\nstopifnot(identical(my.data, cars))").stdout
     kernel.cell("%%R\nadd <- local({ n <- 41; function(x) x + n })")
     assert kernel.cell("%remote_push add plus=add --from-r") == []
@@ -25,5 +26,5 @@ def test_converters_of_rpy2_make_the_values(kernel: Kernel) -> None:
     kernel.cell(
         "from rpy2 import robjects\nrules = robjects.default_converter\nn = robjects.IntVector([1, 2])"
     )
-    kernel.cell("%%remote_r -c rules -i n -o s\ns <- sum(n)")
+    assert kernel.cell("%%remote_r -c rules -i n -o s\ns <- sum(n)") == []
     assert kernel.cell("type(s).__name__, list(s)").result == "('IntVector', [3])"
