@@ -39,7 +39,9 @@ class TestBeacon:
         assert all(verifier.open(signer.sign("end", why="")) for _ in range(3))
 
     @pytest.mark.parametrize(
-        "datagram", [b"", b"x" * 20, b"x" * 200, beacon.Signer("other", "master").sign("end")]
+        "datagram",
+        [b"", b"x" * 20, b"x" * 200, beacon.Signer("other", "master").sign("end")],
+        ids=["empty", "short", "long", "another's"],
     )
     def test_what_is_not_signed_is_not_believed(self, datagram: bytes) -> None:
         assert beacon.Verifier("secret").open(datagram) is None
