@@ -23,7 +23,8 @@ from .spec import ClusterSpec
 # A setup that was cut off may still wait for a node; two at a time would undo each other's work.
 PID = "~/.ppe/setup.pid"
 SETUP = (
-    f"{{ grep -q setup.py /proc/$(cat {PID})/cmdline && kill $(cat {PID}); }} 2>/dev/null; "
+    # After a reboot the number noted before it may be this shell's own.
+    f'{{ old=$(cat {PID}); [ "$old" != $$ ] && grep -q setup.py /proc/$old/cmdline && kill $old; }} 2>/dev/null; '
     f"echo $$ > {PID}; exec python3 {FOLDER}/setup.py"
 )
 # How long a read may keep from noticing that the launch was stopped.
