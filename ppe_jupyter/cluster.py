@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -45,8 +44,6 @@ class Cluster(Files, Sessions):
         super().__init__()
         self._account = account
         self.record = record
-        self._lock = threading.Lock()
-        self._connection: ssh.Connection | None = None
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {self.state}, {len(self.nodes)} nodes, {self.record.slots} slots>"
@@ -275,14 +272,6 @@ class Cluster(Files, Sessions):
         self._account.volumes.detach(
             self.ssh() if running else None, self.record, volume_id, force=force, report=report
         )
-
-    def close(self) -> None:
-        """Hang up; what runs on the cluster goes on."""
-        self._detach()
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
 
     def _address_of(self, node: int | str) -> str | None:
         found = find_node(self.record, str(node))

@@ -7,7 +7,6 @@ terminals.
 from __future__ import annotations
 
 import shlex
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -68,8 +67,6 @@ class Host(Files, Sessions):
         )
         self.name = where.removeprefix("ssh://")
         super().__init__()
-        self._lock = threading.Lock()
-        self._connection: ssh.Connection | None = None
 
     def __repr__(self) -> str:
         return f"<Host {self.name}>"
@@ -124,14 +121,6 @@ class Host(Files, Sessions):
         """End its R session and the agent, and hang up. What was copied to ~/.ppe stays."""
         self.ssh().run(f"{AGENT} stop", timeout=PROBE_SECONDS)
         self.close()
-
-    def close(self) -> None:
-        """Hang up; R goes on."""
-        self._detach()
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
 
     def _address_of(self, node: int | str) -> str | None:
         self.refuse(f"node {node}")

@@ -19,6 +19,8 @@ class Sessions:
         self.on_notice: OnNotice | None = None
         self._attached: dict[str, RemoteR] = {}
         self._attaching = threading.Lock()
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()  # for whoever makes the connection or ends it
 
     def ssh(self) -> Connection:
         """The connection to the machine that R runs on, made anew if it was cut."""
@@ -59,6 +61,17 @@ class Sessions:
             if (session := self._attached.pop(name, None)) is not None:
                 session.close()
 
+    def close(self) -> None:
+        """Hang up; what runs there goes on. Safe to repeat."""
+        with self._attaching:
+            for session in self._attached.values():
+                session.close()
+            self._attached.clear()
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
     def _say_past(self, text: str) -> None:
         if self.on_notice is not None:
             self.on_notice(Notice("info", text, time.time()))
@@ -66,9 +79,3 @@ class Sessions:
     def _again(self) -> Connection:
         """The connection, after a cut. Unreachable, ConnectionLost and CloudError are worth another try."""
         return self.ssh()
-
-    def _detach(self) -> None:
-        with self._attaching:
-            for session in self._attached.values():
-                session.close()
-            self._attached.clear()

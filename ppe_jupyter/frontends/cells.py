@@ -126,34 +126,10 @@ def remote_kill(desk: Desk, arguments: Arguments, cell: str | None, names: Names
         desk.say(f"rank {ended.rank} on {ended.node} was ended ({ended.program}, pid {ended.pid})")
 
 
-def remote_jobs(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
-    """The evaluations of the session."""
-    with _session(desk, arguments) as session:
-        return jobs.jobs(session, arguments)
-
-
-def remote_r_log(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
-    """What R printed and drew."""
-    with _session(desk, arguments) as session:
-        jobs.log(session, arguments)
-
-
 def remote_sessions(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
     """The R sessions."""
     with _cluster(desk, arguments) as cluster:
         return jobs.sessions(cluster, arguments)
-
-
-def remote_restart(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
-    """A fresh R."""
-    with _session(desk, arguments) as session:
-        jobs.restart(session, arguments)
-
-
-def remote_autosave(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
-    """Save R's workspace at intervals."""
-    with _session(desk, arguments) as session:
-        jobs.autosave(session, arguments)
 
 
 @contextmanager
@@ -183,6 +159,16 @@ def _session(desk: Desk, arguments: Arguments) -> Iterator[RemoteR]:
                 yield session
         finally:
             session.wish = Wish(0)
+
+
+def _of_session(act: Callable[[RemoteR, Arguments], Any]) -> Cell:
+    """A verb that needs the session and what was typed, and nothing of the notebook's."""
+
+    def cell(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
+        with _session(desk, arguments) as session:
+            return act(session, arguments)
+
+    return cell
 
 
 def _wish(arguments: Arguments) -> Wish:
@@ -261,9 +247,9 @@ CELLS: Mapping[str, Cell] = {
     "remote_interrupt": remote_interrupt,
     "remote_ranks": remote_ranks,
     "remote_kill": remote_kill,
-    "remote_jobs": remote_jobs,
-    "remote_r_log": remote_r_log,
+    "remote_jobs": _of_session(jobs.jobs),
+    "remote_r_log": _of_session(jobs.log),
     "remote_sessions": remote_sessions,
-    "remote_restart": remote_restart,
-    "remote_autosave": remote_autosave,
+    "remote_restart": _of_session(jobs.restart),
+    "remote_autosave": _of_session(jobs.autosave),
 }

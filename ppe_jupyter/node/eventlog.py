@@ -56,8 +56,7 @@ class Segment:
 class EventLog:
     """The newest events, up to about ``limit`` bytes of them, in ``folder`` (None: in memory only).
 
-    The limit may be changed.
-    ``on_trouble`` is told, once, when the disk takes no more.
+    The limit may be changed. ``on_trouble`` is told, once, when the disk takes no more.
     """
 
     def __init__(
@@ -95,12 +94,17 @@ class EventLog:
         self._recent_bytes += len(body)
         if self._folder is not None:
             self._write(header(kind, len(body), id=job, seq=self.last) + body)
-        most = min(self.limit, MEMORY_BYTES) if self._file is not None and self._written else DISKLESS_BYTES
-        if self._folder is None:
-            most = self.limit
-        while self._recent_bytes > most and len(self._recent) > 1:
+        while self._recent_bytes > self._most_recent and len(self._recent) > 1:
             self._recent_bytes -= len(self._recent.popleft().body)
         return self.last
+
+    @property
+    def _most_recent(self) -> int:
+        """Bytes that are in memory: all there is, what need not be read again, or what the disk does not take."""
+        if self._folder is None:
+            return self.limit
+        on_disk = self._file is not None and self._written
+        return min(self.limit, MEMORY_BYTES) if on_disk else DISKLESS_BYTES
 
     def since(self, seq: int) -> Iterator[Kept]:
         """The events after ``seq``, up to now, the oldest first, with gaps where some are missing."""

@@ -195,7 +195,7 @@ class RemoteR:
             if (link := self._line.current) is not None and link.closed:
                 return None
             request = [ask(question, about)]
-            end, body = self._called(request, None, ASKING_SECONDS, kind=Kind.ASK, patient=False)
+            end, body, _ = self._called(request, None, ASKING_SECONDS, kind=Kind.ASK, patient=False)
             return self.answer_of(end, body)
         except (RemoteInterrupted, ConnectionLost):
             return None
@@ -247,7 +247,7 @@ class RemoteR:
     ) -> Job:
         """Have ``code`` evaluated as ``eval`` does it (``print``: as ``run``), and return at once."""
         request = Request(code=code, print=print, inputs=inputs or {}, outputs=tuple(outputs), plots=plots)
-        end, body = self._called(request.encode(), label=request.label, wish=Wish.BACKGROUND)
+        end, body, _ = self._called(request.encode(), label=request.label, wish=Wish.BACKGROUND)
         told = parse_json(bytes(body)) if end is Kind.DONE else checked(end, body, None)
         assert isinstance(told, dict)
         return self.job(told["job"], outputs=outputs)
@@ -387,9 +387,8 @@ class RemoteR:
     ) -> list[Any]:
         """R's answer to a frame of this kind. Raises what R or the agent say went wrong."""
         how = {"kind": kind, "label": label, "wish": self.wish if kind is Kind.EVALUATE else Wish(0)}
-        late: list[float | None] = []
-        end, body = self._called(buffers, on_output, timeout, on_question, late=late, **how)
-        return self.answer_of(end, body, code=code, late=late[0], simplify=simplify)
+        end, body, late = self._called(buffers, on_output, timeout, on_question, **how)
+        return self.answer_of(end, body, code=code, late=timeout if late else None, simplify=simplify)
 
     def answer_of(
         self,
@@ -411,11 +410,9 @@ class RemoteR:
         on_output: OnOutput | None = None,
         timeout: float | None = None,
         on_question: OnQuestion | None = None,
-        *,
-        late: list[float | None] | None = None,
         **how: Any,
-    ) -> tuple[Kind, bytearray]:
-        """The frame that ends a call; ``late`` gets the time-out if R was interrupted after it, else None."""
+    ) -> tuple[Kind, bytearray, bool]:
+        """The frame that ends a call, and whether R was interrupted since the time was over."""
         show = on_output or self._on_output
         with self._turn:
             self._attached()
@@ -436,9 +433,7 @@ class RemoteR:
                 if call.open:
                     self.close()  # out of step: the next request attaches anew
                 raise
-        if late is not None:
-            late.append(timeout if call.late else None)
-        return end, body
+        return end, body, call.late
 
 
 def _look_for_notices(who: weakref.ref[RemoteR], link: Link) -> None:

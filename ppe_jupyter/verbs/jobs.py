@@ -10,7 +10,7 @@ from .options import CLUSTER, SESSION, Option, Verb, count
 def minutes(text: str) -> float:
     """Minutes; ``off`` is 0."""
     try:
-        found = float(text.replace("off", "0"))
+        found = float("0" if text == "off" else text)
     except ValueError:
         found = -1.0
     if not 0 <= found < 1e6:
