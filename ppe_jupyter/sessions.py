@@ -26,10 +26,11 @@ class Sessions:
         """The connection to the machine that R runs on, made anew if it was cut."""
         raise NotImplementedError
 
-    def r(self, session: str = "main") -> RemoteR:
+    def r(self, session: str = "main", *, simplify: bool | None = None) -> RemoteR:
         """The R session of that name, attached; the same object until ``close``.
 
-        A name beside ``main`` has an R of its own, under its own mpirun; it starts if there is none.
+        A name beside ``main`` has an R of its own, under its own mpirun; it starts if there is none. ``simplify``
+        is from now on what its evaluations do that do not say it: without, a vector of length 1 stays an array.
         """
         connection = self.ssh()
         with self._attaching:
@@ -42,7 +43,10 @@ class Sessions:
                     compress=settings.load().compress,
                     reconnect=self._again,
                 )
-            return self._attached[session]
+            remote = self._attached[session]
+            if simplify is not None:
+                remote.simplify = simplify
+            return remote
 
     def attached(self, session: str = "main") -> RemoteR | None:
         """The session of that name if it was used and its connection stands; asks nobody."""

@@ -38,12 +38,13 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
     converter = _value(arguments.converter, names) if arguments.converter else None
     show = _value(arguments.display, names) if arguments.display else None
     result: Any = None
+    simplify = not arguments.no_simplify
     with _session(desk, arguments) as session, Console(_lines(desk, arguments)) as console:
         session.wish = _wish(arguments)
         if arguments.background:
             code, plots = _code(arguments, cell), _plots(arguments)
             job = session.submit(code, print=cell is not None, inputs=inputs, outputs=outputs, plots=plots)
-            job.console = Console
+            job.console, job.simplify = Console, simplify
             return job
         how: dict[str, Any] = {
             "on_output": console, "on_question": _questions(desk, console), "plots": _plots(arguments),
@@ -51,16 +52,16 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
         }  # fmt: skip
         if converter is not None:
             inputs = borrowed.inputs(inputs, converter)
+        wanted = [] if converter is not None else outputs
         if cell is not None and show is None:
-            wanted = [] if converter is not None else outputs
-            pulled = session.run(_code(arguments, cell), inputs=inputs, outputs=wanted, **how)
+            pulled = session.run(
+                _code(arguments, cell), inputs=inputs, outputs=wanted, simplify=simplify, **how
+            )
         else:
-            for name, value in inputs.items():
-                session.push(name, value)
-            result = session.eval(_code(arguments, cell), **how)
+            result = session.eval(_code(arguments, cell), inputs=inputs, simplify=simplify, **how)
             if show is not None:
                 borrowed.show_last(session, show, arguments)
-            pulled = {} if converter is not None else {name: session.pull(name) for name in outputs}
+            pulled = session.pull_all(wanted, simplify=simplify)
         if converter is not None:
             pulled = borrowed.outputs(session, outputs, converter)
         push({_python_name(name): value for name, value in pulled.items()})
@@ -93,8 +94,7 @@ def remote_push(desk: Desk, arguments: Arguments, cell: str | None, names: Names
     with _session(desk, arguments) as session:
         if arguments.from_r:
             borrowed.push_from_r(session, {r_name or name: name for r_name, name in _pairs(arguments.names)})
-        for name, value in values.items():
-            session.push(name, value, integer64=bool(arguments.integer64))
+        session.push_all(values, integer64=bool(arguments.integer64))
 
 
 def remote_pull(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
@@ -103,7 +103,8 @@ def remote_pull(desk: Desk, arguments: Arguments, cell: str | None, names: Names
         if arguments.to_r:
             borrowed.pull_to_r(session, _listed(arguments.names))
         else:
-            push({_python_name(name): session.pull(name) for name in _listed(arguments.names)})
+            pulled = session.pull_all(_listed(arguments.names), simplify=not arguments.no_simplify)
+            push({_python_name(name): value for name, value in pulled.items()})
 
 
 def remote_interrupt(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:

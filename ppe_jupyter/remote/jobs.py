@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 class Job:
     """An evaluation of ``remote``'s session; ``outputs`` are the names of the variables that it returns.
 
-    ``console`` makes what ``watch`` shows its output with (default: what the session's evaluations are shown with).
+    ``console`` makes what ``watch`` shows its output with (default: what the session's evaluations are shown with);
+    ``simplify`` is what ``result`` does if it is not told (None: as the session's evaluations).
     """
 
     def __init__(self, remote: RemoteR, row: Mapping[str, Any], *, outputs: Sequence[str] = ()) -> None:
         self.console: Callable[[], AbstractContextManager[OnOutput]] | None = None
+        self.simplify: bool | None = None
         self._remote = remote
         self._outputs = tuple(outputs)
         self._row = row
@@ -103,13 +105,14 @@ class Job:
         """Return when it has ended, however it did. Raises TimeoutError."""
         self._remote.follow(self.number, quiet=True, timeout=timeout)
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None, *, simplify: bool | None = None) -> Any:
         """Wait for its end: the value, or a dict of the outputs that were asked for, or None of a cell.
 
+        ``simplify`` as in ``RemoteR.eval``.
         Raises what R or the agent say went wrong, also that the result is not kept any more; TimeoutError.
         """
         kind, body = self._remote.follow(self.number, quiet=True, timeout=timeout)
-        answer = self._remote.answer_of(kind, body)
+        answer = self._remote.answer_of(kind, body, simplify=self.simplify if simplify is None else simplify)
         if len(answer) > 1:
             values = answer[1]
             return dict(zip(self._outputs, values, strict=True)) if self._outputs else values

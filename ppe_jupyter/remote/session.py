@@ -79,7 +79,7 @@ class RemoteR:
         reconnect: Callable[[], Connection] | None = None,
     ) -> None:
         self.session = session
-        self._simplify = simplify
+        self.simplify = simplify
         hello = Hello(agent=agent, client=client or person.client(), session=session, packing=compress)
         self._line = Line(
             connection, hello, reconnect=reconnect, on_notice=self._notice, on_welcome=self._welcomed
@@ -117,14 +117,16 @@ class RemoteR:
         timeout: float | None = None,
         on_output: OnOutput | None = None,
         on_question: OnQuestion | None = None,
+        inputs: Mapping[str, Any] | None = None,
         plots: PlotOptions | None = None,
         simplify: bool | None = None,
     ) -> Any:
         """Evaluate ``code`` and return the value of its last expression as Python; nothing is autoprinted.
 
-        Raises RemoteRError, RemoteInterrupted (also after ``timeout`` seconds), RSessionDied, RankFailed.
+        ``inputs`` are assigned before it, in the same round trip. Raises RemoteRError, RemoteInterrupted (also
+        after ``timeout`` seconds), RSessionDied, RankFailed.
         """
-        request = Request(code=code, plots=plots)
+        request = Request(code=code, inputs=inputs or {}, plots=plots)
         answer = self._evaluate(
             request, on_output or self._on_output, timeout, on_question, simplify=simplify
         )
@@ -155,16 +157,28 @@ class RemoteR:
         return dict(zip(outputs, answer[1], strict=True)) if outputs else {}
 
     def push(self, name: str, value: Any, *, integer64: bool = False) -> None:
-        """Assign a Python value to a variable of R's global environment. Raises ValueRefused.
+        """Assign a Python value to a variable of R's global environment. Raises ValueRefused."""
+        self.push_all({name: value}, integer64=integer64)
+
+    def push_all(self, values: Mapping[str, Any], *, integer64: bool = False) -> None:
+        """Assign Python values to variables of R's global environment, all or none. Raises ValueRefused.
 
         With ``integer64`` integers that R's own do not hold become those of R's package bit64; else those
         beyond 2^53 are refused.
         """
-        self._evaluate(Request(inputs={name: value}, integer64=integer64), self._on_output)
+        if values:
+            self._evaluate(Request(inputs=values, integer64=integer64), self._on_output)
 
     def pull(self, name: str, *, simplify: bool | None = None) -> Any:
         """The value of a variable as Python; RemoteRError if there is none."""
-        return self._evaluate(Request(outputs=(name,)), self._on_output, simplify=simplify)[1][0]
+        return self.pull_all([name], simplify=simplify)[name]
+
+    def pull_all(self, names: Sequence[str], *, simplify: bool | None = None) -> dict[str, Any]:
+        """The values of variables as Python, by name; RemoteRError if one is missing."""
+        if not names:
+            return {}
+        answer = self._evaluate(Request(outputs=tuple(names)), self._on_output, simplify=simplify)
+        return dict(zip(names, answer[1], strict=True))
 
     def objects(self) -> list[tuple[str, int, bool]]:
         """R's variables: name, bytes, and whether a client has it too.
@@ -196,7 +210,7 @@ class RemoteR:
                 return None
             request = [ask(question, about)]
             end, body, _ = self._called(request, None, ASKING_SECONDS, kind=Kind.ASK, patient=False)
-            return self.answer_of(end, body)
+            return self.answer_of(end, body, simplify=True)
         except (RemoteInterrupted, ConnectionLost):
             return None
         finally:
@@ -361,7 +375,7 @@ class RemoteR:
     ) -> list[Any]:
         """R's answer to a request, and its output on the way. Raises what R or the agent say went wrong."""
         buffers = request.encode()
-        simple = self._simplify if simplify is None else simplify
+        simple = self.simplify if simplify is None else simplify
         return self._request(
             buffers,
             Kind.EVALUATE,
@@ -402,7 +416,7 @@ class RemoteR:
         """What is in the frame that ended an evaluation. Raises what it says went wrong."""
         if end is Kind.FAILURE:
             raise r_error(body, code)
-        return checked(end, body, late, simplify=self._simplify if simplify is None else simplify)
+        return checked(end, body, late, simplify=self.simplify if simplify is None else simplify)
 
     def _called(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .options import CLUSTER, SESSION, TIMEOUT, Option, Verb, count
 
 ALL_SLOTS = -1
+NO_SIMPLIFY = Option(name="no-simplify", flag=True, help="vectors of length 1 stay arrays")
 LINES = Option(
     name="lines", kind=count, metavar="N", help="show N lines of text, and the last 100; 2,000 if not given"
 )
@@ -34,6 +35,7 @@ CELLS: tuple[Verb, ...] = (
                 metavar="A,B",
                 help="pull afterwards; a dot in a name becomes _",
             ),
+            NO_SIMPLIFY,
             Option(name="noreturn", short="n", flag=True, help="return nothing"),
             Option(name="width", short="w", kind=float, help="width of plots"),
             Option(name="height", short="h", kind=float, help="height of plots"),
@@ -125,6 +127,7 @@ CELLS: tuple[Verb, ...] = (
                 flag=True,
                 help="not to Python, but to this machine's R, as rpy2 runs it",
             ),
+            NO_SIMPLIFY,
             SESSION,
             CLUSTER,
         ),
