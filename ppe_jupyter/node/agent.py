@@ -38,7 +38,7 @@ if __name__ == "__main__" and not __package__:
 
 from .clients import Client
 from .limits import Limits
-from .rsession import State
+from .rlife import State
 from .sessions import MAIN, Sessions
 from .watchdog import Watchdog
 from .workspace import NotSaved

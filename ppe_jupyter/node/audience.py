@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .clients import Asking
+from .asking import Asking
 from .eventlog import Event, EventLog, Gap, Kept
 from .pipes import ENOUGH_WAITING
 from .protocol import Kind, header, json_frame

@@ -10,15 +10,14 @@ import asyncio
 import contextlib
 import os
 import socket
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .jobs import Job
+from .asking import Request
 from .ladder import Rung
-from .packing import MAGIC_PACKED, MODES, PACKED_FROM, Packer
-from .pipes import Bytes, Inlet, Outlet
+from .outgoing import Outgoing
+from .packing import MODES, Packer
+from .pipes import Inlet
 from .protocol import (
-    HEADER,
     VERSION,
     Body,
     FrameReader,
@@ -33,58 +32,6 @@ from .protocol import (
 
 # Requests up to this size are read at once, whoever's turn it is, so that an interrupt behind them is seen.
 WHOLE_REQUEST = 2**20
-# Output that a client does not fetch.
-TOO_MUCH_WAITING = 64 * 2**20
-TOO_MANY_HELD = 1000
-
-
-@dataclass
-class Request:
-    """An evaluation that a client asked for, or a question about the workspace (``kind`` ASK).
-
-    ``whole``: its body has come; a larger one comes when R takes it. ``client`` may go and come back: what it asks
-    for is known by its ``token``, and as ``job`` once it is whole. ``left``: when the client went.
-    """
-
-    client: Asking | None
-    id: int
-    size: int
-    body: bytearray = field(default_factory=bytearray)
-    whole: bool = False
-    kind: Kind = Kind.EVALUATE
-    token: str = ""
-    wish: int = 0  # of Wish, which takes longer to look at
-    job: Job | None = None
-    left: float | None = None
-
-
-class Asking(Protocol):
-    """Whoever makes requests."""
-
-    name: str
-    token: str
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that it has not taken."""
-
-    def tell(self, data: Bytes) -> None:
-        """Send it a frame that it may miss."""
-
-    def promise(self, size: int) -> None:
-        """The next ``size`` bytes sent are one frame: nothing else may come between them."""
-
-    def send(self, data: Bytes) -> None:
-        """Send it a piece of a frame."""
-
-    def close(self) -> None:
-        """Drop it: it is in the middle of a frame that will not end."""
-
-    def fail(self, id: int, reason: str, message: str, **more: object) -> None:
-        """End its request with an error."""
-
-    def resume(self) -> None:
-        """Its large request is taken now."""
 
 
 class Session(Protocol):
@@ -151,14 +98,10 @@ class Client:
         self._descriptors = descriptors
         self._reader = FrameReader()
         self._inlet = Inlet(descriptors[0], self._readable)
-        self._outlet = Outlet(descriptors[1], on_drain=self._drained, on_broken=self.close)
+        self._outgoing = Outgoing(descriptors[1], on_drain=self._drained, on_lost=self.close)
+        self.promise, self.send, self.tell = self._outgoing.promise, self._outgoing.send, self._outgoing.tell
         self._request: Request | None = None
         self._small: tuple[Header, bytearray] | None = None
-        self._promised = 0
-        self._packer: Packer | None = None
-        self._in_blocks = False
-        self._head_left = 0
-        self._held: list[Bytes] = []
         self._paused = False
         self._closed = False
         asyncio.get_running_loop().add_reader(control, self._control_ended)
@@ -166,46 +109,7 @@ class Client:
     @property
     def waiting(self) -> int:
         """Bytes that it has not fetched."""
-        return self._outlet.waiting
-
-    def promise(self, size: int) -> None:
-        """The next ``size`` bytes sent are one frame: what is told meanwhile waits."""
-        self._promised = size
-        self._head_left = HEADER.size if self._packer and size >= HEADER.size + PACKED_FROM else 0
-        self._in_blocks = self._head_left > 0
-
-    def send(self, data: Bytes) -> None:
-        """Send bytes of a result: who produces looks at ``waiting``."""
-        if self._closed:
-            return
-        if self._in_blocks and self._promised:
-            self._send_packed(memoryview(data))
-        else:
-            self._outlet.write(data)
-        if self._promised:
-            self._promised -= len(data)
-            while self._held and not self._promised:
-                self._outlet.write(self._held.pop(0))
-
-    def _send_packed(self, data: memoryview) -> None:
-        """A piece of a large frame: its head, which is one piece, then its body in blocks."""
-        if self._head_left:
-            self._head_left = 0
-            self._outlet.write(MAGIC_PACKED + bytes(data[len(MAGIC_PACKED) :]))
-            return
-        assert self._packer is not None
-        self._packer.measure(self._outlet.taken, behind=self._outlet.waiting > 0)
-        for block in self._packer.blocks(data):
-            self._outlet.write(block)
-
-    def tell(self, data: Bytes) -> None:
-        """Send a whole frame; a client that does not fetch what it is told is dropped."""
-        if self._promised and not self._closed:
-            self._held.append(data)
-        else:
-            self.send(data)
-        if self.waiting > TOO_MUCH_WAITING or len(self._held) > TOO_MANY_HELD:
-            self.close()
+        return self._outgoing.waiting
 
     def fail(self, id: int, reason: str, message: str, **more: object) -> None:
         """End the client's evaluation or other wish with an error."""
@@ -224,7 +128,7 @@ class Client:
             return
         self._closed = True
         self._inlet.pause()
-        self._outlet.close()
+        self._outgoing.close()
         asyncio.get_running_loop().remove_reader(self._control)
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -347,6 +251,6 @@ class Client:
                 before.close()
             self._sessions.attached[self.token] = self
         mode = hello.get("packing")
-        self._packer = Packer(mode) if mode in ("auto", "on") else None
+        self._outgoing.packer = Packer(mode) if mode in ("auto", "on") else None
         self.tell(json_frame(Kind.WELCOME, {**self.session.welcome(), "packing": mode in MODES}))
         self.session.joined(self)

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+from .asking import Asking, Request
 from .audience import Audience, Follower
-from .clients import Asking, Request
 from .jobs import SMALL_RESULT, Job, Jobs, JobState
 from .pipes import ENOUGH_WAITING
 from .protocol import HEADER, Header, Kind, header, json_frame

@@ -24,11 +24,24 @@ TERMINAL_PIECE = 2**11
 PRINT_PAUSE = 0.003
 
 
-class Listener(Protocol):
-    """Who is told what R says."""
+class Life(Protocol):
+    """Who is told how R is."""
 
     def on_ready(self, body: bytes) -> None:
         """The evaluator runs."""
+
+    def on_prompt(self) -> None:
+        """R is at its own top level."""
+
+    def on_quit(self) -> None:
+        """R ends by itself."""
+
+    def on_garbage(self) -> None:
+        """The pipe has something else than frames."""
+
+
+class Listener(Protocol):
+    """Who is told what an evaluation says."""
 
     def on_text(self, printed: Printed) -> None:
         """Something was printed."""
@@ -45,21 +58,13 @@ class Listener(Protocol):
     def on_result_piece(self, data: memoryview, left: int) -> None:
         """A piece of its body; with ``left`` 0, the last."""
 
-    def on_prompt(self) -> None:
-        """R is at its own top level."""
-
-    def on_quit(self) -> None:
-        """R ends by itself."""
-
-    def on_garbage(self) -> None:
-        """The pipe has something else than frames."""
-
 
 class RStream:
     """The ordered stream of one R process. ``ended``: the present evaluation's text has come."""
 
-    def __init__(self, r: RProcess, listener: Listener) -> None:
+    def __init__(self, r: RProcess, life: Life, listener: Listener) -> None:
         self.ended = False
+        self._life = life
         self._listener = listener
         self._number = 0
         self._terminal = TerminalReader(r.word)
@@ -149,9 +154,9 @@ class RStream:
             if self._displays:
                 self._listener.on_display(self._displays.popleft())
         elif marker.mark is Mark.QUIT:
-            self._listener.on_quit()
+            self._life.on_quit()
         elif marker.mark is Mark.PROMPT:
-            self._listener.on_prompt()
+            self._life.on_prompt()
         elif marker.mark is Mark.END and marker.number == self._number:
             self.ended = True
             self._listener.on_end()
@@ -174,7 +179,7 @@ class RStream:
         try:
             self._pump_results()
         except ProtocolError:
-            self._listener.on_garbage()
+            self._life.on_garbage()
 
     def _pump_results(self) -> None:
         while not (self._result_waits or self._closed) and (event := self._results.next()) is not None:
@@ -192,7 +197,7 @@ class RStream:
             if event.left:
                 continue
             if self._frame.kind is Kind.READY:
-                self._listener.on_ready(bytes(self._body))
+                self._life.on_ready(bytes(self._body))
             elif self._frame.kind is Kind.DISPLAY:
                 self._displays.append(bytes(self._body))
                 self._pump_items()

@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .clients import Request
+from .asking import Request
 from .protocol import ENDS, Body, FrameReader, Header, Kind, Question, ask
-from .rsession import RSession, State
+from .rlife import State
+from .rsession import RSession
 
 # R writes 200 to 500 MB/s.
 SAVE_SECONDS = 1800.0

@@ -21,7 +21,7 @@ from . import values
 from .link import Link
 from .outputs import Display, Output, Text
 
-# How rsession.py words what ends an MPI call whose worker is gone.
+# How running.py words what ends an MPI call whose worker is gone.
 LOST = re.compile(r"rank (\d+) on (\S+) was (?:lost|killed)")
 
 

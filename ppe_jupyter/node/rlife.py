@@ -1,0 +1,264 @@
+"""R's life in a session: its start, its ends, and the fresh R after each.
+
+R's death ends the running evaluation with a frame that says so, and a fresh R is started. Whoever asked for a restart
+hears when R is ready. Must not know the queue of evaluations, nor clients beyond those who asked for a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from .asking import Asking
+from .eventlog import EventLog
+from .notices import Notices
+from .pipes import Outlet
+from .protocol import Kind, json_frame, parse_json
+from .rprocess import RProcess
+from .rstream import Listener, RStream
+
+
+class State(enum.Enum):
+    """What R is doing. See TRANSITIONS."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    TAKING = "taking a request"
+    BUSY = "busy"
+    RESCUED = "being rescued"
+    DOWN = "down"
+
+
+TRANSITIONS = {
+    State.STARTING: {State.IDLE, State.STARTING, State.DOWN},
+    State.IDLE: {State.TAKING, State.STARTING},
+    State.TAKING: {State.BUSY, State.STARTING, State.IDLE},
+    State.BUSY: {State.IDLE, State.STARTING, State.RESCUED},
+    State.RESCUED: {State.STARTING},
+    State.DOWN: {State.STARTING},
+}
+
+
+class Served(Listener, Protocol):
+    """Who needs R, and hears what it says."""
+
+    log: EventLog
+
+    def evaluating(self) -> int:
+        """The number of the evaluation that runs now, else 0."""
+
+    def begins(self) -> None:
+        """A fresh R is being started: what was known of the one before holds no more."""
+
+    def ready(self) -> None:
+        """R takes requests."""
+
+    def fail_current(self, reason: str, message: str, **more: object) -> bool:
+        """What R was asked for last ends so; False if there was nothing."""
+
+    def fail_all(self, reason: str, message: str) -> None:
+        """That, and all that waits."""
+
+    def requests_drained(self) -> None:
+        """R can take more of a large request."""
+
+
+class RLife:
+    """R, again and again. ``start`` it in a running event loop.
+
+    ``r``, ``stream`` and ``requests`` are the present R's. ``on_started`` is told what R has loaded when it is ready:
+    the number of objects, None if there was nothing, or R's words if it could not. ``workers`` is the file that lists
+    R's MPI workers.
+    """
+
+    r: RProcess
+    stream: RStream
+    requests: Outlet
+
+    def __init__(self, served: Served, *, run: Path, hostfile: Path, notices: Notices) -> None:
+        self.state = State.DOWN
+        self.trouble = ""
+        self.version = ""
+        self.started = time.time()
+        self.on_started: Callable[[object], None] = lambda restored: None
+        self.run = run
+        self.workers = run / "slaves.json"
+        self._served = served
+        self._hostfile = hostfile
+        self._notices = notices
+        self._startup = b""
+        self._saving = False
+        self._stopping = False
+        self._restarters: list[tuple[Asking, int]] = []
+        self._replaced: RProcess | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def pid(self) -> int | None:
+        """R's process, once it is ready."""
+        return self.r.pid if self.state is not State.DOWN else None
+
+    def go(self, state: State) -> None:
+        """R does something else now."""
+        assert state in TRANSITIONS[self.state], (self.state, state)
+        self.state = state
+
+    def start(self) -> None:
+        """Start R; evaluations wait until it is ready."""
+        self.go(State.STARTING)
+        self.started = time.time()
+        self._served.begins()
+        for path in (self.workers, self.run / "daemons"):  # they ended with the R that had them
+            path.unlink(missing_ok=True)
+        self._startup = b""
+        self.r = r = RProcess(run=self.run, hostfile=self._hostfile if self._hostfile.exists() else None)
+        self.stream = RStream(r, self, self._served)
+        self.requests = Outlet(r.requests, on_drain=self._served.requests_drained, on_broken=lambda: None)
+        r.watch(lambda: self._died(r))
+
+    async def stop(self) -> None:
+        """End R and all that belongs to it, for good."""
+        self._stopping = True
+        self._detach()
+        self._served.fail_all("died", "the session was ended")
+        await self.r.end()
+
+    def hear(self, text: bytes) -> None:
+        """What R prints while it starts."""
+        self._startup = (self._startup + text)[-4096:]
+
+    # --- Its ends
+
+    def replace(self, reason: str, message: str, **more: object) -> bool:
+        """End what is left of R, tell whoever waits for it, and start a fresh one; False if nobody waits."""
+        self._detach()
+        # Both R and its mpirun are watched, and each end is told: one of them starts a fresh R.
+        old = self._replaced = self.r
+        told = self._served.fail_current(reason, message, **more)
+        if self.state is not State.STARTING:
+            self.go(State.STARTING)
+        self._spawn(self._renew(old))
+        return told
+
+    async def _renew(self, old: RProcess) -> None:
+        await old.end()
+        if not self._stopping:
+            self.start()
+
+    def restart(self, client: Asking, id: int, restore: str | None) -> None:
+        """End R with its variables and start it anew, with those in the file ``restore`` if one is named.
+
+        The client hears when it is ready.
+        """
+        if restore is not None:
+            path = Path.home() / Path(restore).expanduser()
+            if self.state is State.STARTING or not path.is_file():
+                why = (
+                    "R is just starting; try again"
+                    if path.is_file()
+                    else f"there is no file {path} on the master"
+                )
+                return client.fail(id, "restore", why)
+            link = self.run / "workspace.RData"
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)  # R removes the link when it has loaded it
+        self._restarters.append((client, id))
+        if self.state is State.DOWN:
+            self.start()
+        elif self.state not in (State.STARTING, State.RESCUED):
+            self.replace("restarted", "R was restarted; the variables are gone")
+        return None
+
+    async def save_and_restart(self, message: str, saved: Callable[[], None] = lambda: None) -> bool:
+        """End the evaluation that runs: R saves its workspace and starts anew with it; ``saved`` is called between.
+
+        False if R did not save: it hangs, or the evaluation has ended by itself.
+        """
+        r = self.r
+        self._saving = True
+        done = await r.save_and_quit(still=lambda: self._served.evaluating() > 0)
+        self._saving = False
+        if done:
+            saved()
+        if done or r.ended:
+            lost = "R ended while it saved its workspace: the variables are gone"
+            self.replace("restarted", message if done else lost)
+        return done
+
+    def _died(self, r: RProcess) -> None:
+        """R is gone, or what should have started it is."""
+        if self._saving or self._stopping or r is not self.r or r is self._replaced:
+            return
+        if self.state in (State.DOWN, State.RESCUED):
+            return
+        self.stream.drain()
+        if self.state is State.STARTING and r.pid is None:
+            self._replaced = r
+            self._spawn(self._start_failed(r))
+            return
+        how = (
+            "R crashed"
+            if r.crashed
+            else "R has quit"
+            if r.quits
+            else "R was ended by a signal or by MPI_Abort"
+        )
+        message = f"{how}. A fresh R session was started; the variables are gone"
+        if not self.replace("died", message):
+            self._notices.tell("error", message, topic="died")
+
+    async def _start_failed(self, r: RProcess) -> None:
+        self._detach()
+        self.go(State.DOWN)
+        await r.end()
+        said = (self._startup + r.log.read_bytes()).decode(errors="replace").strip()
+        self.trouble = f"R does not start: {said[-2000:] or 'it printed nothing'}"
+        self._served.fail_all("died", self.trouble)
+
+    def _detach(self) -> None:
+        self.stream.close()
+        self.requests.close()
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- What R says of itself
+
+    def on_ready(self, body: bytes) -> None:
+        """The evaluator runs: at R's start, or again after a jump to R's top level."""
+        told = parse_json(body)
+        if self.r.pid is None:
+            r = self.r
+            r.pid, self.version = told["pid"], told["version"]
+            r.watch(lambda: self._died(r))
+            self.on_started(told["restored"])
+        for client, id in self._restarters:
+            done = {"restored": told["restored"]}
+            client.tell(json_frame(Kind.DONE, done, id=id, seq=self._served.log.last))
+        self._restarters.clear()
+        self._served.fail_current("aborted", "the evaluation jumped to R's top level; the session lives")
+        self.go(State.IDLE)
+        self._served.ready()
+
+    def on_prompt(self) -> None:
+        """R is at its own top level: at its start, or because the evaluation jumped there."""
+        if self.r.entered and self.state is State.STARTING:
+            self._died(self.r)
+        elif self.state is not State.RESCUED:
+            if self.state is not State.STARTING:
+                self.go(State.STARTING)
+            self.r.enter()
+
+    def on_garbage(self) -> None:
+        """The pipe has something else than the evaluator's frames."""
+        self.replace("died", "R wrote into the pipe to its agent. A fresh R session was started")
+
+    def on_quit(self) -> None:
+        """R ends by itself."""
+        self.r.quits = True

@@ -1,0 +1,163 @@
+"""The evaluation that runs: what the stop button, a question of R's and a lost worker do with it.
+
+When each comes, ladder.py and watch.py know. Must not know the queue, nor how R lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Protocol
+
+from . import ranks
+from .asking import Request
+from .ladder import Ladder
+from .protocol import Kind, Wish, json_frame
+from .rlife import RLife, State
+from .watch import Watch
+
+CRASH_MENU, EXIT_WITHOUT_SAVING = b"\n4: exit R saving workspace\nSelection: ", "3"
+
+
+class Evaluating(Protocol):
+    """Where evaluations run. ``number``: of the newest one."""
+
+    current: Request | None
+    number: int
+
+    def evaluating(self) -> int:
+        """The number of the evaluation that runs now, else 0."""
+
+    def say(self, text: str) -> None:
+        """A line for whoever waits for the evaluation."""
+
+
+class Running:
+    """Ladder and watch of a session, and what they do."""
+
+    def __init__(self, evaluations: Evaluating, life: RLife) -> None:
+        self.ladder = Ladder(self)
+        self._evaluations = evaluations
+        self._life = life
+        self._watch = Watch(self, life.workers)
+        self._suspect = 0
+        self._asked = False
+        self._tail = b""
+
+    def begin(self) -> None:
+        """An evaluation begins, or its client is another one now."""
+        self._asked = False
+        self._watch.begin()
+
+    def hear(self, text: bytes) -> None:
+        """It prints."""
+        self._tail = (self._tail + text)[-256:]
+
+    def forget(self) -> None:
+        """R is another one."""
+        self._asked = False
+        self._tail = b""
+
+    def disturbed(self, number: int) -> bool:
+        """Whether workers may have been left in the middle of an MPI call by that evaluation."""
+        return number in (self.ladder.pressed, self._suspect)
+
+    def evaluating(self) -> int:
+        """The number of the evaluation that runs now, else 0."""
+        return self._evaluations.evaluating()
+
+    def say(self, text: str) -> None:
+        """A line for whoever waits for the evaluation."""
+        self._evaluations.say(text)
+
+    # --- Questions
+
+    def look_for_question(self) -> None:
+        """Ask the client, if R waits for a line of input."""
+        r = self._life.r
+        if self._asked or not r.waits_for_input():
+            return
+        self._life.stream.catch_up()  # it may wait at its own prompt: an answer to that would be a command
+        if not self.evaluating():
+            return
+        current = self._evaluations.current
+        if self._tail.endswith(CRASH_MENU):
+            # R's own handler of a segfault asks what to do. There is one good answer: end.
+            r.crashed = True
+            r.answer(EXIT_WITHOUT_SAVING)
+        elif current and current.wish & Wish.BACKGROUND:
+            r.answer("")
+        elif current and current.client:
+            self._asked = True
+            current.client.tell(json_frame(Kind.QUESTION, {}, id=current.id))
+
+    def answer(self, line: str) -> None:
+        """Type a line for R, if it waits for one."""
+        if self._life.state is State.BUSY and self._asked:
+            self._asked = False
+            self._life.r.answer(line.split("\n", 1)[0])
+
+    # --- Interrupts
+
+    def signal_r(self) -> None:
+        """SIGINT to R's process group."""
+        r = self._life.r
+        ignored = r.ignores_interrupt()
+        r.interrupt()
+        # The child's end may be seen before this second look.
+        if ignored or r.ignores_interrupt():
+            asyncio.get_running_loop().call_later(0.02, self._interrupt_again, self._evaluations.number)
+
+    def _interrupt_again(self, number: int) -> None:
+        """system() ignores the signal that ended its child: once it is over, R needs one of its own."""
+        life = self._life
+        if life.state is not State.BUSY or life.stream.ended or number != self._evaluations.number:
+            return
+        if life.r.ignores_interrupt():
+            asyncio.get_running_loop().call_later(0.02, self._interrupt_again, number)
+        else:
+            life.r.interrupt()
+
+    def count_workers(self) -> int:
+        """How many MPI workers R has."""
+        return len(ranks.listed(self._life.workers))
+
+    async def signal_workers(self) -> None:
+        """SIGINT to all of them."""
+        await ranks.signal_all(self._life.workers, signal.SIGINT)
+
+    async def restart_with_workspace(self) -> bool:
+        """Save, restart R and load again, which ends the evaluation; False if R cannot save."""
+        return await self._life.save_and_restart("R was restarted: its variables were saved and loaded again")
+
+    # --- Lost workers
+
+    async def waits_in_mpi(self) -> bool:
+        """Whether R is in an MPI call that waits."""
+        pid = self._life.r.pid
+        return pid is not None and await ranks.waits(pid)
+
+    def name_lost(self, lost: list[ranks.Worker], fate: str) -> Path:
+        """Have R's MPI calls end with an error that names them; the file that is there until one has."""
+        self._suspect = self._evaluations.number
+        word = self._life.run / "lost"
+        more = f" ({len(lost)} workers in all)" if len(lost) > 1 else ""
+        new = word.with_suffix(".new")
+        new.write_text(f"{lost[0]} was {fate}{more}", encoding="utf-8")
+        return new.replace(word)
+
+    async def rescue(self, lost: ranks.Worker) -> None:
+        """End an evaluation that can never end: save the workspace, restart R, say which worker is lost."""
+        self._life.go(State.RESCUED)
+        kept = (
+            "the variables were saved and loaded again; start workers anew"
+            if await self._life.r.save_and_quit()
+            else "the variables are gone, because R could not save them"
+        )
+        self._life.replace(
+            "rank",
+            f"{lost} was lost during an MPI call, which can never end. R was restarted: {kept}",
+            rank=lost.rank,
+            node=lost.host,
+        )
