@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 from .reach import CLUSTER_KEY, FOLDER, NODE_FOLDER, Node, NodeFailed
 
 MPIRUN_SECONDS = 60.0
+COMPILE_SECONDS = 60.0
 VERSION_SECONDS = 30.0
 START_SECONDS = 130.0
 HOME = Path.home()
@@ -67,6 +70,22 @@ def mpi_silence(nodes: Sequence[Node]) -> tuple[list[Node], str]:
     answered = set(output.split()[-len(nodes) :])
     silent = [node for node in nodes if node.name not in answered]
     return silent, f"no rank of `{shlex.join(command[:8])}` answered from there: {error or output}"
+
+
+def shim() -> bytes:
+    """patience.c and waits.c compiled, for all nodes; without mpi.h the second is empty, without a compiler all is."""
+    if not shutil.which("gcc"):
+        return b""
+    mpi = ["mpicc", "-showme:compile"] if shutil.which("mpicc") else ["true"]
+    include = _within(COMPILE_SECONDS, mpi)[0].split()
+    sources = [str(NODE_FOLDER / name) for name in ("patience.c", "waits.c")]
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "shim.so")
+        command = ["gcc", "-O2", "-shared", "-fPIC", *include, "-o", str(made), *sources, "-ldl"]
+        _, error = _within(COMPILE_SECONDS, command)
+        if not made.exists():
+            raise NodeFailed(f"the master could not compile {', '.join(sources)}: {error}")
+        return made.read_bytes()
 
 
 def versions() -> dict[str, str]:

@@ -4,7 +4,7 @@
  * lets it poll on nevertheless: the R session that waits for its workers takes half a core from them, and ranks of
  * nodes that share one machine starve each other. Loaded with LD_PRELOAD, this naps once a wait has lasted for
  * BRIEF_NS; a briefer one is as quick as ever. A nap is at most a thousandth of the wait, or NAP_NS. Compiled by
- * this_node.py.
+ * setup.py.
  */
 #define _GNU_SOURCE
 #include <sys/syscall.h>

@@ -120,10 +120,9 @@ def everywhere(
 def copy_software(node: Node, *, deadline: float) -> None:
     """Have the folder of this file on the node too."""
     if not node.is_master:
-        tar = subprocess.run(
-            ["tar", "-C", str(NODE_FOLDER), "--exclude=__pycache__", "-cf", "-", "."],
-            capture_output=True, check=True,
-        )  # fmt: skip
+        # __pycache__ too: root, who runs it there, writes none.
+        archive = ["tar", "-C", str(NODE_FOLDER), "-cf", "-", "."]
+        tar = subprocess.run(archive, capture_output=True, check=True)
         command(node, UNPACK, tar.stdout, deadline=deadline)
 
 

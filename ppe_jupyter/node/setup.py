@@ -15,6 +15,7 @@ left alone. Runs with the standard library of the master's own Python and must n
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -35,7 +36,7 @@ if __name__ == "__main__" and not __package__:
 
 from . import reach
 from .limits import Limits
-from .master import have_cluster_key, mpi_silence, read, start_r, versions, write, write_hostfiles
+from .master import have_cluster_key, mpi_silence, read, shim, start_r, versions, write, write_hostfiles
 from .reach import FOLDER, Node, NodeFailed
 
 BOOT_SECONDS = 900.0
@@ -95,6 +96,7 @@ class SetUp:
         self._total = len(self._nodes)
         self._launch_key = _words(task.get("launch_host_key", ""))
         self._lost: dict[str, str] = {}
+        self._shim = b""
         if [node.is_master for node in self._nodes].count(True) != 1:
             raise NodeFailed("one of the nodes must have the role of the master")
 
@@ -116,8 +118,13 @@ class SetUp:
         if wanted := _with_earlier(self._task.get("packages", {})):
             self._each("installing", partial(_install, wanted))
             write(PACKAGES, json.dumps(wanted))
-        shared = len({answer["machine"] for answer in answers.values()}) < len(self._nodes)
-        while not self._configure_all(keys, shared=shared):
+        common = {
+            "login_user": self._task["login_user"],
+            "subnet_cidr": self._task["subnet_cidr"],
+            "shared": len({answer["machine"] for answer in answers.values()}) < len(self._nodes),
+            "shim": base64.b64encode(self._shim).decode(),
+        }
+        while not self._configure_all(keys, common):
             pass
         self._expect(keys, launching=False)
 
@@ -151,9 +158,12 @@ class SetUp:
         reach.copy_software(node, deadline=deadline)
         left = max(1.0, deadline - time.monotonic())
         task = {"launch_host_key": self._launch_key_of(node), "timeout": left}
-        return reach.ask(node, "prepare", task, deadline=deadline + PROBE_SECONDS, say=say)
+        answer = reach.ask(node, "prepare", task, deadline=deadline + PROBE_SECONDS, say=say)
+        if node.is_master:
+            self._shim = shim()  # for all; the others still boot
+        return answer
 
-    def _configure_all(self, keys: Mapping[str, str], *, shared: bool) -> bool:
+    def _configure_all(self, keys: Mapping[str, str], common: Mapping[str, Any]) -> bool:
         """Have all nodes know each other; False if one was lost meanwhile, whom the others know now."""
         known = [
             {
@@ -163,12 +173,6 @@ class SetUp:
             }
             for node in self._nodes
         ]
-        common = {
-            "login_user": self._task["login_user"],
-            "subnet_cidr": self._task["subnet_cidr"],
-            "nodes": known,
-            "shared": shared,
-        }
         secret = self._write_beacon()
 
         def configure(node: Node, say: reach.Say) -> Json:
@@ -179,7 +183,7 @@ class SetUp:
                 "silence_seconds": self._silence_seconds,
                 "user": None if node.is_master else self._task["login_user"],
             }
-            task = {**common, "slots": node.slots, "member": member}
+            task = {**common, "nodes": known, "slots": node.slots, "member": member}
             return reach.ask(node, "configure", task, deadline=time.monotonic() + CONFIGURE_SECONDS)
 
         before = len(self._nodes)
