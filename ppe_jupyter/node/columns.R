@@ -91,6 +91,13 @@ encode <- function(x) {
   list(head = head, data = data, bytes = 8 * (1 + length(head)) + bytes)
 }
 
+# encode(list(x)); all of it as one vector of doubles if `x` is NULL or a few plain ones, in a tenth of the time.
+encode_one <- function(x) {
+  if (is.null(x)) c(6, 7, 1, 0, 0, 0, 0)
+  else if (is.double(x) && is.null(attributes(x)) && length(x) <= 512L) c(6, 7, 1, 0, 3, length(x), 0, x)
+  else encode(list(x))
+}
+
 bare <- function(x) {
   attributes(x) <- NULL
   x
@@ -209,7 +216,35 @@ write_block <- function(v, con) .Internal(writeBin(v, con, NA_integer_, swap, TR
 # Reads a value, whose first number (of heads) has been read. `size` is the size of it all; whatever happens, exactly
 # that is consumed.
 decode <- function(con, size, count) {
-  used <- 8; at <- 0L; heads <- NULL
+  if (!identical(count, 9) || size < 80 || size > 65536) return(decode_any(con, size, count))
+  heads <- .Internal(readBin(con, "double", 9L, NA_integer_, TRUE, swap))
+  bytes <- heads[7L]
+  if (!identical(heads[-c(7L, 9L)], one_string) || !isTRUE(size - 80 == bytes + -bytes %% 8)) {
+    return(decode_any(con, size, count, heads))
+  }
+  x <- .Internal(readBin(con, "raw", size - 80, NA_integer_, TRUE, swap))
+  list(strings_in(x[seq_len(bytes)], 1, heads[9L]))
+}
+
+# The heads of an unnamed list of one string without NA, but for its bytes and encoding: a request for an evaluation.
+# By itself it takes a fifth of the time.
+one_string <- c(7, 1, 0, 5, 1, 0, 0)
+
+# `n` strings that are ASCII, UTF-8 or other bytes.
+strings_in <- function(x, n, encoding) {
+  out <- .Internal(readBin(x, "character", n, NA_integer_, TRUE, swap))
+  if (sum(nchar(out, "bytes")) + n != length(x)) stop("a damaged value: strings are missing")
+  if (encoding == 1) Encoding(out) <- "UTF-8"
+  if (encoding == 2) {
+    text <- validUTF8(out)
+    Encoding(out)[text] <- "UTF-8"
+  }
+  out
+}
+
+# Any value; perhaps its heads have been read too.
+decode_any <- function(con, size, count, heads = NULL) {
+  used <- 8 + 8 * length(heads); at <- 0L
   read <- function(what, n) {
     out <- .Internal(readBin(con, what, n, NA_integer_, TRUE, swap))
     used <<- used + n * bytes_per[[what]]
@@ -234,13 +269,7 @@ decode <- function(con, size, count) {
   head <- function() heads[[at <<- at + 1L]]
   strings <- function(n) {
     bytes <- head(); missing <- head(); encoding <- head()
-    out <- .Internal(readBin(get("raw", bytes), "character", n, NA_integer_, TRUE, swap))
-    if (sum(nchar(out, "bytes")) + n != bytes) stop("a damaged value: strings are missing")
-    if (encoding == 1) Encoding(out) <- "UTF-8"
-    if (encoding == 2) {
-      text <- validUTF8(out)
-      Encoding(out)[text] <- "UTF-8"
-    }
+    out <- strings_in(get("raw", bytes), n, encoding)
     if (missing) {
       positions <- get("integer", missing)
       if (anyNA(positions) || any(positions < 0L | positions >= n)) stop("a damaged value: NA beyond the end")
@@ -272,7 +301,7 @@ decode <- function(con, size, count) {
   }
   on.exit(while (used < size && (n <- length(readBin(con, "raw", min(size - used, block))))) used <- used + n)
   if (!isTRUE(count >= 0 && 8 * count <= size && count == floor(count))) stop("a damaged value")
-  heads <- take("double", count)
+  if (is.null(heads)) heads <- take("double", count)
   if (!identical(heads, abs(trunc(heads)))) stop("a damaged value")
   node()
 }

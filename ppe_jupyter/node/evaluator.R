@@ -23,6 +23,7 @@ surroundings <- file.path(folder, "surroundings.rds")
 requests <- NULL; results <- NULL; terminal <- NULL
 # Of the present request: its number, and an environment of what is known of it.
 current <- 0; state <- NULL
+fresh <- list(line = 0L, value = NULL, warned = FALSE, depth = Inf, begun = FALSE)
 
 serve <- function() {
   requests <<- file(file.path(folder, "requests"), "rb", raw = TRUE)
@@ -59,8 +60,7 @@ answer <- function() {
   # The agent is gone, and with it whoever could ask.
   if (length(header) < 6L || header[1L] != magic) quit("no", status = 1, runLast = FALSE)
   current <<- header[3L]
-  state <<- new.env(parent = emptyenv())
-  state$line <- 0L; state$value <- NULL; state$warned <- FALSE; state$depth <- Inf; state$begun <- FALSE
+  state <<- list2env(fresh, parent = emptyenv())
   if (header[2L] == kinds[["ask"]]) {
     about <- rawToChar(readBin(requests, "raw", header[5L] - 8))
     Encoding(about) <- "UTF-8"
@@ -94,9 +94,12 @@ end_text <- function() {
 }
 
 write_frame <- function(kind, body) {
-  size <- if (is.raw(body)) length(body) else body$bytes
-  write_block(c(magic, kinds[[kind]], current, length(.GlobalEnv), size), results)
-  if (is.raw(body)) write_block(body, results) else write_columns(body, results)
+  head <- c(magic, kinds[[kind]], current, length(.GlobalEnv))
+  if (is.double(body)) write_block(c(head, 8 * length(body), body), results)
+  else {
+    write_block(c(head, if (is.raw(body)) length(body) else body$bytes), results)
+    if (is.raw(body)) write_block(body, results) else write_columns(body, results)
+  }
   .Internal(flush(results))
 }
 
