@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from . import settings
-from .remote.session import Notice, OnNotice, RemoteR
+from .remote.outputs import Notice, OnNotice, write_notice
+from .remote.session import RemoteR
 from .ssh import Connection
 
 
@@ -15,7 +16,7 @@ class Sessions:
     """``r`` and its kin, for a class that knows its connection."""
 
     def __init__(self) -> None:
-        """``on_notice`` gets what the agent there has to say while a session is attached."""
+        """``on_notice`` gets what the agent there has to say while a session is attached (None: standard error)."""
         self.on_notice: OnNotice | None = None
         self._attached: dict[str, RemoteR] = {}
         self._attaching = threading.Lock()
@@ -77,8 +78,7 @@ class Sessions:
             self._connection = None
 
     def _say_past(self, text: str) -> None:
-        if self.on_notice is not None:
-            self.on_notice(Notice("info", text, time.time()))
+        (self.on_notice or write_notice)(Notice("info", text, time.time()))
 
     def _again(self) -> Connection:
         """The connection, after a cut. Unreachable, ConnectionLost and CloudError are worth another try."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,10 @@ def test_a_spot_interruption_reaches_clients_and_the_status(pair: Members, local
         r.eval("1")
         hooks.interrupt_spot(local_cloud, worker.instance_id, seconds=120)
         until(lambda: notices, seconds=80)
-        assert f"EC2 will terminate the spot node {worker.name} at 20" in notices[0].text
+        assert re.search(
+            rf"EC2 will terminate the spot node {worker.name} at \w{{3}} \d\d \w{{3}} \d\d:\d\d:",
+            notices[0].text,
+        )
     (spot,) = pair.status()["watchdog"]["spot"]
     assert (spot["node"], spot["action"]) == (worker.name, "terminate")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -15,6 +16,7 @@ from ppe_jupyter.cloud.records import ClusterState, InstanceState
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.frontends import output, tables, views
 from ppe_jupyter.frontends.output import FLUSH_AFTER, Console
+from ppe_jupyter.remote.answers import in_local_time
 from ppe_jupyter.remote.session import Text
 from ppe_jupyter.remote.watchdog import Losses, Watchdog
 
@@ -59,12 +61,12 @@ def test_a_review_begins_with_who_pays_and_dollars_are_no_tex() -> None:
     plan: Any = Namespace(rows=lambda: [("step", "a"), ("step", "b"), ("price", "$1 or $2"), ("error", "no")])
     review = views.review("AWS account 1", plan)
     lines = str(review).splitlines()
+    # What forbids it is in the error that follows.
     assert [line.split(maxsplit=1) for line in lines] == [
         ["pays", "AWS account 1"],
         ["step", "a"],
         ["b"],
         ["price", "$1 or $2"],
-        ["error", "no"],
     ]
     assert "mathjax_ignore" in review._repr_html_()
 
@@ -100,9 +102,9 @@ def test_losses_name_the_biggest_that_were_never_pulled() -> None:
         ("at work", "mpirun"),
         (
             "lost",
-            "in R, never pulled: x6 (6.0 MB), x5 (5.0 MB), x4 (4.0 MB), x3 (3.0 MB), x2 (2.0 MB) and 2 more (1.0 MB)",
+            "in R, never pulled: x6 (6 MB), x5 (5 MB), x4 (4 MB), x3 (3 MB), x2 (2 MB) and 2 more (1 MB)",
         ),
-        ("lost", "files: out.csv (1.2 kB) and 7 more (70 bytes)"),
+        ("lost", "files: out.csv (1.23 kB) and 7 more (70 bytes)"),
     ]
     assert views.losses(Losses(objects=None, files=(), jobs=(), silent=("ip-10-0-0-2",))) == [
         ("lost", "R is busy, and cannot say what it holds"),
@@ -174,9 +176,29 @@ def test_streams_are_flushed_in_order_and_not_for_each_line(monkeypatch: pytest.
     monkeypatch.setattr("sys.stderr", Stream("err"))
     now = 0.0
     console = Console(clock=lambda: now)
-    for stream, text in [("stdout", "1"), ("stdout", "2"), ("stderr", "3")]:
+    for stream, text in [("stdout", "1\n"), ("stdout", "2\n"), ("stderr", "3\n")]:
         console(Text(stream, text))  # type: ignore[arg-type]
     now = 2 * FLUSH_AFTER
-    console(Text("stderr", "4"))
+    console(Text("stderr", "4\n"))
+    # Nothing else flushes a terminal; a question or a "fitting … " without a line end waits for nothing.
+    console(Text("stderr", "5 "))
     monkeypatch.undo()
-    assert log[log.index("1") :] == ["1", "2", "flush out", "3", "4", "flush err"]
+    assert log[log.index("1\n") :] == [
+        "1\n",
+        "2\n",
+        "flush out",
+        "3\n",
+        "4\n",
+        "flush err",
+        "5 ",
+        "flush err",
+    ]
+
+
+def test_times_of_the_nodes_are_told_as_they_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    told = in_local_time("EC2 will stop node 1 at 2026-01-05T20:00:30Z: save; x2026")
+    monkeypatch.undo()
+    time.tzset()
+    assert told == "EC2 will stop node 1 at Tue 06 Jan 01:30: save; x2026"

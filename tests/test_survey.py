@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from ppe_jupyter.cloud.ec2.network import way_out
 from ppe_jupyter.cloud.ec2.types import described
 from ppe_jupyter.cloud.facts import AccountPlan, Rule, Subnet
 from ppe_jupyter.cloud.planning import permissions
-from ppe_jupyter.cloud.planning.survey import Survey
+from ppe_jupyter.cloud.planning.survey import MARKET_KEPT, Survey
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import CloudError, CredentialsError
 from ppe_jupyter.localcloud import Endpoint, hooks
@@ -296,11 +297,26 @@ def test_whose_money_it_is(asking: Survey, cloud: Endpoint, settings: Settings) 
 
 def test_types_are_the_regions_with_prices_of_now(asking: Survey) -> None:
     table = asking.types(min_cores=8, cluster=True, arch="x86_64", sort="price")
-    assert table.attrs["source"].startswith("EC2; prices: us-east-1, AWS price list as of ")
+    assert re.match(
+        r"EC2 and its spot prices at \d\d:\d\d; prices: us-east-1, AWS price list as of ",
+        table.attrs["source"],
+    )
     row = table.loc["c7a.2xlarge"]
     assert (row["cores"], row["GB"], row["Gbit/s"], row["USD/h"]) == (8, 16.0, 3.125, 0.41056)
     assert row["spot USD/h"] == pytest.approx(0.41056 * 0.35, abs=1e-4)
     assert table["USD/h"].is_monotonic_increasing
+
+
+def test_types_are_asked_for_once_in_ten_minutes(asking: Survey, cloud: Endpoint) -> None:
+    first = asking.types(sort="price")
+    asked = hooks.calls(cloud).count("DescribeInstanceTypes")
+    again = asking.types(sort="price")
+    assert again.equals(first) and again.attrs == first.attrs
+    assert hooks.calls(cloud).count("DescribeInstanceTypes") == asked > 0
+    later = asking._context.now() + 2 * MARKET_KEPT
+    asking._context = replace(asking._context, now=lambda: later)
+    assert f"{later.astimezone():%H:%M}" in asking.types().attrs["source"]
+    assert hooks.calls(cloud).count("DescribeInstanceTypes") == 2 * asked
 
 
 def test_types_without_ec2_are_the_shipped_ones(asking: Survey, cloud: Endpoint) -> None:

@@ -1,6 +1,8 @@
 """The table of verbs, and the parsers, help and completion that come from it."""
 
+from argparse import Namespace
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -74,6 +76,7 @@ def test_launch_is_parsed(line: str, expected: dict[str, object]) -> None:
         ("remote_r", "-w5 --height=4 -u in -r 200", {"width": 5, "height": 4, "units": "in", "res": 200}),
         ("remote_r", "-h 4 -p 9 -b white plot(1)", {"height": 4, "pointsize": 9, "bg": "white"}),
         ("remote_r", "-1 + 2", {"code": "-1 + 2"}),
+        ("remote_r_log", "--since 0 --lines 5", {"since": 0, "lines": 5}),
         ("remote_r", "-- -x", {"code": "-x"}),
         ("remote_r", "cat(\"it's", {"code": "cat(\"it's"}),
         ("remote_py", "", {"ranks": None}),
@@ -87,6 +90,21 @@ def test_launch_is_parsed(line: str, expected: dict[str, object]) -> None:
 def test_options_come_before_code(verb: str, line: str, expected: dict[str, object]) -> None:
     arguments = vars(typed.parse(find(verb, face="magic"), line, face="magic") or ())
     assert {key: arguments[key] for key in expected} == expected
+
+
+def test_a_percent_sign_in_a_help_is_one() -> None:
+    verb = Verb(
+        name="x", help="100 % of it", options=(Option(name="all", flag=True, help="as %(prog)s, 5 %"),)
+    )
+    assert "as %(prog)s, 5 %" in typed.help_text(verb, "magic")
+
+
+@pytest.mark.parametrize("line", ["--timeout 5", "-c rules", "-d showing"])
+def test_what_needs_somebody_who_waits_is_not_for_the_background(line: str) -> None:
+    arguments = typed.parse(find("remote_r", face="magic"), f"--background {line}", face="magic")
+    nobody: Any = None
+    with pytest.raises(UsageError, match="not with --background"):
+        CELLS["remote_r"](nobody, arguments or Namespace(), "1", {}, nobody)
 
 
 def test_a_command_keeps_its_words_apart() -> None:
@@ -112,6 +130,7 @@ def test_a_command_keeps_its_words_apart() -> None:
         ("costs", "--month May", "'May' is not a month"),
         ("status", "'lab", "no closing quotation"),
         ("remote_r", "--timeout", "expected one argument"),
+        ("remote_r_log", "--since -1", "'-1' is not a whole number from 0"),
         ("remote_r", "--colour x", "--colour"),
     ],
 )

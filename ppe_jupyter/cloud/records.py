@@ -5,7 +5,7 @@ Frozen values only, made from EC2's answers and tags by ``tags``. Pure; knows ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -253,6 +253,11 @@ def advice(record: ClusterRecord) -> str:
         until = f", until {record.busy_until:%H:%M} UTC at most" if record.busy_until else ""
         return f"a client is at work on it{until}; if that client is dead: %ppe_retry {name} --force"
     return f"it is {state}" if state is not _S.RUNNING else ""
+
+
+def besides(names: Sequence[str]) -> str:
+    """How a message goes on that there is no cluster of some name."""
+    return f"; there are: {', '.join(names)}" if names else ", nor any other; launch one with: %ppe_launch"
 
 
 def usd_per_hour(nodes: Iterable[Node], *, root_gb: int, root_type: str) -> float | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cloud.keeping.volumes import find_node
 from ..cloud.records import InstanceState, advice
-from ..errors import CloudError, NoSuchCluster, NothingToDo, PpeError, UsageError
+from ..errors import CloudError, NoSuchCluster, NothingToDo, PpeError, RemoteCommandFailed, UsageError
 from ..verbs import suggestion
 from . import changes, files, keeping, views
 from .output import Console
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .tables import Sheet
 
 Arguments = argparse.Namespace
+SSH_FAILED = 255
 
 
 class CommandLine(str):
@@ -145,7 +146,21 @@ def ssh(desk: Desk, arguments: Arguments) -> str | None:
     # Only the master is talked to; it reaches the others with the cluster's own key.
     at_master = node == cluster.master
     command = arguments.code if at_master else shlex.join(["ssh", node.private_ip, arguments.code])
-    cluster.run_shell(command, on_output=Console())
+    try:
+        with Console(desk.lines, elsewhere="") as console:
+            cluster.run_shell(command, on_output=console)
+    except RemoteCommandFailed as failed:
+        if at_master:
+            raise
+        said = f"node {node.index} ({node.private_ip}): exit status {failed.status}"
+        why = (
+            ""
+            if failed.status != SSH_FAILED
+            else ", which ssh also gives when the master cannot reach the node"
+        )
+        raise RemoteCommandFailed(
+            f"{said}{why}", command=arguments.code, status=failed.status, stderr=failed.stderr
+        ) from None
     return None
 
 

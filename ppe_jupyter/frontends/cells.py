@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchCluster, SshError, UsageError
@@ -33,6 +34,8 @@ Cell = Callable[["Desk", Arguments, "str | None", Names, Push], Any]
 
 def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
     """R. A cell prints as the console does; a line returns the value of its last expression."""
+    if arguments.background:
+        _check_background(arguments)
     inputs = _inputs(arguments.input, names)
     outputs = _listed(arguments.output)
     converter = _value(arguments.converter, names) if arguments.converter else None
@@ -44,7 +47,7 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
         if arguments.background:
             code, plots = _code(arguments, cell), _plots(arguments)
             job = session.submit(code, print=cell is not None, inputs=inputs, outputs=outputs, plots=plots)
-            job.console, job.simplify = Console, simplify
+            job.console, job.simplify = partial(Console, _lines(desk, arguments)), simplify
             return job
         how: dict[str, Any] = {
             "on_output": console, "on_question": _questions(desk, console), "plots": _plots(arguments),
@@ -166,10 +169,23 @@ def _of_session(act: Callable[[RemoteR, Arguments], Any]) -> Cell:
     """A verb that needs the session and what was typed, and nothing of the notebook's."""
 
     def cell(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
+        if "lines" in arguments:
+            arguments.lines = _lines(desk, arguments)
         with _session(desk, arguments) as session:
             return act(session, arguments)
 
     return cell
+
+
+def _check_background(arguments: Arguments) -> None:
+    """Raise UsageError for what needs somebody who waits."""
+    waiting = {
+        "--timeout": arguments.timeout,
+        "--converter": arguments.converter,
+        "--display": arguments.display,
+    }
+    if typed := [option for option, value in waiting.items() if value is not None]:
+        raise UsageError(f"{' and '.join(typed)}: not with --background, where nobody waits for the end")
 
 
 def _wish(arguments: Arguments) -> Wish:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..cloud.records import Progress
 from ..errors import NothingToDo
+from ..node.arrivals import size_text
 from ..node.protocol import Kind, parse_json
 from ..remote.jobs import Job
 from .output import Console
-from .tables import Table, age, local_time, size, table
+from .tables import Table, age, local_time, table
 
 if TYPE_CHECKING:
     from ..remote.session import RemoteR
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # Of the jobs that have ended, those that took so long or are so young are listed.
 LONG_SECONDS = 1.0
 YOUNG_SECONDS = 600.0
+# Of the log, if nothing says from where on.
+LAST_EVENTS = 100
 
 
 def jobs(session: RemoteR, arguments: argparse.Namespace) -> Table | None:
@@ -32,7 +35,7 @@ def jobs(session: RemoteR, arguments: argparse.Namespace) -> Table | None:
         session.job(arguments.cancel).cancel()
         return None
     if arguments.number:
-        show(session.job(arguments.number))
+        show(session.job(arguments.number), arguments.lines)
         return None
     found = [job for job in session.jobs() if arguments.all or _matters(job)]
     if not found:
@@ -40,10 +43,10 @@ def jobs(session: RemoteR, arguments: argparse.Namespace) -> Table | None:
     return job_table(found)
 
 
-def show(job: Job) -> None:
+def show(job: Job, lines: int | None = None) -> None:
     """Its state, its output, and how it ended."""
     print(f"job {job.number} of {job.client}: {job.code}")
-    with suppress(KeyboardInterrupt), Console() as console:
+    with suppress(KeyboardInterrupt), Console(lines) as console:
         job.watch(console)
     took = f", {job.seconds:.1f} s" if job.status and job.seconds is not None else ""
     print(f"{job.status}{took}")
@@ -72,14 +75,18 @@ def job_table(found: Sequence[Job]) -> Table:
 
 
 def log(session: RemoteR, arguments: argparse.Namespace) -> None:
-    """What was printed and drawn, and, to follow it, what will be."""
+    """What was printed and drawn, and, to follow it, what will be; the end only, if nothing says from where on."""
     if arguments.keep:
         session.command({"do": "keep", "bytes": arguments.keep * 2**20})
         return
-    since = (arguments.since or 1) - 1
     live = bool(arguments.follow)
+    since = max(0, (arguments.since or 0) - 1)
+    if arguments.since is None and arguments.job is None:
+        since = max(0, session.last_event() - LAST_EVENTS)
+        if since:
+            print(f"(from event {since + 1} on; --since 0: from the beginning)")
     try:
-        with Console() as console:
+        with Console(arguments.lines, elsewhere="") as console:
             kind, body = session.follow(arguments.job or 0, since=since, live=live, on_output=console)
     except KeyboardInterrupt:
         return
@@ -122,7 +129,7 @@ def autosave(session: RemoteR, arguments: argparse.Namespace) -> None:
     now = session.command(wish)
     saved = now["saved"]
     last = (
-        f"last {local_time(_time(saved['time']))}: {saved['objects']} objects, {size(saved['bytes'])}"
+        f"last {local_time(_time(saved['time']))}: {saved['objects']} objects, {size_text(saved['bytes'])}"
         if saved
         else "not yet"
     )
@@ -140,7 +147,7 @@ def transfers_shown(desk: Desk, session: RemoteR) -> Iterator[None]:
     with desk.progress("values") as report:
 
         def show(up: bool, done: int, total: int) -> None:
-            message = f"{size(done)} of {size(total)}"
+            message = f"{size_text(done)} of {size_text(total)}"
             report(
                 Progress(
                     "to R" if up else "from R",

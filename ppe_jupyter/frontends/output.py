@@ -98,10 +98,18 @@ class Tail:
 class Console:
     """Shows the outputs of one evaluation, within a ``with`` block; ``clock`` gives seconds.
 
-    ``lines`` is how many lines of text are shown (None: all), then the last ``TAIL_LINES``.
+    ``lines`` is how many lines of text are shown (None: all), then the last ``TAIL_LINES``; ``elsewhere`` says where
+    the others are.
     """
 
-    def __init__(self, lines: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        lines: int | None = None,
+        *,
+        elsewhere: str = "%remote_r_log has them, ",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._elsewhere = elsewhere
         self._allowance = None if lines is None else Allowance(lines)
         self._tail: Tail | None = None
         self._clock = clock
@@ -150,7 +158,9 @@ class Console:
             self._flush()
         self._last = stream
         (sys.stderr if stream == "stderr" else sys.stdout).write(text)
-        if self._clock() - self._flushed > FLUSH_AFTER:
+        # A terminal shows lines only as they end, and nothing flushes it later.
+        unseen = not self._intervals and not text.endswith("\n")
+        if unseen or self._clock() - self._flushed > FLUSH_AFTER:
             self._flush()
 
     def _hold(self, text: Text) -> None:
@@ -168,7 +178,7 @@ class Console:
 
         self._told = self._clock()
         size = f"{tail.lines:,} lines ({tail.bytes / 1e6:,.1f} MB)"
-        line = Line("notice", f"… {size} are not shown; %remote_r_log has them, --lines N shows more")
+        line = Line("notice", f"… {size} are not shown; {self._elsewhere}--lines N shows more")
         if self._handle is None:
             self._handle = display(line, display_id=True)
         else:

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ..errors import NothingToDo
-from .tables import Table, size, span, table
+from ..node.arrivals import size_text
+from .tables import Table, span, table
 
 if TYPE_CHECKING:
     from ..remote.ranks import Rank
@@ -25,7 +26,7 @@ def rank_table(ranks: list[Rank]) -> Table:
                 "pid": rank.pid,
                 "program": rank.program,
                 "CPU %": rank.cpu_percent if rank.cpu_percent is not None else "",
-                "memory": size(rank.memory_bytes) if rank.memory_bytes is not None else "",
+                "memory": size_text(rank.memory_bytes) if rank.memory_bytes is not None else "",
                 "time": _time(rank.seconds) if rank.seconds is not None else "",
                 "does": rank.call,
             }

@@ -163,15 +163,6 @@ def local_time(moment: datetime) -> str:
     return f"{here:%H:%M}" if same_day else f"{here:%a %d %b %H:%M}"
 
 
-def size(count: float) -> str:
-    """Bytes, in the unit that fits."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
 def counted(number: int, noun: str) -> str:
     """``1 node``, ``2 nodes``."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -151,7 +151,7 @@ def _parser(verb: Verb, face: Face) -> _Parser:
 
 
 def _add(parser: _Parser, option: Option) -> None:
-    keywords: dict[str, Any] = {"help": option.help}
+    keywords: dict[str, Any] = {"help": option.help.replace("%", "%%")}
     if option.flag:
         keywords |= {"action": "store_const", "const": option.sets}
     else:

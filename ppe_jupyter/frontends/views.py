@@ -9,9 +9,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..cloud import bill
+from ..cloud.plan import Grade
 from ..cloud.records import ClusterState, advice
+from ..node.arrivals import size_text
 from ..settings import Settings
-from .tables import Sheet, Table, age, counted, dollars, local_time, size, span, table
+from .tables import Sheet, Table, age, counted, dollars, local_time, span, table
 
 if TYPE_CHECKING:
     from ..cloud.plan import Plan
@@ -136,8 +138,8 @@ def watchdog(watch: Watchdog | None) -> list[str]:
 
 
 def review(whose: str, plan: Plan) -> Sheet:
-    """What a plan would do and cost, beginning with who pays."""
-    return Sheet([("pays", whose), *plan.rows()])
+    """What a plan would do and cost, beginning with who pays; what forbids it is said by ``Plan.check``, once."""
+    return Sheet([("pays", whose), *(row for row in plan.rows() if row[0] != Grade.ERROR.value)])
 
 
 def losses(lost: Losses) -> list[tuple[str, str]]:
@@ -205,10 +207,10 @@ def _state(cluster: Cluster) -> str:
 
 def _named(things: Sequence[tuple[str, int]], more: int = 0, more_bytes: int = 0) -> str:
     """The biggest by name, and how many there are besides, with so many more that are not among them."""
-    named = ", ".join(f"{name} ({size(count)})" for name, count in things[:NAMED])
+    named = ", ".join(f"{name} ({size_text(count)})" for name, count in things[:NAMED])
     more += max(0, len(things) - NAMED)
     rest = more_bytes + sum(count for _, count in things[NAMED:])
-    return f"{named} and {more} more ({size(rest)})" if more else named
+    return f"{named} and {more} more ({size_text(rest)})" if more else named
 
 
 def _by_size(thing: tuple[str, int]) -> int:

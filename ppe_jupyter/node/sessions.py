@@ -200,7 +200,7 @@ class Sessions:
         saved_at, held.saved_at = held.saved_at, None
         if saved_at is None:
             return
-        when = time.strftime("%F %T UTC", time.gmtime(saved_at))
+        when = time.strftime("%FT%TZ", time.gmtime(saved_at))
         because = f" when the cluster was ended, because {self.why_ended}" if self.why_ended else ""
         of = "" if held.session.name == MAIN else f" of session {held.session.name}"
         text, place = f"The workspace{of} saved at {when}{because}", held.workspace.restored

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from ..errors import (
@@ -24,6 +25,8 @@ from .outputs import Display, Output, Text
 # How running.py words what ends an MPI call whose worker is gone.
 LOST = re.compile(r"rank (\d+) on (\S+) was (?:lost|killed)")
 
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
+
 
 def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
     """What a frame shows: one output, or none."""
@@ -40,7 +43,7 @@ def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
         gap = parse_json(bytes(body))
         return [Text("stderr", f"[output {gap['first']} to {gap['last']} is no longer in the log]\n")]
     if kind is Kind.NOTICE:  # from the log
-        return [Text("stderr", f"{parse_json(bytes(body))['text']}\n")]
+        return [Text("stderr", f"{in_local_time(parse_json(bytes(body))['text'])}\n")]
     if kind is Kind.FAILURE:  # of an evaluation whose client had gone, from the log
         return [Text("stderr", f"{values.decode(body)[4]}\n")]
     return []
@@ -103,6 +106,16 @@ def of_the_past(session: str, past: Mapping[str, Any], now: float) -> str:
         f"R session{name} of {_ago(now - past['since'])}, last used from {past['client']} {_ago(now - past['used'])}"
         f"{objects}; %remote_restart{f' --session{name}' if name else ''} for a fresh one"
     )
+
+
+def in_local_time(text: str) -> str:
+    """A notice with its times, which nodes give in UTC, as they are here."""
+
+    def here(found: re.Match[str]) -> str:
+        moment = datetime.strptime(found[0], STAMP).replace(tzinfo=timezone.utc)
+        return f"{moment.astimezone():%a %d %b %H:%M}"
+
+    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", here, text)
 
 
 def _ago(seconds: float) -> str:

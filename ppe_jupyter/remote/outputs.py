@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -54,3 +56,20 @@ class PlotOptions:
     bg: str = "white"
     scale: float = 2
     format: Literal["svg", "png"] = "svg"
+
+
+def write_notice(notice: Notice) -> None:
+    """Where no one says otherwise, notices go to standard error."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S', time.localtime(notice.time))} {notice.text}\n")
+    sys.stderr.flush()
+
+
+def write_output(output: Output) -> None:
+    """Where no one says otherwise, text goes where Python's own goes."""
+    if isinstance(output, Text):
+        stream = sys.stdout if output.stream == "stdout" else sys.stderr
+        stream.write(output.text)
+        stream.flush()
+    else:
+        text = output.data.get("text/plain", f"<{', '.join(output.data)}>")
+        sys.stdout.write(f"{text!s}\n")

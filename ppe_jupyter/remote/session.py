@@ -8,7 +8,6 @@ clusters, EC2 or notebooks.
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
 import time
 import traceback
@@ -26,15 +25,37 @@ from ..errors import (
     UsageError,
 )
 from ..node.ladder import Rung
-from ..node.protocol import ENDS, Header, Kind, Question, Wish, ask, frame, json_frame, parse_json
+from ..node.protocol import (
+    ENDS,
+    MAX_EXACT,
+    Header,
+    Kind,
+    Question,
+    Wish,
+    ask,
+    frame,
+    json_frame,
+    parse_json,
+)
 from ..ssh import Connection
 from . import wire
-from .answers import checked, done, failure, of_the_past, outputs_of, r_error
+from .answers import checked, done, failure, in_local_time, of_the_past, outputs_of, r_error
 from .call import Call
 from .jobs import Job
 from .line import Hello, Line
 from .link import Link, OnProgress
-from .outputs import Display, Notice, OnNotice, OnOutput, OnQuestion, Output, PlotOptions, Text
+from .outputs import (
+    Display,
+    Notice,
+    OnNotice,
+    OnOutput,
+    OnQuestion,
+    Output,
+    PlotOptions,
+    Text,
+    write_notice,
+    write_output,
+)
 from .requests import Request
 
 __all__ = [
@@ -88,9 +109,9 @@ class RemoteR:
         self.on_progress = on_progress
         self._on_past = on_past
         self.wish = Wish(0)  # WATCH, TAKE_OVER: what its evaluations do while another client's runs
-        self._on_output = on_output or _write
+        self._on_output = on_output or write_output
         self._on_question = on_question
-        self._on_notice = on_notice or _write_notice
+        self._on_notice = on_notice or write_notice
         self._noticed = time.time() - YOUNG_SECONDS
         self._turn = threading.RLock()
         self._watched: Link | None = None
@@ -248,6 +269,11 @@ class RemoteR:
         self.follow(since=since, live=False, on_output=found.append)
         return found
 
+    def last_event(self) -> int:
+        """The number of the last event in the log."""
+        _, body = self.follow(since=MAX_EXACT, live=False)
+        return int(parse_json(bytes(body))["last"])
+
     # --- Jobs
 
     def submit(
@@ -352,7 +378,7 @@ class RemoteR:
         if told["time"] <= self._noticed:
             return
         self._noticed = told["time"]
-        self._tell(Notice(told["level"], told["text"], told["time"]))
+        self._tell(Notice(told["level"], in_local_time(told["text"]), told["time"]))
 
     def _progress(self, up: bool, done: int, total: int) -> None:
         if self.on_progress is not None:
@@ -465,20 +491,3 @@ def _look_for_notices(who: weakref.ref[RemoteR], link: Link) -> None:
             finally:
                 remote._turn.release()
         del remote
-
-
-def _write_notice(notice: Notice) -> None:
-    """Where no one says otherwise, notices go to standard error."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S', time.localtime(notice.time))} {notice.text}\n")
-    sys.stderr.flush()
-
-
-def _write(output: Output) -> None:
-    """Where no one says otherwise, text goes where Python's own goes."""
-    if isinstance(output, Text):
-        stream = sys.stdout if output.stream == "stdout" else sys.stderr
-        stream.write(output.text)
-        stream.flush()
-    else:
-        text = output.data.get("text/plain", f"<{', '.join(output.data)}>")
-        sys.stdout.write(f"{text!s}\n")

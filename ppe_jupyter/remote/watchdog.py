@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import RemoteCommandFailed
 from ..ssh import Connection
+from .answers import in_local_time
 from .session import AGENT, RemoteR
 
 ASK_SECONDS = 20.0
@@ -118,4 +119,4 @@ def _time(epoch: float | None) -> datetime | None:
 
 
 def _text(notice: str | Mapping[str, Any]) -> str:
-    return notice if isinstance(notice, str) else str(notice.get("text", notice))
+    return in_local_time(notice if isinstance(notice, str) else str(notice.get("text", notice)))

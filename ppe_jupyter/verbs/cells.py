@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from .options import CLUSTER, SESSION, TIMEOUT, Option, Verb, count
+from .options import CLUSTER, LINES, SESSION, TIMEOUT, Option, Verb, count
 
 ALL_SLOTS = -1
 NO_SIMPLIFY = Option(name="no-simplify", flag=True, help="vectors of length 1 stay arrays")
-LINES = Option(
-    name="lines", kind=count, metavar="N", help="show N lines of text, and the last 100; 2,000 if not given"
-)
 
 CELLS: tuple[Verb, ...] = (
     Verb(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .options import CLUSTER, SESSION, Option, Verb, count
+from .options import CLUSTER, LINES, SESSION, Option, Verb, count, number
 
 
 def minutes(text: str) -> float:
@@ -29,6 +29,7 @@ JOBS: tuple[Verb, ...] = (
                 name="cancel", kind=count, metavar="N", help="interrupt this one, or take it out of the queue"
             ),
             Option(name="all", flag=True, help="list the short ones of long ago too"),
+            LINES,
             SESSION,
             CLUSTER,
         ),
@@ -37,15 +38,17 @@ JOBS: tuple[Verb, ...] = (
     Verb(
         name="remote_r_log",
         help="show again what R printed and drew, in order, whoever evaluated",
+        detail="Without --since and --job the end of it.",
         options=(
             Option(
                 name="since",
-                kind=count,
+                kind=number,
                 metavar="N",
-                help="from this event on; each answer names its last one",
+                help="from this event on, 0: from the beginning; each answer names its last one",
             ),
             Option(name="job", kind=count, metavar="N", help="of this job only"),
             Option(name="follow", flag=True, help="and what comes, until you press stop"),
+            LINES,
             Option(
                 name="keep",
                 kind=count,

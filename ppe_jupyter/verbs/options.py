@@ -83,6 +83,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
 def hours(text: str) -> float:
     """A duration such as 2h, 90m or 1d in hours; a bare number is hours, ``off`` is 0."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd]?)", "0" if text == "off" else text)
@@ -117,6 +124,9 @@ SESSION = Option(
     name="session", metavar="NAME", help="an R session beside the main one; it starts if there is none"
 )
 TIMEOUT = Option(name="timeout", kind=float, metavar="SECONDS", help="interrupt it after so many seconds")
+LINES = Option(
+    name="lines", kind=count, metavar="N", help="show N lines of text, and the last 100; 2,000 if not given"
+)
 YES = Option(name="yes", flag=True, help="do not ask")
 DRY_RUN = Option(name="dry-run", flag=True, help="stop after the review")
 FORCE = Option(

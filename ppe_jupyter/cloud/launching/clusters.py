@@ -15,7 +15,7 @@ from .. import access, tags
 from ..context import Context
 from ..pace import Pace, Report, Undertaking
 from ..plan import Plan
-from ..records import ClusterRecord, ClusterState, Progress
+from ..records import ClusterRecord, ClusterState, Progress, besides
 from .launch import Launch
 
 OnFailure = Callable[[ClusterRecord], None]
@@ -71,8 +71,7 @@ class Clusters:
                 f"of {name!r} there is only what a launch that died has left, without instances; remove it with: "
                 f"%ppe_terminate {name}, then launch again"
             )
-        others = f"there are: {', '.join(names)}" if names else "there is none; launch one with: %ppe_launch"
-        raise NoSuchCluster(f"there is no cluster {name!r}; {others}")
+        raise NoSuchCluster(f"there is no cluster {name!r}{besides(names)}")
 
     def connect(self, record: ClusterRecord) -> ssh.Connection:
         """A connection to the master, its host key verified by the tags.

@@ -17,7 +17,7 @@ from ..context import Context
 from ..ec2 import EC2
 from ..facts import Instance
 from ..pace import Pace, Report
-from ..records import ClusterState, InstanceState, Progress
+from ..records import ClusterState, InstanceState, Progress, besides
 
 # Large instances take minutes to shut down; a group is "in use" for some seconds more.
 SHUTDOWN_SECONDS = 900.0
@@ -57,9 +57,7 @@ def terminate(context: Context, name: str, *, report: Report) -> None:
     if any(record.name == name for record in records):
         raise NothingToDo(f"cluster {name!r} is terminated already")
     names = [record.name for record in records if record.state is not ClusterState.TERMINATED]
-    raise NoSuchCluster(
-        f"there is no cluster {name!r}; there {'are: ' + ', '.join(names) if names else 'is none'}"
-    )
+    raise NoSuchCluster(f"there is no cluster {name!r}{besides(names)}")
 
 
 def remove(

@@ -10,7 +10,8 @@ import contextlib
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,17 @@ if TYPE_CHECKING:
 Answer = Mapping[str, Any]  # some fields of Facts
 Question = Callable[[], Answer]
 THREADS = 8
+# EC2 takes about three seconds to tell all types and spot prices, page by page; these move over hours.
+MARKET_KEPT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Market:
+    """The region's instance types, without prices, and spot prices in USD per hour by type and zone, as of then."""
+
+    asked: datetime
+    kinds: Sequence[catalog.InstanceType]
+    spot: Mapping[str, Mapping[str, float]]
 
 
 class Survey:
@@ -42,6 +54,7 @@ class Survey:
         self._context = context
         self._ec2 = context.ec2
         self._settings = context.settings
+        self._market: Market | None = None
 
     def whose(self) -> str:
         """Whose money a launch spends: the first line of every review and status. Raises CredentialsError."""
@@ -88,18 +101,24 @@ class Survey:
 
         When EC2 cannot be asked, those of the shipped catalog; the table's ``attrs["source"]`` says which.
         """
-        with ThreadPoolExecutor(THREADS) as pool:
-            asked = pool.submit(self._ec2.instance_types)
-            priced = pool.submit(Prices(self._context).on_demand)
-            market = pool.submit(_unless_refused("spot prices", "spot", self._ec2.spot_prices))
+        now = self._context.now()
         try:
-            found = asked.result()
+            if self._market is None or now - self._market.asked > MARKET_KEPT:
+                self._market = self._asked_market(now)
         except CloudError as exc:
             return catalog.table(**filters, source=f"{catalog.shipped()} (EC2 cannot be asked: {exc})")
-        prices = priced.result()
-        kinds = [replace(each, usd_per_hour=prices.usd_per_hour.get(each.name)) for each in found]
-        spot = cheapest(market.result().get("spot", {}), [each.name for each in kinds])
-        return catalog.table(kinds, spot=spot, **filters, source=f"EC2; prices: {prices.source}")
+        market, prices = self._market, Prices(self._context).on_demand()
+        kinds = [replace(each, usd_per_hour=prices.usd_per_hour.get(each.name)) for each in market.kinds]
+        spot = cheapest(market.spot, [each.name for each in kinds])
+        source = f"EC2 and its spot prices at {market.asked.astimezone():%H:%M}; prices: {prices.source}"
+        return catalog.table(kinds, spot=spot, **filters, source=source)
+
+    def _asked_market(self, now: datetime) -> Market:
+        with ThreadPoolExecutor(THREADS) as pool:
+            kinds = pool.submit(self._ec2.instance_types)
+            pool.submit(Prices(self._context).on_demand)  # kept on the disk then
+            spot = pool.submit(_unless_refused("spot prices", "spot", self._ec2.spot_prices))
+        return Market(asked=now, kinds=kinds.result(), spot=spot.result().get("spot", {}))
 
     # -- questions --------------------------------------------------------------------------------------
 
