@@ -37,12 +37,12 @@ class Sessions:
         with self._attaching:
             if session not in self._attached:
                 self._attached[session] = RemoteR(
-                    connection,
+                    self._shared(connection),
                     on_notice=self.on_notice,
                     on_past=self._say_past,
                     session=session,
                     compress=settings.load().compress,
-                    reconnect=self._again,
+                    reconnect=lambda: self._shared(self._again()),
                 )
             remote = self._attached[session]
             if simplify is not None:
@@ -79,6 +79,15 @@ class Sessions:
 
     def _say_past(self, text: str) -> None:
         (self.on_notice or write_notice)(Notice("info", text, time.time()))
+
+    def _shared(self, connection: Connection) -> Connection:
+        connection.spare = self._let_one_go
+        return connection
+
+    def _let_one_go(self) -> bool:
+        """Have an idle session leave its channel to others; the main one last, whose notices come there."""
+        by_need = sorted(self._attached.values(), key=lambda each: each.session == "main")
+        return any(each.rest() for each in by_need)
 
     def _again(self) -> Connection:
         """The connection, after a cut. Unreachable, ConnectionLost and CloudError are worth another try."""

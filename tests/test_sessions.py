@@ -19,10 +19,19 @@ import pytest
 from localcloud_nodes import until
 from test_evaluator import Seen, press_stop, run, soon
 
-from ppe_jupyter.errors import RemoteError, RemoteInterrupted, RemoteRError, RSessionDied, UsageError
+from ppe_jupyter.errors import (
+    RemoteError,
+    RemoteInterrupted,
+    RemoteRError,
+    RSessionDied,
+    SshError,
+    UsageError,
+)
 from ppe_jupyter.node.protocol import VERSION, Kind, Wish, frame, json_frame
 from ppe_jupyter.remote import wire
 from ppe_jupyter.remote.session import AGENT, Output, RemoteR, Text
+from ppe_jupyter.ssh import connection as ssh_connection
+from ppe_jupyter.ssh.connection import MAX_CHANNELS
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
@@ -342,6 +351,24 @@ class TestOthers:
             assert r.eval("2", on_output=Seen().append) == 2
             assert job.status == "interrupted"
             r.wish = Wish(0)
+
+    def test_eight_sessions_leave_room_for_a_verb(self, cluster: Cluster, r: RemoteR) -> None:
+        others = [cluster.r(f"s{n}") for n in range(MAX_CHANNELS)]
+        assert [each.eval(f"x <- {n}; x") for n, each in enumerate(others)] == list(range(MAX_CHANNELS))
+        assert {row["name"] for row in cluster.sessions()} == {"main", *(each.session for each in others)}
+        # Who had to let go comes again, to what it had.
+        assert [each.eval("x") for each in others] == list(range(MAX_CHANNELS))
+        for each in others:
+            cluster.close_session(each.session)
+
+    def test_where_all_channels_are_busy_that_is_said(
+        self, r: RemoteR, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ssh_connection, "FREE_SECONDS", 0)
+        with ExitStack() as busy, pytest.raises(SshError, match=f"all {MAX_CHANNELS} channels"):
+            for _ in range(MAX_CHANNELS + 1):
+                busy.enter_context(r._connection.popen("sleep 60"))
+        assert r.eval("1") == 1
 
     def test_eight_clients_at_once(self, cluster: Cluster, r: RemoteR) -> None:
         r.eval("n <- 0")

@@ -174,15 +174,20 @@ class Magics:
         arguments = r_help.arguments_of(cell)
         if cluster is None or arguments is None or (arguments.cluster or cluster.name) != cluster.name:
             return None
-        session = cluster.attached(arguments.session or "main")
+        name = arguments.session or "main"
+        session = cluster.attached(name)
         if session is None:
-            threading.Thread(target=self._attach, args=(cluster,), daemon=True, name="ppe attach").start()
+            threading.Thread(
+                target=self._attach, args=(cluster, name), daemon=True, name="ppe attach"
+            ).start()
         return session
 
     @staticmethod
-    def _attach(cluster: Cluster | Host) -> None:
+    def _attach(cluster: Cluster | Host, name: str) -> None:
+        """Attach to that session; one that is only being named does not start."""
         with suppress(PpeError):
-            cluster.r()
+            if name == "main" or name in {each["name"] for each in cluster.sessions()}:
+                cluster.r(name)
 
     def _notice(self, level: str, text: str) -> None:
         """Also when no cell runs, and from any thread: a kernel puts it below the last cell."""

@@ -119,6 +119,12 @@ class Line:
         self._hung_up = True
         self._drop()
 
+    def rest(self) -> bool:
+        """Detach until the next use; whether there was a link."""
+        attached = self.current is not None
+        self._drop()
+        return attached
+
     def _drop(self) -> None:
         link, self.current = self.current, None
         if link is not None:

@@ -114,6 +114,7 @@ class RemoteR:
         self._on_notice = on_notice or write_notice
         self._noticed = time.time() - YOUNG_SECONDS
         self._turn = threading.RLock()
+        self._calling = False
         self._watched: Link | None = None
         self._met = False
         self._ids = itertools.count(1)
@@ -348,6 +349,16 @@ class RemoteR:
         """Detach; what R does goes on. Safe to repeat."""
         self._line.close()
 
+    def rest(self) -> bool:
+        """Detach if nothing is asked just now, until the next use; whether there was something to leave."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            # This thread itself may be in the middle of a call, and show its output.
+            return not self._calling and self._line.rest()
+        finally:
+            self._turn.release()
+
     def __enter__(self) -> RemoteR:
         return self
 
@@ -467,12 +478,15 @@ class RemoteR:
             call = Call(
                 self._line, next(self._ids), on_frame, say=lambda text: show(Text("stderr", text)), **how
             )
+            self._calling = True
             try:
                 end, body = call.answer(buffers, timeout)
             except BaseException:
                 if call.open:
                     self.close()  # out of step: the next request attaches anew
                 raise
+            finally:
+                self._calling = False
         return end, body, call.late
 
 

@@ -1,6 +1,7 @@
 """An SSH connection that stands: commands, channels, small files, ways beyond.
 
-sshd allows ten sessions a connection (``MaxSessions``); ours uses at most eight at once and lets the ninth wait.
+sshd allows ten sessions a connection (``MaxSessions``); ours uses at most eight at once. The ninth has another let go
+that is idle, or waits, but not for ever.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import shlex
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .connecting import Target
 
 MAX_CHANNELS = 8
+FREE_SECONDS = 30.0
 # A line that is cut in silence (a network that drops packets, a lid that was closed) looks alive for a quarter of an
 # hour. So the other end is asked now and then, and must answer in time: noticed within 30 s.
 ASK_SECONDS = 8.0
@@ -108,6 +111,7 @@ class Connection:
         self._below = below
         self._transport = transport
         self._free = threading.BoundedSemaphore(MAX_CHANNELS)
+        self.spare: Callable[[], object] = lambda: None  # has a channel closed that is idle, if there is one
         threading.Thread(target=_watch, args=(transport,), daemon=True, name="ppe line").start()
 
     @property
@@ -123,8 +127,8 @@ class Connection:
         )
 
     def popen(self, command: str) -> Channel:
-        """Start ``command`` in the login shell and return its stream."""
-        self._free.acquire()
+        """Start ``command`` in the login shell and return its stream. Raises SshError if no channel gets free."""
+        self._take_place()
         try:
             channel = self._open_session()
             channel.exec_command(command)
@@ -134,6 +138,19 @@ class Connection:
                 raise self.lost() from exc
             raise
         return Channel(channel, self)
+
+    def _take_place(self) -> None:
+        deadline = time.monotonic() + FREE_SECONDS
+        while not self._free.acquire(blocking=False):
+            self.spare()
+            if self._free.acquire(timeout=1.0):
+                return
+            if time.monotonic() > deadline:
+                raise errors.SshError(
+                    f"all {MAX_CHANNELS} channels to {self.target.host} are busy, with R sessions that evaluate, jobs"
+                    " that are waited for, commands and transfers; let one end, or interrupt it, and try again",
+                    host=self.target.host,
+                )
 
     def _open_session(self) -> paramiko.Channel:
         """A session; sshd may still be closing those that have just ended here, and refuse until it has."""
