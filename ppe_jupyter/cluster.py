@@ -27,7 +27,7 @@ from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Pro
 from .errors import NothingToDo, PpeError, SshError, Unreachable
 from .files import Files
 from .remote import cells, watchdog
-from .remote.ranks import SESSION, Rank, kill, ranks
+from .remote.ranks import SESSION, Rank, Ranks, kill, ranks
 from .remote.session import Output
 from .remote.watchdog import Losses, Watchdog
 from .sessions import Sessions
@@ -219,7 +219,7 @@ class Cluster(Files, Sessions):
         """What would be lost if it ended now: R's objects, files, running work."""
         return watchdog.losses(self.ssh(), self.r())
 
-    def ranks(self) -> list[Rank]:
+    def ranks(self) -> Ranks:
         """Every MPI rank on its nodes: R, its workers, any mpirun's."""
         return ranks(self.ssh())
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
 
 from ppe_jupyter import errors, ssh
-from ppe_jupyter.localcloud import Endpoint
+from ppe_jupyter.localcloud import Endpoint, container
 
 TYPE = "c7a.2xlarge"  # 8 cores, 1 thread each, cluster placement groups
 
@@ -41,6 +46,40 @@ def running_vcpus(ec2: Any) -> int:
     facts = ec2.describe_instance_types(InstanceTypes=sorted(set(types)))["InstanceTypes"]
     sizes = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in facts}
     return sum(sizes[each] for each in types)
+
+
+@contextlib.contextmanager
+def memory_limit(instance_id: str, *, more: int) -> Iterator[int]:
+    """Let the instance have so many bytes more than it has now; the limit."""
+    memory = Path("/sys/fs/cgroup/memory")
+    group = f"lxc.payload.{instance_id}"
+    if memory.exists():
+        used, limit, none = (
+            memory / group / "memory.usage_in_bytes",
+            memory / group / "memory.limit_in_bytes",
+            "-1",
+        )
+    else:
+        used, limit, none = (
+            memory.parent / group / "memory.current",
+            memory.parent / group / "memory.max",
+            "max",
+        )
+    limit.write_text(str(int(used.read_text()) + more))
+    try:
+        yield int(limit.read_text())
+    finally:
+        limit.write_text(none)
+
+
+def pull_the_plug(instance_id: str) -> None:
+    """Its first process is killed, and with it all others: nothing is shut down."""
+    for pid in container._processes(instance_id):
+        status = Path(f"/proc/{pid}/status").read_text()
+        if re.search(r"^NSpid:.*\s1$", status, re.MULTILINE):
+            os.kill(pid, signal.SIGKILL)
+            return
+    raise AssertionError(f"{instance_id} does not run")
 
 
 class Nodes:

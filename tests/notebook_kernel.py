@@ -7,12 +7,14 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.util import run_sync
+
+Step = tuple[str, Callable[[], None]]  # what has been printed, and what is done then
 
 
 class Kernel:
@@ -21,11 +23,12 @@ class Kernel:
     def __init__(self, client: NotebookClient) -> None:
         self.client = client
 
-    def cell(self, source: str, *, when_printed: tuple[str, Callable[[], None]] | None = None) -> Outputs:
+    def cell(self, source: str, *, when_printed: Step | Sequence[Step] = ()) -> Outputs:
         cell = nbformat.v4.new_code_cell(source)
         self.client.nb.cells.append(cell)
         if when_printed:
-            threading.Thread(target=self._watch, args=(cell, *when_printed), daemon=True).start()
+            steps = [when_printed] if isinstance(when_printed[0], str) else when_printed
+            threading.Thread(target=self._watch, args=(cell, steps), daemon=True).start()
         self.client.execute_cell(cell, len(self.client.nb.cells) - 1)
         return Outputs(cell.outputs)
 
@@ -48,13 +51,14 @@ class Kernel:
         return set(run_sync(ask)()["content"]["matches"])
 
     @staticmethod
-    def _watch(cell: Any, text: str, act: Callable[[], None]) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if text in Outputs(cell.outputs).stdout:
-                act()
-                return
-            time.sleep(0.02)
+    def _watch(cell: Any, steps: Sequence[Step]) -> None:
+        for text, act in steps:
+            deadline = time.monotonic() + 60
+            while text not in Outputs(cell.outputs).stdout + Outputs(cell.outputs).stderr:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.02)
+            act()
 
     def interrupt(self) -> None:
         """What the stop button does to a kernel on this machine; any thread may."""

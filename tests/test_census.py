@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ppe_jupyter.node.census import killed, memory_words, mpi_call
+import os
+import time
+
+import pytest
+
+from ppe_jupyter.node import census
+from ppe_jupyter.node.census import killed, memory_words, mpi_call, mpi_calls
 
 # As eu-stack prints it, of R's session in a call that waits.c has made one that polls.
 EU_STACK = """PID 180 - process
@@ -32,4 +38,23 @@ def test_the_call_is_the_one_that_the_program_has_made() -> None:
 def test_the_kernel_says_whom_it_killed_for_memory() -> None:
     found = killed(KERNEL)
     assert {pid: used for pid, (used, _) in found.items()} == {"4234": 15213332 * 1024, "51": 8 * 1024}
+    used, total = killed(f"[ 1.0] memory: usage 9kB, limit 2048kB, failcnt 3\n{KERNEL}")["51"]
+    assert (used, total) == (8 * 1024, 2048 * 1024)
     assert memory_words(15_600_000_000, 15_800_000_000) == "15.6 of 15.8 GB"
+
+
+def test_the_stacks_of_many_ranks_are_read_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "DEBUGGERS", (["sh", "-c", "sleep 0.5; echo '#0  0x0 in MPI_Bcast'"],))
+    monkeypatch.setattr(census, "STACKS_SECONDS", 3.0)
+    assert mpi_calls(range(8)) == dict.fromkeys(range(8), "MPI_Bcast")
+
+
+def test_a_rank_whose_stack_takes_too_long_is_no_silent_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "DEBUGGERS", (["sleep", "60"], ["sleep", "60"]))
+    monkeypatch.setattr(census, "STACKS_SECONDS", 0.3)
+    monkeypatch.setattr(census, "_own_processes", lambda: iter([os.getpid()]))
+    monkeypatch.setattr(census, "_rank", lambda pid: {"job": "1", "rank": 0})
+    begun = time.monotonic()
+    (row,) = census.here()["ranks"]
+    assert row["call"] == "?"
+    assert time.monotonic() - begun < census.ANSWER_SECONDS

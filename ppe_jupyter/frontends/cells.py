@@ -120,7 +120,12 @@ def remote_interrupt(desk: Desk, arguments: Arguments, cell: str | None, names: 
 def remote_ranks(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
     """Every MPI rank."""
     with _cluster(desk, arguments) as cluster:
-        return rank_table(cluster.ranks())
+        ranks = cluster.ranks()
+        if ranks.silent:
+            desk.say(
+                f"no answer from {', '.join(ranks.silent)}, whose ranks are not listed; see: %ppe_status"
+            )
+        return rank_table(ranks)
 
 
 def remote_kill(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:

@@ -127,6 +127,7 @@ class Container:
         self.write_hook(disks)
         self._write_files(spec)
         (self.folder / "seccomp").write_text(SECCOMP, encoding="ascii")
+        (self.folder / "kern.log").touch()
         (self.folder / "config").write_text(self._config(spec), encoding="utf-8")
         command = ["setpriv", "--pdeathsig", "KILL", "lxc-start", "--foreground"]
         command += ["--name", self.name, "--lxcpath", str(self.folder.parent)]
@@ -219,6 +220,7 @@ class Container:
             "lxc.mount.auto = proc:mixed sys:ro",
             "lxc.mount.entry = tmpfs dev/shm tmpfs nosuid,nodev,create=dir 0 0",
             "lxc.mount.entry = tmpfs run tmpfs nosuid,nodev,mode=755,create=dir 0 0",
+            f"lxc.mount.entry = {self.folder / 'kern.log'} var/log/kern.log none bind,ro,create=file 0 0",
             "lxc.console.path = none",
             "lxc.tty.max = 0",
             "lxc.pty.max = 1024",

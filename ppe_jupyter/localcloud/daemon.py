@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import LocalCloudUnavailable, PpeError
-from . import container, metadata, network, resolver, volumes
+from . import container, kernel_log, metadata, network, resolver, volumes
 from .reconciler import Action, Reconciler
 from .resolver import Resolver
 
@@ -68,6 +68,7 @@ def _serve(cloud_id: str, folder: Path, root: Path, *, key: str, secret: str) ->
         about_themselves = metadata.Service(bridge, reconciler.caller)
         network.lead_to_metadata(bridge, about_themselves.server_address[1])
         about_themselves.start()
+        threading.Thread(target=kernel_log.follow, args=(folder / "instances",), daemon=True).start()
 
         def stop(*_: object) -> None:
             reconciler.submit(Action.QUIT)

@@ -22,7 +22,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from .run_cell import hosts
 HERE = "cd ~/.ppe && exec python3 -m node.census"
 SAMPLE_SECONDS = 0.25
 STACK_SECONDS = 5.0
+# Of a node with many ranks, so that its answer is in time: so many debuggers at once, for so long in all.
+DEBUGGERS_AT_ONCE = 8
+STACKS_SECONDS = 9.0
 ANSWER_SECONDS = 15.0
 # The innermost frames: MPI and what called it.
 FRAMES = "32"
@@ -40,7 +44,13 @@ DEBUGGERS = (
     ["gdb", "-nx", "-batch", "-ex", f"bt {FRAMES}", "-p"],
 )
 CALL = re.compile(r"\bP?(MPI_[A-Z]\w+)")
-KILLED = re.compile(r"Killed process (\d+) .*?anon-rss:(\d+)kB, file-rss:(\d+)kB")
+# A control group that has used up its own limit tells that before.
+KILLED = re.compile(
+    r"memory: usage \d+kB, limit (\d+)kB|"
+    r"(Memory cgroup)? ?[Oo]ut of memory: Killed process (\d+) .*?anon-rss:(\d+)kB, file-rss:(\d+)kB"
+)
+# Where a container's host keeps what its kernel told of it (dmesg is the host's own, or refused).
+LOG_FILE = Path("/var/log/kern.log")
 BUSY_PERCENT = 20.0
 
 Row = dict[str, Any]
@@ -53,19 +63,35 @@ def here() -> Row:
     ranks = {pid: told for pid, told in found.items() if _parent(pid) not in found}
     before = {pid: _ticks(pid) for pid in ranks}
     begun = time.monotonic()
-    calls = {pid: mpi_call(_stack(pid)) for pid in ranks}
+    calls = mpi_calls(ranks)
     time.sleep(max(0.0, SAMPLE_SECONDS - (time.monotonic() - begun)))
     spent = time.monotonic() - begun
     rows = []
     for pid, told in ranks.items():
         with contextlib.suppress(OSError, IndexError):
             cpu = 100 * (_ticks(pid) - before[pid]) / os.sysconf("SC_CLK_TCK") / spent
-            doing = f"waits in {calls[pid]}" if calls[pid] else "computes" if cpu > BUSY_PERCENT else "sleeps"
+            # One that computes gets little of a machine with too much to do.
+            busy = cpu > BUSY_PERCENT or _fields(pid)[0] == "R"
             rows.append(
                 {**told, "pid": pid, "node": socket.gethostname(), "cpu": round(cpu, 1), "memory": _memory(pid),
-                 "seconds": _age(pid), "call": doing}
+                 "seconds": _age(pid), "call": _doing(calls[pid], busy)}
             )  # fmt: skip
     return {"ranks": rows, "killed": killed(_kernel_log())}
+
+
+def mpi_calls(pids: Iterable[int]) -> dict[int, str | None]:
+    """The MPI call that each is in, "" if in none; None if its stack was not read in time."""
+    pids = list(pids)
+    deadline = time.monotonic() + STACKS_SECONDS
+    with ThreadPoolExecutor(DEBUGGERS_AT_ONCE) as pool:
+        stacks = pool.map(lambda pid: _stack(pid, deadline), pids)
+        return {pid: None if stack is None else mpi_call(stack) for pid, stack in zip(pids, stacks)}  # noqa: B905
+
+
+def _doing(call: str | None, busy: bool) -> str:
+    if call is None:
+        return "?"
+    return f"waits in {call}" if call else "computes" if busy else "sleeps"
 
 
 def mpi_call(stack: str) -> str:
@@ -79,28 +105,37 @@ def killed(kernel_log: str) -> dict[str, list[int]]:
     total = 0
     with contextlib.suppress(OSError):
         total = int(re.findall(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[0]) * 1024
-    found = KILLED.finditer(kernel_log)
-    return {each[1]: [(int(each[2]) + int(each[3])) * 1024, total] for each in found}
+    found, limit = {}, 0
+    for own_limit, own, pid, anonymous, of_files in KILLED.findall(kernel_log):
+        if own_limit:
+            limit = int(own_limit) * 1024
+        else:
+            found[pid] = [(int(anonymous) + int(of_files)) * 1024, limit if own else total]
+    return found
 
 
 def _kernel_log() -> str:
-    for command in (["dmesg"], ["sudo", "-n", "dmesg"]):
+    for command in (["dmesg"], ["sudo", "-n", "dmesg"], ["cat", str(LOG_FILE)]):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(command, capture_output=True, text=True, timeout=STACK_SECONDS, check=True)
             return done.stdout
     return ""
 
 
-def _stack(pid: int) -> str:
+def _stack(pid: int, deadline: float) -> str | None:
+    """As a debugger prints it, "" if none can; None after the deadline (by time.monotonic())."""
     for command in DEBUGGERS:
+        timeout = min(STACK_SECONDS, deadline - time.monotonic())
+        if timeout <= 0:
+            break
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             environment = {**os.environ, "DEBUGINFOD_URLS": ""}
             done = subprocess.run(
-                [*command, str(pid)], capture_output=True, text=True, timeout=STACK_SECONDS, env=environment
+                [*command, str(pid)], capture_output=True, text=True, timeout=timeout, env=environment
             )
             if "#0 " in done.stdout:
                 return done.stdout
-    return ""
+    return "" if time.monotonic() < deadline else None
 
 
 def _own_processes() -> Iterator[int]:

@@ -107,7 +107,8 @@ class Ladder:
         }
         above = self._above()
         if above in offers:
-            self._target.say(f"R has not ended yet; the next press of stop {offers[above]}")
+            before = "R was interrupted (SIGINT) but has" if self._at is Rung.R else "R has"
+            self._target.say(f"{before} not ended yet; the next press of stop {offers[above]}")
         else:
             self._target.say(
                 "R does not save its workspace either: %remote_restart ends it without, %ppe_reboot reboots the nodes"

@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # Share of kernel time in an MPI call that waits: Open MPI yields the processor all the time (measured: 0.5 to 0.7;
@@ -24,11 +24,12 @@ ANSWER_SECONDS = 3
 
 @dataclass(frozen=True)
 class Worker:
-    """One MPI worker of R's."""
+    """One MPI worker of R's; ``silent``: its node does not answer."""
 
     rank: int
     host: str
     pid: int
+    silent: bool = False
 
     def __str__(self) -> str:
         return f"rank {self.rank} on {self.host}"
@@ -48,12 +49,20 @@ async def lost(path: Path) -> list[Worker]:
     by_host = _by_host(workers)
     answers = await asyncio.gather(*(_missing(host, pids) for host, pids in by_host.items()))
     missing = dict(zip(by_host, answers))  # noqa: B905  # Python 3.9 on nodes
+    silent = {host for host, pids in missing.items() if pids is None}
     # What R itself ended meanwhile is off the list.
-    return [worker for worker in listed(path) if worker.pid in missing.get(worker.host, ())]
+    now = [worker for worker in listed(path) if worker.host in missing]
+    return [
+        replace(worker, silent=worker.host in silent)
+        for worker in now
+        if worker.host in silent or worker.pid in (missing[worker.host] or ())
+    ]
 
 
 async def fate(worker: Worker) -> str:
     """What has become of a lost one, in words."""
+    if worker.silent:
+        return "lost, as its node does not answer"
     words = await _ask(worker.host, f"cd ~/.ppe && exec python3 -m node.census why {worker.pid}")
     return f"killed: {' '.join(words)}" if words else "lost"
 
@@ -84,16 +93,16 @@ async def lost_daemons(path: Path) -> set[str]:
     return {host for (host, _), answer in zip(daemons, answers) if answer != []}  # noqa: B905
 
 
-async def _missing(host: str, pids: set[int]) -> set[int]:
+async def _missing(host: str, pids: set[int]) -> set[int] | None:
+    """Those that are processes no more; None if the node does not answer, twice."""
     if host == socket.gethostname():
         return {pid for pid in pids if not os.path.isdir(f"/proc/{pid}")}  # noqa: PTH112
     numbers = " ".join(map(str, sorted(pids)))
     command = f"for p in {numbers}; do [ -d /proc/$p ] || echo $p; done"
-    # A node that does not answer, twice, has lost all of them.
     answer = await _ask(host, command)
     if answer is None:
         answer = await _ask(host, command)
-    return pids if answer is None else {int(word) for word in answer}
+    return None if answer is None else {int(word) for word in answer}
 
 
 async def _ask(host: str, command: str) -> list[str] | None:

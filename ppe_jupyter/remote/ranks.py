@@ -20,7 +20,8 @@ class Rank:
     """One rank: of ``job`` ("R": the session and its workers; "R NAME"; else Open MPI's number of an mpirun).
 
     ``cpu_percent`` of one core; ``memory_bytes`` resident; ``seconds`` since its start; all None of one that is gone.
-    ``call`` says what it does: "waits in MPI_Bcast", "computes", "sleeps", "was killed: 15.6 of 15.8 GB".
+    ``call`` says what it does: "waits in MPI_Bcast", "computes", "sleeps", "was killed: 15.6 of 15.8 GB"; "?" if
+    that could not be read in time.
     """
 
     job: str
@@ -34,12 +35,20 @@ class Rank:
     call: str
 
 
-def ranks(connection: Connection) -> list[Rank]:
-    """All of them, R's first. Raises RemoteError that names the nodes that do not answer, if there are no ranks."""
+class Ranks(list[Rank]):
+    """All of a cluster's, R's first; ``silent`` are the nodes that did not answer, whose ranks are not among them."""
+
+    silent: tuple[str, ...] = ()
+
+
+def ranks(connection: Connection) -> Ranks:
+    """All of them. Raises RemoteError that names the nodes that do not answer, if there are no ranks."""
     told = _asked(connection, CENSUS)
     if told["silent"] and not told["ranks"]:
         raise RemoteError(f"no answer from {', '.join(told['silent'])}; see: %ppe_status")
-    return [_rank(row) for row in told["ranks"]]
+    found = Ranks(_rank(row) for row in told["ranks"])
+    found.silent = tuple(told["silent"])
+    return found
 
 
 def kill(connection: Connection, rank: int, job: str = SESSION) -> Rank:

@@ -1,0 +1,121 @@
+"""What goes wrong while real workers compute: memory, lost workers and nodes, and the stop button in a notebook."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import threading
+import time
+from collections import Counter
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from localcloud_nodes import memory_limit, until
+from notebook_kernel import Kernel, one_message
+from test_mpi import RMPI, SLOTS, Evaluation, mpi, worker_processes, workers_answer
+
+from ppe_jupyter import errors
+
+if TYPE_CHECKING:
+    from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.remote.session import RemoteR
+
+__all__ = ["mpi"]  # the fixture
+
+SPIN = r"""
+writeLines("void spin(void) { for (volatile int i = 0; ; i++); }", "/tmp/spins.c")
+system("cd /tmp && R CMD SHLIB spins.c >/dev/null 2>&1"); dyn.load("/tmp/spins.so"); kept <- 42
+library(Rmpi); mpi.spawn.Rslaves(quiet = TRUE)
+"""
+
+
+def workers(cluster: Cluster) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(cluster.ssh().run("cat ~/.ppe/run/slaves.json").stdout)
+    return found
+
+
+def test_a_worker_that_the_kernel_kills_for_memory_is_said_to_be(cluster: Cluster, mpi: RemoteR) -> None:
+    mpi.eval(f"kept <- 42; {RMPI}", on_output=lambda output: None)
+    victim = workers(cluster)[3]
+    node = next(each for each in cluster.nodes if each.private_dns.startswith(f"{victim['host']}."))
+    grow = "if (mpi.comm.rank() == 4) { x <- numeric(1e9); sum(x + 1) } else Sys.sleep(600)"
+    with memory_limit(node.instance_id, more=200_000_000) as limit:
+        evaluation = Evaluation(cluster, mpi, f"mpi.parSapply(1:6, function(i) {grow})")
+        failed = evaluation.failure()
+    assert isinstance(failed, errors.RankFailed), failed
+    assert (failed.rank, failed.node) == (4, victim["host"])
+    told = re.search(rf"rank 4 on {victim['host']} was killed: ([\d.]+) of ([\d.]+) GB", str(failed))
+    assert told, failed
+    assert 0.1 < float(told[1]) <= float(told[2]) == round(limit / 1e9, 1)
+    workers_answer(mpi, RMPI)
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_the_end_of_an_mpi_call_hits_nothing_later(mpi: RemoteR) -> None:
+    mpi.eval("mpi.spawn.Rslaves(nslaves = 2, quiet = TRUE); f <- function(i) i^2")
+    call, squares = "mpi.parSapply(1:4, f)", [1, 4, 9, 16]
+
+    def seconds() -> float:
+        begun = time.monotonic()
+        mpi.eval(call)
+        return time.monotonic() - begun
+
+    usual, chance = median(seconds() for _ in range(15)), random.Random(4)
+    ends = Counter[str]()
+    for number in range(200):
+        timer = threading.Timer(usual * chance.uniform(0.8, 1.2), mpi.interrupt)
+        timer.start()
+        try:
+            assert list(mpi.eval(call, on_output=lambda output: None)) == squares
+            ends["ended"] += 1
+        except errors.RemoteInterrupted:
+            ends["interrupted"] += 1
+        timer.join()
+        assert mpi.eval(f"{number} + 1", on_output=lambda output: None, timeout=60) == number + 1
+        assert list(mpi.eval(call, on_output=lambda output: None, timeout=60)) == squares
+    print(f"{ends} of calls that take {usual * 1000:.1f} ms")
+    assert set(ends) == {"ended", "interrupted"}, "the interrupts came neither all early nor all late"
+
+
+def test_each_press_of_stop_in_a_notebook_takes_a_step_and_says_so(
+    kernel: Kernel, cluster: Cluster, mpi: RemoteR
+) -> None:
+    kernel.cell(f"%%remote_r\n{SPIN}")
+    presses = [
+        ("spins\n", kernel.interrupt),
+        ("the next press of stop interrupts its 6 workers (%remote_interrupt --workers)", kernel.interrupt),
+        ("the next press of stop saves the workspace", kernel.interrupt),
+    ]
+    spin = "mpi.bcast.cmd(repeat sqrt(2))\ncat('spins\\n'); flush(stdout())\ninvisible(.C('spin'))"
+    shown = kernel.cell(f"%%remote_r\n{spin}", when_printed=presses)
+    steps = [
+        "R was interrupted (SIGINT) but has not ended yet",
+        "the next press of stop interrupts its 6 workers",
+        "SIGINT was sent to R's 6 workers",
+        "the next press of stop saves the workspace and restarts R with it (%remote_interrupt --restart)",
+        "R is told to save its workspace and to end, and starts anew with it",
+    ]
+    places = [shown.stderr.find(step) for step in steps]
+    assert -1 not in places and places == sorted(places), shown.stderr
+    assert "R was restarted: its variables were saved and loaded again" in one_message(shown)
+    assert worker_processes(cluster) == 0
+    assert kernel.cell("%remote_r kept").result == "42.0"
+
+
+def test_the_workers_of_a_job_are_interrupted_by_a_verb(
+    kernel: Kernel, cluster: Cluster, mpi: RemoteR
+) -> None:
+    mpi.eval(f"kept <- 42; {RMPI}", on_output=lambda output: None)
+    computes = "mpi.parSapply(1:6, function(i) repeat sqrt(i))"
+    kernel.cell(f"%%remote_r --background\n{computes}")
+    job = mpi.jobs()[-1]
+    busy = [(each["host"], each["pid"]) for each in workers(cluster)]
+    until(lambda: {rank.call for rank in cluster.ranks() if (rank.node, rank.pid) in busy} == {"computes"})
+    assert kernel.cell("%remote_interrupt --workers").error is None
+    with pytest.raises(errors.RankFailed, match=r"rank \d on \S+ was lost \(6 workers in all\)"):
+        job.result(60)
+    printed = "".join(getattr(output, "text", "") for output in job.output())
+    assert f"SIGINT was sent to R's {SLOTS} workers" in printed
+    workers_answer(mpi, RMPI)
