@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from ppe_jupyter.node import census
-from ppe_jupyter.node.census import killed, memory_words, mpi_call, mpi_calls
+from ppe_jupyter.node import census, stacks
+from ppe_jupyter.node.census import killed, memory_words
+from ppe_jupyter.node.stacks import mpi_call, mpi_calls
 
 # As eu-stack prints it, of R's session in a call that waits.c has made one that polls.
 EU_STACK = """PID 180 - process
@@ -44,14 +45,14 @@ def test_the_kernel_says_whom_it_killed_for_memory() -> None:
 
 
 def test_the_stacks_of_many_ranks_are_read_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census, "DEBUGGERS", (["sh", "-c", "sleep 0.5; echo '#0  0x0 in MPI_Bcast'"],))
-    monkeypatch.setattr(census, "STACKS_SECONDS", 3.0)
+    monkeypatch.setattr(stacks, "DEBUGGERS", (["sh", "-c", "sleep 0.5; echo '#0  0x0 in MPI_Bcast'"],))
+    monkeypatch.setattr(stacks, "STACKS_SECONDS", 3.0)
     assert mpi_calls(range(8)) == dict.fromkeys(range(8), "MPI_Bcast")
 
 
 def test_a_rank_whose_stack_takes_too_long_is_no_silent_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census, "DEBUGGERS", (["sleep", "60"], ["sleep", "60"]))
-    monkeypatch.setattr(census, "STACKS_SECONDS", 0.3)
+    monkeypatch.setattr(stacks, "DEBUGGERS", (["sleep", "60"], ["sleep", "60"]))
+    monkeypatch.setattr(stacks, "STACKS_SECONDS", 0.3)
     monkeypatch.setattr(census, "_own_processes", lambda: iter([os.getpid()]))
     monkeypatch.setattr(census, "_rank", lambda pid: {"job": "1", "rank": 0})
     begun = time.monotonic()

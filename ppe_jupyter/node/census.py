@@ -22,28 +22,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .run_cell import hosts
+from .stacks import mpi_calls
 
 HERE = "cd ~/.ppe && exec python3 -m node.census"
 SAMPLE_SECONDS = 0.25
-STACK_SECONDS = 5.0
-# Of a node with many ranks, so that its answer is in time: so many debuggers at once, for so long in all.
-DEBUGGERS_AT_ONCE = 8
-STACKS_SECONDS = 9.0
 ANSWER_SECONDS = 15.0
-# The innermost frames: MPI and what called it.
-FRAMES = "32"
-DEBUGGERS = (
-    ["eu-stack", "-1", "-n", FRAMES, "-p"],
-    ["sudo", "-n", "eu-stack", "-1", "-n", FRAMES, "-p"],
-    ["gdb", "-nx", "-batch", "-ex", f"bt {FRAMES}", "-p"],
-)
-CALL = re.compile(r"\bP?(MPI_[A-Z]\w+)")
+LOG_SECONDS = 5.0
 # A control group that has used up its own limit tells that before.
 KILLED = re.compile(
     r"memory: usage \d+kB, limit (\d+)kB|"
@@ -79,25 +68,10 @@ def here() -> Row:
     return {"ranks": rows, "killed": killed(_kernel_log())}
 
 
-def mpi_calls(pids: Iterable[int]) -> dict[int, str | None]:
-    """The MPI call that each is in, "" if in none; None if its stack was not read in time."""
-    pids = list(pids)
-    deadline = time.monotonic() + STACKS_SECONDS
-    with ThreadPoolExecutor(DEBUGGERS_AT_ONCE) as pool:
-        stacks = pool.map(lambda pid: _stack(pid, deadline), pids)
-        return {pid: None if stack is None else mpi_call(stack) for pid, stack in zip(pids, stacks)}  # noqa: B905
-
-
 def _doing(call: str | None, busy: bool) -> str:
     if call is None:
         return "?"
     return f"waits in {call}" if call else "computes" if busy else "sleeps"
-
-
-def mpi_call(stack: str) -> str:
-    """The MPI function that the program has called, "" if it is in none: the outermost in the stack."""
-    found = CALL.findall(stack)
-    return str(found[-1]) if found else ""
 
 
 def killed(kernel_log: str) -> dict[str, list[int]]:
@@ -117,25 +91,9 @@ def killed(kernel_log: str) -> dict[str, list[int]]:
 def _kernel_log() -> str:
     for command in (["dmesg"], ["sudo", "-n", "dmesg"], ["cat", str(LOG_FILE)]):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=STACK_SECONDS, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LOG_SECONDS, check=True)
             return done.stdout
     return ""
-
-
-def _stack(pid: int, deadline: float) -> str | None:
-    """As a debugger prints it, "" if none can; None after the deadline (by time.monotonic())."""
-    for command in DEBUGGERS:
-        timeout = min(STACK_SECONDS, deadline - time.monotonic())
-        if timeout <= 0:
-            break
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            environment = {**os.environ, "DEBUGINFOD_URLS": ""}
-            done = subprocess.run(
-                [*command, str(pid)], capture_output=True, text=True, timeout=timeout, env=environment
-            )
-            if "#0 " in done.stdout:
-                return done.stdout
-    return "" if time.monotonic() < deadline else None
 
 
 def _own_processes() -> Iterator[int]:

@@ -147,7 +147,7 @@ class Running:
         new.write_text(f"{lost[0]} was {fate}{more}", encoding="utf-8")
         return new.replace(word)
 
-    async def rescue(self, lost: ranks.Worker) -> None:
+    async def rescue(self, lost: ranks.Worker, fate: str) -> None:
         """End an evaluation that can never end: save the workspace, restart R, say which worker is lost."""
         self._life.go(State.RESCUED)
         kept = (
@@ -157,7 +157,7 @@ class Running:
         )
         self._life.replace(
             "rank",
-            f"{lost} was lost during an MPI call, which can never end. R was restarted: {kept}",
+            f"{lost} was {fate} during an MPI call, which can never end. R was restarted: {kept}",
             rank=lost.rank,
             node=lost.host,
         )

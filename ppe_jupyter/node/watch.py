@@ -33,7 +33,7 @@ class Watched(Protocol):
     def name_lost(self, lost: list[ranks.Worker], fate: str) -> Path:
         """Have R's MPI calls end with an error that names them; the file that is there until one has."""
 
-    async def rescue(self, lost: ranks.Worker) -> None:
+    async def rescue(self, lost: ranks.Worker, fate: str) -> None:
         """End an evaluation that can never end."""
 
 
@@ -47,6 +47,7 @@ class Watch:
         self._checking: asyncio.Task[None] | None = None
         self._named = 0
         self._word = Path()
+        self._fate = ""
 
     def begin(self) -> None:
         """An evaluation begins."""
@@ -71,10 +72,10 @@ class Watch:
         if not lost or self._watched.evaluating() != number:
             return
         if number != self._named:
-            fate = await ranks.fate(lost[0])
-            self._named, self._word = number, self._watched.name_lost(lost, fate)
+            self._fate = await ranks.fate(lost[0])
+            self._named, self._word = number, self._watched.name_lost(lost, self._fate)
             await asyncio.sleep(WORD_SECONDS)
         # Where waits.c is not, or the call is none of Rmpi's, R hangs.
         hangs = self._word.exists() and await self._watched.waits_in_mpi()
         if hangs and self._word.exists() and self._watched.evaluating() == number:
-            await self._watched.rescue(lost[0])
+            await self._watched.rescue(lost[0], self._fate)
