@@ -91,12 +91,12 @@ class HostConnection:
 
 
 @contextmanager
-def host_session(home: Path) -> Iterator[RemoteR]:
+def host_session(home: Path, **options: Any) -> Iterator[RemoteR]:
     """An attached R session in ``home``, ended afterwards."""
     node = Path(ppe_jupyter.node.__file__).parent
     shutil.copytree(node, home / ".ppe" / "node", ignore=shutil.ignore_patterns("__pycache__"))
     try:
-        with RemoteR(cast(Connection, HostConnection(home))) as session:
+        with RemoteR(cast(Connection, HostConnection(home)), **options) as session:
             yield session
     finally:
         agent = [shutil.which("python3") or "python3", str(home / ".ppe" / "node" / "agent.py"), "stop"]

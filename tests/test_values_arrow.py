@@ -70,6 +70,16 @@ def test_refused(value: Any, words: str) -> None:
     assert words in str(refused.value)
 
 
+def test_a_dictionary_may_hold_missing_values_but_none_twice(r: RemoteR) -> None:
+    codes = pa.array([0, 1, 2, None, 1], pa.int8())
+    r.push("x", pa.DictionaryArray.from_arrays(codes, pa.array(["b", None, "a"])))
+    assert r.eval("identical(x, factor(c('b', NA, 'a', NA, NA), levels = c('b', 'a')))")
+    r.push("x", pa.DictionaryArray.from_arrays(pa.array([None], pa.int8()), pa.array([], pa.string())))
+    assert r.eval("identical(x, factor(NA, levels = character()))")
+    with pytest.raises(ValueRefused, match="same text"):
+        encode(pa.DictionaryArray.from_arrays(codes, pa.array(["b", "a", "b"])), "x")
+
+
 @given_in_r
 @given(st.lists(st.one_of(st.none(), texts), min_size=1))
 def test_arrow_strings_come_back(r: RemoteR, strings: list[str | None]) -> None:

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 Point = namedtuple("Point", "x y")
 HOUR = dt.timezone(dt.timedelta(hours=1))
 NAN = float("nan")
+BIG_ENDIAN = (">M8[s]", ">m8[D]", ">M8[us]")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,9 @@ class TestBecomes:
             (array([3], "M8[25s]"), ".POSIXct(75, 'UTC')"),
             (array(["2024-02"], "M8[M]"), "as.Date('2024-02-01')"),
             (array([1, "NaT"], "m8[D]"), "as.difftime(c(1, NA), units = 'days')"),
+            (array(["2024-01-01T00:00:01", "NaT"], ">M8[ms]"), "as.POSIXct(c('2024-01-01 00:00:01', NA), tz = 'UTC')"),
+            (np.ma.masked_array(array([1, 2], ">m8[D]"), [0, 1]), "as.difftime(c(1, NA), units = 'days')"),
+            (array(["2024-01-01"], ">M8[D]"), "as.Date('2024-01-01')"),
             (array([1], "m8[2h]"), "as.difftime(7200, units = 'secs')"),
             (np.ma.masked_array(["a", "b"], [1, 0]), "c(NA, 'b')"),
             (np.ma.masked_array(array(["2024-01-01"], "M8[D]"), [1]), "as.Date(NA)"),
@@ -88,6 +92,11 @@ class TestBecomes:
             (pd.arrays.SparseArray([0, 1.5, NAN]), "c(0, 1.5, NaN)"),
             (pd.Categorical([1.5, None, 2]), "factor(c('1.5', NA, '2.0'))"),
             (pd.Series([1, 2], index=["a", None]), "setNames(1:2, c('a', NA))"),
+            (pd.Series([1, 2], index=pd.Index([1.5, "a"], name="gone")), "setNames(1:2, c('1.5', 'a'))"),
+            (pd.DataFrame({"a": [1]}, index=pd.to_datetime(["2024-01-01"])),
+             "data.frame(a = 1L, row.names = '2024-01-01 00:00:00')"),
+            (pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="gone")),
+             "data.frame(a = 1:2, row.names = c('x', 'y'))"),
             (pd.to_timedelta([1, None], unit="s"), "as.difftime(c(1, NA), units = 'secs')"),
             (pd.DataFrame({"a": [{"x": 1}, None]}), "{ d <- data.frame(a = 1:2); d$a <- list(list(x = 1L), NULL); d }"),
         ],
@@ -116,7 +125,18 @@ class TestBecomes:
     @given(
         hnp.arrays("i8", st.integers(2, 5), elements=st.integers(-(10**17), 10**17)),
         st.sampled_from(
-            ["M8[D]", "M8[s]", "M8[ms]", "M8[us]", "M8[ns]", "m8[s]", "m8[us]", "m8[h]", "m8[ns]"]
+            [
+                "M8[D]",
+                "M8[s]",
+                "M8[ms]",
+                "M8[us]",
+                "M8[ns]",
+                "m8[s]",
+                "m8[us]",
+                "m8[h]",
+                "m8[ns]",
+                *BIG_ENDIAN,
+            ]
         ),
     )
     def test_times_of_any_unit_cross_exactly_or_not_at_all(self, r: RemoteR, counts: Any, dtype: str) -> None:
@@ -157,6 +177,12 @@ class TestRefused:
             (pd.MultiIndex.from_tuples([(1, 2)]), "to_frame()"),
             (pd.DataFrame({"a": [1]}, index=pd.MultiIndex.from_tuples([(1, 2)])), "reset_index()"),
             (pd.Categorical([1, "1"]), "same text"),
+            (
+                pd.DataFrame([[1, 2]], columns=[1, "1"]),
+                "the names of x: two different labels have the same text",
+            ),
+            (pd.DataFrame({"a": [1, 2]}, index=[1.0, "1.0"]), "two different labels"),
+            (pd.Series([1, 2], index=[1, "1"]), "two different labels"),
             (iter([1]), "use list()"),
             (endless(), "contain themselves"),
             ({"a": "\ud800"}, "x['a']: a string that is no Unicode text"),
@@ -166,7 +192,7 @@ class TestRefused:
         with pytest.raises(ValueRefused) as refused:
             encode(value, "x")
         assert words in str(refused.value)
-        assert str(refused.value).startswith(("x", "column"))
+        assert str(refused.value).startswith(("x", "column", "the names of x"))
 
     def test_integer64_is_advised_where_it_helps(self) -> None:
         with pytest.raises(ValueRefused, match=r"column 'id' of x.*integer64=True"):

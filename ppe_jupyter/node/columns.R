@@ -10,15 +10,17 @@
 # Logicals are integers; NA of integer, logical and double are R's own bits.
 #
 # What the other end has no place for (attributes, the storage of a date) it keeps beside the values, and sends back.
-# Two private attributes make that complete: the instants of times whose wall clock does not tell them, and the
-# positions of strings that are marked as bytes.
+# Private attributes make that complete: the instants of times whose wall clock does not tell them, the positions of
+# strings that are marked as bytes, and the serialization of what crosses as something simpler (POSIXlt as POSIXct).
+#
+# Columns of a data frame that have no other form are opaque; those that return have the rows that are left of them.
 #
 # The other end is remote/wire.py. Nothing here knows of requests or frames.
 
 types <- c("NULL" = 0, logical = 1, integer = 2, double = 3, complex = 4, character = 5, raw = 6, list = 7, opaque = 8)
 bytes_per <- c(logical = 4, integer = 4, double = 8, complex = 16, raw = 1)
 attributes_known <- c("names", "dim", "dimnames", "levels", "class", "tzone", "units", "row.names", ".ppe_instants",
-                      ".ppe_bytes")
+                      ".ppe_bytes", ".ppe_original", ".ppe_rows")
 swap <- .Platform$endian != "little"
 block <- 2^26  # elements a call: writeBin and readBin take at most 2^31 - 1 bytes at once
 deepest <- 100L  # level of lists in lists; deeper ones are opaque, for neither end recurs without end
@@ -41,11 +43,13 @@ encode <- function(x) {
     type <- typeof(x)
     kept <- attributes(x)
     if (!is.null(kept) || !(type %in% names(types)) || depth > deepest) {
+      original <- x
       if (inherits(x, "POSIXlt") && length(x$year)) x <- as.POSIXct(x)
-      if (depth > deepest || !is_column(x, in_frame)) return(opaque(x))
+      if (depth > deepest || !is_column(x, in_frame)) return(opaque(original))
       if (inherits(x, "POSIXct")) x <- wall_clock(x)
       type <- typeof(x)
       kept <- attributes(x)
+      if (inherits(original, "POSIXlt")) kept$.ppe_original <- serialize(original, NULL, xdr = FALSE)
       if (is.data.frame(x)) kept <- frame_attributes(x, kept)
     }
     n <- length(x)
@@ -103,26 +107,28 @@ bare <- function(x) {
   x
 }
 
-# Whether the other end has a form for `x`. Columns of data frames may be lists that are marked with I().
+# Whether the other end has a form for `x`. A vector of any class has one as a column of a data frame, where the class
+# is kept beside it (package haven's labels, glue); else only if that class does not change what its values mean.
 is_column <- function(x, in_frame = FALSE) {
-  if (isS4(x) || !(typeof(x) %in% names(types))) return(FALSE)
+  if (isS4(x) || !(typeof(x) %in% names(types)) || (in_frame && length(dim(x)) > 1)) return(FALSE)
   if (is.data.frame(x)) return(is_frame(x))
   class <- if (is.object(x)) class(x)
+  last <- class[length(class)]
   if (is.list(x)) {
-    return(all(names(attributes(x)) %in% c("names", "class")) &&
-             (is.null(class) || (in_frame && identical(class, "AsIs"))))
+    return(if (in_frame) is.null(class) || last %in% c("AsIs", "list")
+           else is.null(class) && all(names(attributes(x)) %in% "names"))
   }
   if (is.null(class) || identical(class, "AsIs") || identical(class, "noquote")) return(TRUE)
-  if (identical(class, "table")) return(typeof(x) %in% c("integer", "double", "logical") && !is.null(dim(x)))
-  if (!is.null(dim(x))) return(FALSE)
-  if (identical(class, "factor") || identical(class, c("ordered", "factor"))) return(is_factor(x))
-  if (identical(class, "integer64")) return(typeof(x) == "double" && requireNamespace("bit64", quietly = TRUE))
+  if (last == "table") return(typeof(x) %in% c("integer", "double", "logical") && !is.null(dim(x)))
+  if (!is.null(dim(x)) && !in_frame) return(FALSE)
+  if (inherits(x, "factor")) return(is_factor(x))
+  if (inherits(x, "integer64")) return(typeof(x) == "double" && requireNamespace("bit64", quietly = TRUE))
+  if (!inherits(x, c("Date", "POSIXct", "difftime"))) return(in_frame)
   if (!(typeof(x) %in% c("integer", "double"))) return(FALSE)
-  if (identical(class, "Date")) return(is_near(x, 86400))
-  if (identical(class, c("POSIXct", "POSIXt"))) return(is_near(x, 1))
+  if (inherits(x, "Date")) return(is_near(x, 86400))
+  if (inherits(x, "POSIXct")) return(is_near(x, 1))
   units <- attr(x, "units")
-  class[length(class)] == "difftime" && length(units) == 1 && units %in% names(seconds_per) &&
-    is_near(x, seconds_per[[units]])
+  length(units) == 1 && units %in% names(seconds_per) && is_near(x, seconds_per[[units]])
 }
 
 is_factor <- function(x) {
@@ -142,12 +148,8 @@ is_near <- function(x, seconds) {
 
 is_frame <- function(x) {
   names <- attr(x, "names")
-  rows <- .row_names_info(x, 2L)
   is.list(x) && is.character(names) && length(names) == length(x) &&
-    all(vapply(unclass(x), function(column) {
-      is.null(dim(column)) && !is.data.frame(column) && !inherits(column, "POSIXlt") && length(column) == rows &&
-        is_column(column, in_frame = TRUE)
-    }, NA))
+    all(vapply(unclass(x), NROW, 0) == .row_names_info(x, 2L))
 }
 
 # A data frame's groups tell rows by number, which mean nothing once the other end has sorted it.
@@ -291,7 +293,7 @@ decode_any <- function(con, size, count, heads = NULL) {
     }
     # Not out[[i]] <- NULL, which would remove it.
     if (type == 7) for (i in seq_len(n)) if (!is.null(child <- node())) out[[i]] <- child
-    if (kept && type != 8) with_attributes(out, attributes) else out
+    if (type == 8) some_rows(out, attributes$.ppe_rows) else if (kept) with_attributes(out, attributes) else out
   }
   opaque <- function() {
     bytes <- head(); text <- head()
@@ -306,7 +308,18 @@ decode_any <- function(con, size, count, heads = NULL) {
   node()
 }
 
+some_rows <- function(x, rows) {
+  if (is.null(rows) || identical(rows, seq_len(NROW(x)) - 1L)) return(x)
+  if (anyNA(rows) || any(rows < 0L | rows >= NROW(x))) stop("a damaged value: rows beyond the end")
+  rows <- rows + 1L
+  axes <- length(dim(x))
+  if (axes < 2) x[rows]
+  else if (axes == 2) x[rows, , drop = FALSE]
+  else do.call(`[`, c(list(x, rows), rep(list(TRUE), axes - 1), drop = FALSE))
+}
+
 with_attributes <- function(x, attributes) {
+  if (!is.null(attributes$.ppe_original)) return(unserialize(attributes$.ppe_original))
   if (!is.null(odd <- attributes$.ppe_bytes)) {
     marks <- Encoding(x)
     marks[odd + 1L] <- "bytes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -49,14 +49,21 @@ def outputs_of(kind: Kind, body: bytearray) -> list[Output]:
     return []
 
 
-def checked(kind: Kind, body: bytearray, late: float | None, *, simplify: bool = True) -> list[Any]:
-    """R's answer: value, outputs. Raises what it says went wrong."""
+def checked(
+    kind: Kind,
+    body: bytearray,
+    late: float | None,
+    *,
+    simplify: bool = True,
+    say: Callable[[str], object] | None = None,
+) -> list[Any]:
+    """R's answer: value, outputs. ``say`` is told what of it has no form here. Raises what it says went wrong."""
     if kind is Kind.FAILED:
         raise failure(parse_json(bytes(body)))
     if kind is Kind.INTERRUPTED:
         why = f"no end within {late:g} s, so R was interrupted" if late is not None else "interrupted"
         raise RemoteInterrupted(f"{why}; the R session and its variables are still there")
-    answer: list[Any] = values.decode(body, simplify=simplify)
+    answer: list[Any] = values.decode(body, simplify=simplify, say=say)
     return answer
 
 

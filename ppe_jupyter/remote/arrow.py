@@ -121,9 +121,16 @@ def _text(column: Any, missing: Array | None, place: Place) -> Node:
 
 
 def _factor(column: Any, missing: Array | None, place: Place) -> Node:
-    codes = column.indices.fill_null(0).to_numpy(zero_copy_only=False).astype("<i4") + np.int32(1)
+    found = column.dictionary.to_pylist()
+    names = [str(level) for level in found if level is not None]
+    if len(set(names)) < len(names):
+        raise place.refused("two categories have the same text, which R's levels cannot")
+    # A value of the dictionary may be missing, as well as one of the column.
+    known = np.array([level is not None for level in found] or [False])
+    numbers = np.where(known, np.cumsum(known), NA_INTEGER).astype("<i4")
+    codes = numbers[column.indices.fill_null(0).to_numpy(zero_copy_only=False)]
     if missing is not None:
         codes[missing] = NA_INTEGER
-    levels = texts(objects([str(level) for level in column.dictionary.to_pylist()]), place)
+    levels = texts(objects(names), place)
     classes = ["ordered", "factor"] if column.type.ordered else ["factor"]
     return vector(Type.INTEGER, codes, levels=levels, **{"class": characters(classes)})

@@ -27,7 +27,7 @@ def is_complete(node: Node, values: Any, told: Iterable[str] = (), *, typed: boo
         return False
     if not attributes:
         return typed or not all_missing(node)
-    if "factor" in found:
+    if found in (["factor"], ["ordered", "factor"]):
         return attributes == {"levels", "class"} and not node.attributes["levels"].attributes
     if node.type is not Type.DOUBLE:
         return False

@@ -8,7 +8,7 @@ nodes travel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 
 from . import arrow
 from .completeness import all_missing, is_complete
-from .objects import ATTRS, Origin, RArray, RList, RMaskedArray, RObject
+from .objects import ATTRS, Origin, RArray, RCell, RList, RMaskedArray, RObject
 from .times import NUMPY_UNITS, UNITS, are_whole, nanoseconds, whole_units
 from .wire import NA_INTEGER, Node, Type, classes
 
@@ -27,8 +27,10 @@ TEXT = "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"
 NAMES: Any = "str" if TEXT == "str" else object
 NA_INTEGER64 = np.int64(-(2**63))
 DAY = 86400.0
+# Attributes that are not R's own.
+PRIVATE = {".ppe_instants", ".ppe_bytes", ".ppe_original"}
 # What a scalar may lose: how R stores it. It is known again when it returns as part of a column.
-STORAGE = {"class", "tzone", "units", "levels"}
+STORAGE = {"class", "tzone", "units", "levels", ".ppe_original"}
 
 Array = npt.NDArray[Any]
 
@@ -40,7 +42,8 @@ def to_python(node: Node, *, simplify: bool = True) -> Any:
     if node.type is Type.OPAQUE:
         return RObject(node.text, tuple(classes(node)), node.data)
     if node.type is Type.LIST:
-        return _frame(node) if "data.frame" in classes(node) else _list(node, simplify=simplify)
+        make = _frame if _is_frame(node) else _list
+        return make(node, simplify=simplify)
     if node.type is Type.RAW and not node.attributes:
         assert node.array is not None
         return node.array.tobytes()
@@ -89,9 +92,9 @@ def _with_origin(series: pd.Series[Any], node: Node) -> pd.Series[Any]:
     return series
 
 
-def _origin(node: Node, told: Iterable[str] = (), columns: dict[str, Node] | None = None) -> Origin:
+def _origin(node: Node, told: Iterable[str] = (), columns: Sequence[Origin | None] = ()) -> Origin:
     """With what is not told by the values themselves."""
-    hidden = {"dim", "dimnames", "levels", "row.names", ".ppe_instants", ".ppe_bytes", *told}
+    hidden = {"dim", "dimnames", "levels", "row.names", *PRIVATE, *told}
     attributes = {name: to_python(value) for name, value in node.attributes.items() if name not in hidden}
     return Origin(node, attributes, columns)
 
@@ -99,13 +102,13 @@ def _origin(node: Node, told: Iterable[str] = (), columns: dict[str, Node] | Non
 # --- Vectors
 
 
-def column(node: Node, *, in_frame: bool = False) -> Any:
+def column(node: Node, *, in_frame: bool = False, simplify: bool = True) -> Any:
     """A vector's values, as an array of numpy's or pandas'."""
     found = classes(node)
     if node.type is Type.CHARACTER:
         return _text(node, in_frame=in_frame)
     if node.type is Type.LIST:
-        return _objects([to_python(child) for child in node.children])
+        return _objects([to_python(child, simplify=simplify) for child in node.children])
     assert node.array is not None
     if "factor" in found:
         return _factor(node, node.array)
@@ -260,30 +263,59 @@ def array_values(node: Node) -> Any:
     return np.ma.MaskedArray(plain, missing) if missing.any() else plain
 
 
-def _frame(node: Node) -> pd.DataFrame:
-    children = node.children
-    columns = {i: column(child, in_frame=True) for i, child in enumerate(children)}
-    rows = node.attributes["row.names"]
+def row_index(node: Node) -> pd.Index[Any]:
+    """The row names of a data frame."""
     index: pd.Index[Any]
+    rows = node.attributes["row.names"]
     if rows.type is Type.CHARACTER:
-        index = _labels(rows)
-    elif rows.array is not None and len(rows.array) == 2 and rows.array[0] == NA_INTEGER:
+        return _labels(rows)
+    assert rows.array is not None
+    if len(rows.array) == 2 and rows.array[0] == NA_INTEGER:
         index = pd.RangeIndex(abs(int(rows.array[1])))
     else:
-        assert rows.array is not None
         index = pd.Index(rows.array)
+    return index
+
+
+def odd_columns(node: Node) -> Iterator[str]:
+    """The names and classes of the columns that pandas has no form for, of any data frame in a value."""
+    named = zip(node.attributes["names"].strings, node.children, strict=False) if _is_frame(node) else ()
+    for name, child in named:
+        if child.type is Type.OPAQUE:
+            yield f"{name!r} ({'/'.join(classes(child))})"
+    for child in node.children:
+        yield from odd_columns(child)
+
+
+def _is_frame(node: Node) -> bool:
+    return node.type is Type.LIST and "data.frame" in classes(node)
+
+
+def _cells(node: Node, rows: int) -> Array:
+    whole = to_python(node)
+    return _objects([RCell(whole, row) for row in range(rows)])
+
+
+def _frame(node: Node, *, simplify: bool) -> pd.DataFrame:
+    children = node.children
+    index = row_index(node)
+    columns = {
+        i: _cells(child, len(index))
+        if child.type is Type.OPAQUE
+        else column(child, in_frame=True, simplify=simplify)
+        for i, child in enumerate(children)
+    }
     for i, values in columns.items():
         if isinstance(values, np.ndarray) and values.dtype == object:  # pandas would guess
             columns[i] = pd.Series(values, index=index, dtype=object)
     frame: pd.DataFrame = pd.DataFrame(columns, index=index, copy=False)
     names = _names(node) or []
     frame.columns = _index(_typed_text(names, NAMES))
-    odd = {
-        str(name): child
-        for i, (name, child) in enumerate(zip(names, children, strict=True))
-        if not is_complete(child, columns[i], typed=True)
-    }
+    odd = [
+        None if is_complete(child, columns[i], typed=True) else _origin(child)
+        for i, child in enumerate(children)
+    ]
     told = {"names", "row.names", *(["class"] if classes(node) == ["data.frame"] else [])}
-    if odd or set(node.attributes) - told:
+    if any(odd_one is not None for odd_one in odd) or set(node.attributes) - told:
         frame.attrs[ATTRS] = _origin(node, {"names"}, odd)
     return frame

@@ -16,9 +16,9 @@ import pandas as pd
 
 from .arrow import arrow_column, arrow_frame, is_arrow
 from .decoding import array_values
-from .frames import as_it_was, frame_node, series_node, values_node
+from .frames import as_it_was, cells_node, frame_node, series_node, values_node
 from .local_r import from_rpy2
-from .objects import RArray, RList, RMaskedArray, RObject
+from .objects import RArray, RCell, RList, RMaskedArray, RObject
 from .vectors import SCALARS, Place, kind_of, objects, texts, typed, untyped
 from .wire import NA_INTEGER, Node, Type, characters, listing, null, vector
 
@@ -43,6 +43,8 @@ def to_r(value: Any, place: Place | str = "the value") -> Node:
         return _mapping(value, place)
     if isinstance(value, RObject):
         return Node(Type.OPAQUE, data=value.serialized)
+    if isinstance(value, RCell):
+        return cells_node([value], place)
     if isinstance(value, (list, tuple)):
         if hasattr(value, "_asdict"):  # a named tuple
             return _mapping(value._asdict(), place)

@@ -7,6 +7,7 @@ Must not know how nodes travel.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from .arrow import arrow_column
-from .decoding import column
-from .objects import ATTRS, Origin, RObject
+from .decoding import PRIVATE, column, row_index
+from .objects import ATTRS, Origin, RCell, RObject
 from .vectors import Place, integer64, integers, strings, times, typed
 from .wire import NA_INTEGER, Node, Type, characters, classes, dump, listing, vector
 
 Array = npt.NDArray[Any]
 # What makes a column of objects a list.
 LISTED = (list, dict, tuple, np.ndarray, pd.Series, pd.DataFrame, RObject)
-PRIVATE = {".ppe_instants", ".ppe_bytes"}
+# Classes that say what values mean; others may stay with values that were changed, as in R's own x[i] <- value.
+CLASSES = {"factor", "Date", "POSIXct", "difftime", "integer64", "table"}
+# Attributes that tell the scale of values, of which other ones may come.
+WITH_UNIT = {"tzone", "units", "tsp"}
+# Attributes that belong to each value.
+BY_VALUE = ("names", "dim", "dimnames")
 
 
 def series_node(value: pd.Series[Any] | pd.Index[Any], place: Place) -> Node:
@@ -32,7 +38,10 @@ def series_node(value: pd.Series[Any] | pd.Index[Any], place: Place) -> Node:
     if isinstance(value, pd.Index):
         return values_node(value.to_series(), place)
     node = values_node(value, place, origin_of(value.attrs, value.name))
-    if not _counts(value.index):
+    if _counts(value.index):
+        node.attributes.pop("names", None)
+    else:
+        node.attributes = {name: kept for name, kept in node.attributes.items() if name not in BY_VALUE}
         node.attributes["names"] = _labels(value.index, place)
     return node
 
@@ -40,9 +49,9 @@ def series_node(value: pd.Series[Any] | pd.Index[Any], place: Place) -> Node:
 def origin_of(attrs: Any, name: Any = None) -> Node | None:
     """What a Series was in R, or in a data frame of R's."""
     origin = attrs.get(ATTRS)
-    if not isinstance(origin, Origin):
-        return None
-    return origin.columns.get(str(name)) if "data.frame" in classes(origin.node) else origin.node
+    if isinstance(origin, Origin) and "data.frame" in classes(origin.node):
+        origin = origin.column(name)
+    return origin.node if isinstance(origin, Origin) else None
 
 
 def _counts(index: pd.Index[Any]) -> bool:
@@ -55,37 +64,44 @@ def _labels(index: pd.Index[Any], place: Place) -> Node:
     missing = np.asarray(index.isna())
     if pd.api.types.infer_dtype(index, skipna=True) == "string":
         return strings(index.to_numpy(object), missing, place)
-    return strings(np.array([str(label) for label in index], object), missing, place)
+    texts = np.array([str(label) for label in index], object)
+    if len(set(texts[~missing])) < index.nunique():
+        raise place.refused("two different labels have the same text, which is what they become in R")
+    return strings(texts, missing, place)
 
 
 # --- Columns
 
 
-def values_node(series: pd.Series[Any], place: Place, origin: Node | None = None) -> Node:
-    """The values of a Series, without its labels."""
+def values_node(
+    series: pd.Series[Any], place: Place, origin: Node | None = None, *, certain: bool = True
+) -> Node:
+    """The values of a Series, without its labels; it may be not ``certain`` that ``origin`` is its own."""
     if origin is None:
         return _plain(series, place)
+    if origin.type is Type.OPAQUE:
+        empty = not len(series) and series.dtype.kind == "O"
+        return _rows_of(origin.data, []) if empty else _plain(series, place)
     if origin.type is Type.LIST and series.dtype.kind == "O":
-        return as_it_was(_list_column(series, place), origin, Node(Type.NULL))
+        return as_it_was(_list_column(series, place), origin, Node(Type.NULL), certain=certain)
     if "integer64" in classes(origin) and pd.api.types.is_integer_dtype(series.dtype):
         missing = np.asarray(series.isna())
         fresh = integer64(series.to_numpy("i8", na_value=0), missing)
-        return as_it_was(fresh, origin, fresh)
-    return as_it_was(_plain(series, place), origin, _plain(pd.Series(column(origin, in_frame=True)), place))
+        return as_it_was(fresh, origin, fresh, certain=certain)
+    unchanged = _plain(pd.Series(column(origin, in_frame=True)), place)
+    return as_it_was(_plain(series, place), origin, unchanged, certain=certain)
 
 
-def as_it_was(fresh: Node, origin: Node, unchanged: Node) -> Node:
+def as_it_was(fresh: Node, origin: Node, unchanged: Node, *, certain: bool = True) -> Node:
     """``origin``, if the values are still what it became here; else they, with those attributes that still apply."""
     if len(fresh) != len(origin):
         return fresh
     if b"".join(dump(fresh)) == b"".join(dump(unchanged)):
-        found = {name: node for name, node in origin.attributes.items() if name != "names"}
-        fresh = Node(origin.type, origin.array, origin.data, origin.count, origin.missing, origin.encoding,
-                     origin.children, attributes=found)  # fmt: skip
-    elif fresh.type is origin.type and not {"tzone", "units"} & set(origin.attributes):
-        kept = {name: node for name, node in origin.attributes.items() if name not in {"names", *PRIVATE}}
-        if "class" in fresh.attributes or classes(origin) in ([], ["AsIs"], ["noquote"]):
-            fresh.attributes = {**kept, **fresh.attributes}
+        return replace(origin, attributes=dict(origin.attributes))
+    applies = "class" in fresh.attributes or not CLASSES & set(classes(origin))
+    if certain and applies and fresh.type is origin.type and not WITH_UNIT & set(origin.attributes):
+        kept = {n: node for n, node in origin.attributes.items() if n not in {*BY_VALUE, *PRIVATE}}
+        fresh.attributes = {**kept, **fresh.attributes}
     return fresh
 
 
@@ -126,9 +142,24 @@ def _plain(series: pd.Series[Any], place: Place) -> Node:
 def _object_column(array: Array, place: Place) -> Node:
     """Scalars of one kind, or a list column."""
     kind = pd.api.types.infer_dtype(array, skipna=True)
+    if kind == "mixed" and any(isinstance(value, RCell) for value in array):
+        return cells_node(array, place)
     if kind == "bytes" or (kind == "mixed" and any(isinstance(value, LISTED) for value in array)):
         return _list_column(array, place)
     return typed(array, place)
+
+
+def cells_node(cells: Iterable[Any], place: Place) -> Node:
+    """Rows of a column that is R's own."""
+    found = list(cells)
+    column = next(cell.column for cell in found if isinstance(cell, RCell))
+    if not all(isinstance(cell, RCell) and cell.column == column for cell in found):
+        raise place.refused("rows of different R objects, or of none, cannot be joined here; join them in R")
+    return _rows_of(column.serialized, [cell.row for cell in found])
+
+
+def _rows_of(serialized: bytes, rows: list[int]) -> Node:
+    return Node(Type.OPAQUE, data=serialized, attributes={".ppe_rows": vector(Type.INTEGER, np.array(rows))})
 
 
 def _list_column(values: Iterable[Any], place: Place) -> Node:
@@ -158,12 +189,7 @@ def frame_node(frame: pd.DataFrame, place: Place) -> Node:
     origin = frame.attrs.get(ATTRS)
     origin = origin if isinstance(origin, Origin) and "data.frame" in classes(origin.node) else None
     names = _labels(frame.columns, place.inner(f"the names of {place}"))
-    nodes = []
-    for i, name in enumerate(names.strings):
-        known = origin.columns.get(name) if origin is not None else None
-        nodes.append(values_node(frame.iloc[:, i], place.inner(f"column {name!r} of {place}"), known))
-        if known is not None and len(known) == len(nodes[-1]) and "names" in known.attributes:
-            nodes[-1].attributes["names"] = known.attributes["names"]
+    nodes = _columns(frame, names.strings, place, origin)
     node = listing(nodes)
     node.attributes["names"] = names
     node.attributes["class"] = (
@@ -172,18 +198,26 @@ def frame_node(frame: pd.DataFrame, place: Place) -> Node:
     node.attributes["row.names"] = _row_names(frame, place)
     if (
         origin is not None
-        and len(frame) == _rows(origin.node)
+        and len(frame) == len(row_index(origin.node))
         and names.data == origin.node.attributes["names"].data
     ):
         node.attributes = {**origin.node.attributes, **node.attributes}
     return node
 
 
-def _rows(node: Node) -> int:
-    rows = node.attributes["row.names"]
-    if rows.array is not None and len(rows) == 2 and rows.array[0] == NA_INTEGER:
-        return abs(int(rows.array[1]))
-    return len(rows)
+def _columns(frame: pd.DataFrame, names: list[str], place: Place, origin: Origin | None) -> list[Node]:
+    """What came from R is known by its name; if that is another's too, only by its place, and if it is what it was."""
+    nodes = []
+    unmoved = origin is not None and frame.index.equals(row_index(origin.node))
+    where_it_was = origin is not None and names == origin.names
+    for i, name in enumerate(names):
+        known = origin.column(name, i if where_it_was else None) if origin is not None else None
+        inner, own = place.inner(f"column {name!r} of {place}"), None if known is None else known.node
+        node = values_node(frame.iloc[:, i], inner, own, certain=names.count(name) == 1)
+        if not unmoved:
+            node.attributes = {n: kept for n, kept in node.attributes.items() if n not in BY_VALUE}
+        nodes.append(node)
+    return nodes
 
 
 def _row_names(frame: pd.DataFrame, place: Place) -> Node:

@@ -44,6 +44,20 @@ class RObject:
         Path(path).expanduser().write_bytes(self.serialized)
 
 
+@dataclass(frozen=True, slots=True)
+class RCell:
+    """A row of a data frame's column that has no Python form, as a matrix; ``row`` counts from 0.
+
+    It can be pushed back, with other rows of its column in any order, or alone; ``column`` is all of it.
+    """
+
+    column: RObject
+    row: int
+
+    def __repr__(self) -> str:
+        return f"<{'/'.join(self.column.r_class)}, row {self.row + 1}>"
+
+
 class RList(list[Any]):
     """An R list without names for all of its elements; ``names`` has "" for those without, None for NA.
 
@@ -58,6 +72,8 @@ class RList(list[Any]):
 class Origin(dict[str, Any]):
     """What R knew of a vector or data frame beyond what numpy or pandas holds: ``attributes``, by name.
 
+    ``columns`` are what R knew of each column of a data frame, None where pandas holds all of it.
+
     Values that were not changed return to R as they were; changed ones keep those attributes that still apply.
     (To others an empty dict: pandas compares, copies and writes what is in ``attrs``.)
     """
@@ -66,12 +82,19 @@ class Origin(dict[str, Any]):
         self,
         node: Node,
         attributes: Mapping[str, Any],
-        columns: Mapping[str, Node] | None = None,
+        columns: Sequence[Origin | None] = (),
     ) -> None:
         super().__init__()
         self.node = node
         self.attributes = dict(attributes)
-        self.columns = dict(columns or {})
+        self.columns = tuple(columns)
+        self.names = node.attributes["names"].strings if columns else []
+
+    def column(self, name: str, position: int | None = None) -> Origin | None:
+        """What R knew of a column; of one whose name is not its own, only if it is said where it is."""
+        if position is not None and self.names[position : position + 1] == [name]:
+            return self.columns[position]
+        return self.columns[self.names.index(name)] if self.names.count(name) == 1 else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Origin:
         return self
@@ -80,7 +103,8 @@ class Origin(dict[str, Any]):
         return Origin, (self.node, self.attributes, self.columns)
 
     def __repr__(self) -> str:
-        return f"Origin({', '.join(self.attributes)})"
+        known = [name for name, column in zip(self.names, self.columns, strict=True) if column is not None]
+        return f"Origin({', '.join(self.attributes)}{f'; of {known}' if known else ''})"
 
 
 class _Named:

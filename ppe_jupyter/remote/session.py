@@ -395,6 +395,9 @@ class RemoteR:
         if self.on_progress is not None:
             self.on_progress(up, done, total)
 
+    def _inform(self, text: str) -> None:
+        self._tell(Notice("info", text, time.time()))
+
     def _tell(self, notice: Notice) -> None:
         try:
             self._on_notice(notice)
@@ -453,7 +456,8 @@ class RemoteR:
         """What is in the frame that ended an evaluation. Raises what it says went wrong."""
         if end is Kind.FAILURE:
             raise r_error(body, code)
-        return checked(end, body, late, simplify=self.simplify if simplify is None else simplify)
+        simple = self.simplify if simplify is None else simplify
+        return checked(end, body, late, simplify=simple, say=self._inform)
 
     def _called(
         self,

@@ -6,17 +6,18 @@ local R; objects of the local R go the other way.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import ValueRefused
 from ..node.protocol import ProtocolError
 from . import wire
-from .decoding import to_python
+from .decoding import odd_columns, to_python
 from .encoding import to_r
-from .objects import Origin, RArray, RList, RMaskedArray, RObject
+from .objects import Origin, RArray, RCell, RList, RMaskedArray, RObject
 from .vectors import Place
 
-__all__ = ["Origin", "RArray", "RList", "RMaskedArray", "RObject", "decode", "encode", "node"]
+__all__ = ["Origin", "RArray", "RCell", "RList", "RMaskedArray", "RObject", "decode", "encode", "node"]
 
 
 def node(value: Any, where: str = "the value", *, integer64: bool = False) -> wire.Node:
@@ -35,13 +36,15 @@ def encode(value: Any, where: str = "the value") -> list[wire.Buffer]:
     return wire.dump(node(value, where))
 
 
-def decode(body: bytearray, *, simplify: bool = True) -> Any:
+def decode(body: bytearray, *, simplify: bool = True, say: Callable[[str], object] | None = None) -> Any:
     """The value that R sent; arrays look into ``body``. Raises ProtocolError.
 
-    Without ``simplify`` vectors of length 1 stay arrays.
+    Without ``simplify`` vectors of length 1 stay arrays. ``say`` is told of what pandas has no form for.
     """
     loaded = wire.load(body)
     try:
+        if say is not None and (odd := list(odd_columns(loaded))):
+            say(f"pandas has no form for what stays R's, each cell standing for a row: {', '.join(odd)}")
         return to_python(loaded, simplify=simplify)
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError) as exc:
         raise ProtocolError(f"a damaged value: {exc!r}") from exc

@@ -138,6 +138,7 @@ def times(array: Array, place: Place, zone: str = "", missing: Array | None = No
     """Dates, times or spans, by numpy's unit; ``zone`` as pandas names it."""
     if missing is not None:
         array = np.where(missing, np.array("NaT", array.dtype), array)
+    array = array.astype(array.dtype.newbyteorder("="))
     unit = np.datetime_data(array.dtype)[0]
     try:
         if unit == "generic":

@@ -25,7 +25,8 @@ NA_INTEGER = np.int32(-(2**31))
 NA_REAL = struct.unpack("<d", struct.pack("<Q", 0x7FF00000000007A2))[0]
 MAX_STRING = 2**31 - 1  # bytes, of R
 ATTRIBUTES = (
-    "names", "dim", "dimnames", "levels", "class", "tzone", "units", "row.names", ".ppe_instants", ".ppe_bytes"
+    "names", "dim", "dimnames", "levels", "class", "tzone", "units", "row.names",
+    ".ppe_instants", ".ppe_bytes", ".ppe_original", ".ppe_rows",
 )  # fmt: skip
 
 
