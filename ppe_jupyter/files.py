@@ -37,15 +37,16 @@ class Files:
         *sources: str | Path,
         to: str = ".",
         node: int | str | None = None,
+        session: str = "main",
         all_nodes: bool = False,
         on_progress: OnProgress = IGNORE,
     ) -> Transferred:
         """Send files and folders, patterns expanded, to the folder ``to`` (for a sole source also its new name).
 
-        A relative ``to`` begins where R is, also while R is busy. To the master; to another ``node``, or to
-        ``all_nodes``: then the master passes on what it got. What is there already, by size and time, is not sent
-        again. Raises TransferFailed (nothing half-written has a file's name), RemoteInterrupted, ConnectionLost; a
-        repetition goes on where it was cut.
+        A relative ``to`` begins where the R of that session is, also while it is busy. To the master; to another
+        ``node``, or to ``all_nodes``: then the master passes on what it got. What is there already, by size and time,
+        is not sent again. Raises TransferFailed (nothing half-written has a file's name), RemoteInterrupted,
+        ConnectionLost; a repetition goes on where it was cut.
         """
         connection = self.ssh()
         via = None if node is None else self._address_of(node)
@@ -55,7 +56,8 @@ class Files:
             to,
             via=via,
             nodes=self._others() if all_nodes else (),
-            folder=transfer.working_folder(connection) if via else None,
+            folder=transfer.working_folder(connection, session) if via else None,
+            session=session,
             on_progress=on_progress,
         )
 
@@ -64,15 +66,22 @@ class Files:
         *sources: str,
         to: str | Path = ".",
         node: int | str | None = None,
+        session: str = "main",
         on_progress: OnProgress = IGNORE,
     ) -> Transferred:
-        """Fetch files and folders from the master, or another ``node``; relative ones from where R is.
+        """Fetch files and folders from the master, or another ``node``; relative ones from where that R session is.
 
         Patterns are expanded there. ``to`` is a folder here, or the new name of a sole source. Raises as ``upload``.
         """
         connection = self.ssh()
         via = None if node is None else self._address_of(node)
-        folder = transfer.working_folder(connection) if via else None
+        folder = transfer.working_folder(connection, session) if via else None
         return transfer.download(
-            connection, sources, os.fspath(to), via=via, folder=folder, on_progress=on_progress
+            connection,
+            sources,
+            os.fspath(to),
+            via=via,
+            folder=folder,
+            session=session,
+            on_progress=on_progress,
         )

@@ -417,6 +417,9 @@ class TestInterrupt:
     def test_the_code_may_handle_it(self, r: RemoteR) -> None:
         with soon(0.3, r.interrupt):
             assert r.eval("tryCatch(Sys.sleep(60), interrupt = function(i) 'tidied')") == "tidied"
+        code = "best <- tryCatch(Sys.sleep(60), interrupt = function(i) 7)"
+        with soon(0.3, press_stop):
+            assert r.run(code, outputs=["best"]) == {"best": 7}
 
     def test_an_exception_of_the_caller_interrupts_r(self, r: RemoteR) -> None:
         def fail(output: Output) -> None:

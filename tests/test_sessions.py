@@ -25,6 +25,7 @@ from ppe_jupyter.errors import (
     RemoteRError,
     RSessionDied,
     SshError,
+    TransferFailed,
     UsageError,
 )
 from ppe_jupyter.node.protocol import VERSION, Kind, Wish, frame, json_frame
@@ -319,12 +320,18 @@ class TestJobs:
 
 
 class TestOthers:
-    def test_several_sessions(self, cluster: Cluster, r: RemoteR) -> None:
+    def test_several_sessions(self, cluster: Cluster, r: RemoteR, tmp_path: Path) -> None:
         r.eval("here <- 1")
         second = cluster.r("second")
         assert second.eval("exists('here')") is False
         assert second.eval("Sys.getpid()") != r.eval("Sys.getpid()")
+        folder = second.eval("setwd(tempdir()); getwd()")
         busy = second.submit("Sys.sleep(60)")
+        assert cluster.upload(__file__, session="second").base == folder
+        assert cluster.upload(__file__, session="second", node=1).base == folder
+        assert cluster.download(Path(__file__).name, to=tmp_path, session="second").files == 1
+        with pytest.raises(TransferFailed, match="there is no R session third"):
+            cluster.upload(__file__, session="third")
         assert r.eval("1", timeout=5) == 1
         rows = {row["name"]: row for row in cluster.sessions()}
         assert rows["second"]["state"] == "busy"

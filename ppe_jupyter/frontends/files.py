@@ -34,6 +34,7 @@ def upload(desk: Desk, arguments: Arguments) -> None:
             *sources,
             to=to,
             node=arguments.node,
+            session=arguments.session or "main",
             all_nodes=bool(arguments.all),
             on_progress=Bar(report),
         )
@@ -45,7 +46,13 @@ def download(desk: Desk, arguments: Arguments) -> None:
     sources, to = _paths(desk, arguments, "download")
     cluster = desk.target(arguments.cluster, arguments)
     with desk.progress(f"download from {cluster.name}") as report:
-        done = cluster.download(*sources, to=to, node=arguments.node, on_progress=Bar(report))
+        done = cluster.download(
+            *sources,
+            to=to,
+            node=arguments.node,
+            session=arguments.session or "main",
+            on_progress=Bar(report),
+        )
     _tell(desk, done, done.base)
 
 

@@ -103,12 +103,13 @@ class Agent:
             return
         for descriptor in descriptors:
             os.close(descriptor)
-        answers = {
+        word, _, about = command.partition(b" ")
+        answers: dict[bytes, Callable[[], Awaitable[dict[str, Any]]]] = {
             b"status": self._status, b"save": self._save, b"limits": self._limits, b"refresh": self._refresh,
-            b"where": self._where,
+            b"where": lambda: self._sessions.where(about.decode(errors="replace") or MAIN),
         }  # fmt: skip
-        if command in answers:
-            task = asyncio.ensure_future(self._answer(control, answers[command]))
+        if word in answers:
+            task = asyncio.ensure_future(self._answer(control, answers[word]))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
@@ -127,12 +128,6 @@ class Agent:
             **await self._sessions.status(),
             "watchdog": self._watchdog.status(),
         }
-
-    async def _where(self) -> dict[str, Any]:
-        """R's working directory, whatever R does; {} while there is none."""
-        with contextlib.suppress(OSError):
-            return {"folder": str(Path(f"/proc/{self._sessions.get(MAIN).pid}/cwd").readlink())}
-        return {}
 
     async def _save(self) -> dict[str, Any]:
         try:
@@ -178,9 +173,9 @@ def status() -> int:
     return 0
 
 
-def where() -> int:
-    """Say where R is; {} if it does not run."""
-    print(json.dumps(ask("where")))  # noqa: T201
+def where(session: str) -> int:
+    """Say where the R of that session is; {} if it does not run."""
+    print(json.dumps(ask(f"where {session}")))  # noqa: T201
     return 0
 
 
@@ -289,11 +284,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status."""
     parser = argparse.ArgumentParser(prog="agent.py", description="the owner of the R session")
     actions: dict[str, Callable[[], int]] = {
-        "start": lambda: start(wait=START_SECONDS), "status": status, "where": where, "save": save, "limits": limits,
-        "stop": stop, "attach": attach, "serve": serve,
+        "start": lambda: start(wait=START_SECONDS), "status": status, "save": save, "limits": limits,
+        "where": lambda: where(given.session), "stop": stop, "attach": attach, "serve": serve,
     }  # fmt: skip
     parser.add_argument("command", choices=list(actions))
-    return actions[parser.parse_args(arguments).command]()
+    parser.add_argument("session", nargs="?", default=MAIN)
+    given = parser.parse_args(arguments)
+    return actions[given.command]()
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Arrivals:
         self._idle = idle
         self._name: str | None = None
         dest = os.path.expanduser(dest)
-        if rename and not dest.endswith(("/", os.sep)) and not os.path.isdir(dest):
+        if rename and os.path.basename(dest) not in ("", ".", "..") and not os.path.isdir(dest):
             dest, self._name = os.path.split(dest)
         self.base = os.path.realpath(dest)
         self._folders: set[str] = set()

@@ -24,7 +24,7 @@ from .jobs import Job, Jobs, JobState
 from .ladder import Rung
 from .notices import Notices
 from .pipes import ENOUGH_WAITING
-from .protocol import Header, Kind, Question, Wish, ask, header, json_frame
+from .protocol import Header, Kind, Question, Wish, ask, frame, header, json_frame
 from .rlife import RLife, State
 from .running import Running
 from .terminal import Printed
@@ -146,6 +146,8 @@ class Evaluations:
             if self.state is State.BUSY and not self._life.stream.ended:
                 self._running.signal_r()
         elif mine or not id:
+            if mine and self._running.evaluating():
+                client.tell(frame(Kind.INTERRUPT, id=id))
             self._running.ladder.press(rung)
         return None
 

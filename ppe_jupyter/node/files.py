@@ -56,12 +56,19 @@ def _beat(line: Line, done: threading.Event) -> None:
 
 
 def _below(told: Mapping[str, Any], path: str) -> str:
-    """A path of the client's: relative ones begin where R is, or where it says."""
+    """A path of the client's: relative ones begin where its R session is, or where it says. Raises Refused."""
     if path[:1] not in ("/", "~"):
-        from .agent import ask  # asyncio takes time to import
-
-        path = f"{told.get('folder') or ask('where').get('folder', '~')}/{path}"
+        path = f"{told.get('folder') or _where(told.get('session', ''))}/{path}"
     return path
+
+
+def _where(session: str) -> str:
+    from .agent import ask  # asyncio takes time to import
+
+    answer = ask(f"where {session}".strip())
+    if "error" in answer:
+        raise Refused(answer["error"])
+    return str(answer.get("folder", "~"))
 
 
 def _fetched(line: Line, task: Mapping[str, Any]) -> None:

@@ -19,10 +19,13 @@ from .clients import Client
 from .eventlog import LOG_BYTES
 from .notices import Notices
 from .protocol import Kind, ProtocolError
+from .rlife import State
 from .rsession import RSession
 from .workspace import NotSaved, Workspace
 
 MAIN = "main"
+# Within what who asks where R is waits.
+STARTED_SECONDS = 20.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 
 
@@ -99,6 +102,21 @@ class Sessions:
     def working(self) -> list[str]:
         """The evaluations that run or wait, in words."""
         return [words for held in self._held.values() for words in held.session.working()]
+
+    async def where(self, name: str) -> dict[str, Any]:
+        """R's working directory, whatever R does; {} without R, and an error without such a session."""
+        if name not in self._held:
+            return {"error": f"there is no R session {name}"}
+        session, deadline = self._held[name].session, time.monotonic() + STARTED_SECONDS
+        while (
+            session.pid is None
+            and session.row()["state"] == State.STARTING.value
+            and time.monotonic() < deadline
+        ):
+            await asyncio.sleep(0.05)
+        with contextlib.suppress(OSError):
+            return {"folder": str(Path(f"/proc/{session.pid}/cwd").readlink())}
+        return {}
 
     async def save(self) -> dict[str, Any]:
         """Save every workspace, and end evaluations that run. Raises NotSaved, when all have been tried."""

@@ -58,7 +58,7 @@ class Call:
         self._seen = 0
         self._failure: BaseException | None = None
         self._stops = self._stops_before = 0
-        self._dropped = False
+        self._dropped = self._heard = False
         self._asking = False
         self.open = True
         self.late = False
@@ -72,7 +72,10 @@ class Call:
             if before is not None:
                 signal.signal(signal.SIGINT, before)
         self.open = False
-        if kind is not Kind.FAILED and (isinstance(self._failure, KeyboardInterrupt) or self._stops):
+        # R's code may handle the interrupt and return; of a stop that R did not hear, the caller is to hear.
+        handled = self._heard and kind is Kind.RESULT
+        stopped = isinstance(self._failure, KeyboardInterrupt) or (self._stops and not handled)
+        if kind is not Kind.FAILED and stopped:
             raise RemoteInterrupted("interrupted; the R session and its variables are still there")
         if self._failure is not None:
             raise self._failure
@@ -133,6 +136,9 @@ class Call:
                     continue
                 if head.id and head.kind in ENDINGS:
                     return head.kind, body
+                if head.kind is Kind.INTERRUPT:
+                    self._heard = True
+                    continue
                 if head.id and head.seq:
                     self._seen = head.seq
                 if self._failure is None:

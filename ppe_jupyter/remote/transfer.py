@@ -30,6 +30,7 @@ __all__ = ["OnProgress", "Tally", "Transferred", "download", "size_text", "uploa
 # The node says something every 5 s.
 SILENCE_SECONDS = 30.0
 MOST_NAMED = 5
+MAIN = "main"
 AGAIN = "what is whole is there; do the same again to go on"
 
 
@@ -62,19 +63,20 @@ def upload(
     via: str | None = None,
     nodes: Sequence[str] = (),
     folder: str | None = None,
+    session: str = MAIN,
     on_progress: OnProgress = lambda tally: None,
 ) -> Transferred:
     """Send files and folders of this machine, ``*``, ``?``, ``[…]`` and ``~`` expanded.
 
-    ``to`` is a folder, or the new name of a sole source; relative to R's working directory (or to ``folder``). ``via``
-    is the private address of another node than the master; to ``nodes`` the master passes it on. Raises TransferFailed,
-    RemoteInterrupted, ConnectionLost; nothing half-written has a file's name, and a repetition goes on.
+    ``to`` is a folder, or the new name of a sole source; relative to where that R session is (or to ``folder``).
+    ``via`` is the private address of another node than the master; to ``nodes`` the master passes it on. Raises
+    TransferFailed, RemoteInterrupted, ConnectionLost; nothing half-written has a file's name, and a repetition goes on.
     """
     began = time.monotonic()
     with _understood(connection):
         offered, odd = entries(expanded(sources))
         tops = len({entry.path.split("/")[0] for entry in offered})
-        told = {"dest": to, "sources": tops, "nodes": list(nodes), "folder": folder}
+        told = {"dest": to, "sources": tops, "nodes": list(nodes), "folder": folder, "session": session}
         with _line(connection, via) as line:
             report = exchange.send(line, offered, told, on_progress)
     return _transferred(report, offered, odd, began)
@@ -87,15 +89,16 @@ def download(
     *,
     via: str | None = None,
     folder: str | None = None,
+    session: str = MAIN,
     on_progress: OnProgress = lambda tally: None,
 ) -> Transferred:
-    """Fetch files and folders; relative ones from R's working directory (or ``folder``), patterns expanded there.
+    """Fetch files and folders; relative ones from where that R session is (or ``folder``), patterns expanded there.
 
     ``to`` is a folder here, or the new name of a sole source. Else as ``upload``.
     """
     began = time.monotonic()
     with _understood(connection), _line(connection, via) as line:
-        line.tell(Kind.FETCH, {"sources": list(sources), "folder": folder})
+        line.tell(Kind.FETCH, {"sources": list(sources), "folder": folder, "session": session})
         task = line.wait(Kind.MANIFEST)
         offered = exchange.parsed(task["entries"])
         arrivals = Arrivals(to, offered, rename=task["sources"] == 1)
@@ -104,10 +107,13 @@ def download(
     return _transferred(report, offered, task["odd"], began)
 
 
-def working_folder(connection: Connection) -> str:
-    """Where R is on that machine, whatever it does; the home folder if there is no R."""
-    said = connection.run(f"{AGENT} where", check=False).stdout
-    return str(json.loads(said or b"{}").get("folder") or "~")
+def working_folder(connection: Connection, session: str = MAIN) -> str:
+    """Where that R session is, whatever it does; the home folder if there is no R. Raises TransferFailed."""
+    said = connection.run(f"{AGENT} where {shlex.quote(session)}", check=False).stdout
+    told = json.loads(said or b"{}")
+    if "error" in told:
+        raise TransferFailed(told["error"])
+    return str(told.get("folder") or "~")
 
 
 def _transferred(

@@ -6,6 +6,9 @@ from .options import CLOUD, CLUSTER, Option, Verb
 
 TO = Option(name="to", metavar="DEST", help="where to; then every path is a source")
 NODE = Option(name="node", metavar="N", help="another node than the master: its number, or its instance id")
+HERE = Option(
+    name="session", metavar="NAME", help="relative paths on the master begin where this R session is"
+)
 
 UPLOAD = Verb(
     name="upload",
@@ -20,6 +23,7 @@ UPLOAD = Verb(
         TO,
         NODE,
         Option(name="all", flag=True, help="to all nodes; it crosses your line once"),
+        HERE,
         CLUSTER,
         *CLOUD,
     ),
@@ -32,6 +36,7 @@ DOWNLOAD = Verb(
         Option(name="paths", nargs="*", help="files, folders, patterns there, and the destination here"),
         TO,
         NODE,
+        HERE,
         CLUSTER,
         *CLOUD,
     ),
