@@ -8,6 +8,8 @@
     │   ├── SpecError             a cluster specification contradicts itself or the account's facts
     │   ├── NoSuchCluster         no cluster of that name, or none to choose, or too many
     │   ├── UsageError            a magic or a command was typed wrongly
+    │   ├── Forgotten             a plan or an operation that is not known (any more)
+    │   ├── Occupied              another operation of this process is at work on the cluster
     │   └── ValueRefused          a value that cannot cross to R or back without loss
     ├── CloudError                the cloud refused or could not
     │   ├── CapacityError         no such machines left in the zones that were tried
@@ -65,6 +67,14 @@ class NoSuchCluster(UserError):
 
 class UsageError(UserError):
     """A magic or a command was typed wrongly."""
+
+
+class Forgotten(UserError):
+    """A plan or an operation of that id is not known, or not any more."""
+
+
+class Occupied(UserError):
+    """Another operation of this process is at work on that cluster."""
 
 
 class ValueRefused(UserError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -82,14 +83,22 @@ class Manager:
             self._local.prepare(self.settings, report=self._report)
         return self._account.survey.plan(spec, existing=self._account.clusters.find(), dry_run=dry_run)
 
-    def launch(self, spec: ClusterSpec | Plan, *, report: Report = IGNORE, wait: bool = True) -> Cluster:
+    def launch(
+        self,
+        spec: ClusterSpec | Plan,
+        *,
+        report: Report = IGNORE,
+        wait: bool = True,
+        stop: threading.Event | None = None,
+    ) -> Cluster:
         """Launch a cluster; one that runs already under the same name and specification is returned as it is.
 
         A node that does not come up leaves the cluster degraded: ``record.troubles`` say why. Raises SpecError for
-        what cannot be launched, CapacityError, LaunchFailed; then nothing is left, or the error names it.
+        what cannot be launched, CapacityError, LaunchFailed; then nothing is left, or the error names it. Setting
+        ``stop`` undoes the launch as a Ctrl-C does, and KeyboardInterrupt is raised when that is done.
         """
         plan = self.plan(spec) if isinstance(spec, ClusterSpec) else spec
-        record = self._account.clusters.launch(plan, report=report, wait=wait)
+        record = self._account.clusters.launch(plan, report=report, wait=wait, stop=stop)
         if plan.existing is None:
             self._account.note("launch", record)
         return Cluster(self._account, record)

@@ -102,8 +102,14 @@ class Undertaking(Generic[T]):
         self._thread = threading.Thread(target=self._run, name="ppe-undertaking")
         self._thread.start()
 
-    def wait(self, report: Report, *, until: Callable[[Progress], bool] = lambda progress: False) -> bool:
-        """Pass reports on until the work ends (True) or ``until`` holds of one (False).
+    def wait(
+        self,
+        report: Report,
+        *,
+        until: Callable[[Progress], bool] = lambda progress: False,
+        stop: threading.Event | None = None,
+    ) -> bool:
+        """Pass reports on until the work ends (True) or ``until`` holds of one (False). ``stop`` is as a Ctrl-C.
 
         Whatever is raised meanwhile in this thread, KeyboardInterrupt or by ``report``, asks the work to stop
         and is raised when the work has ended; asking again changes nothing.
@@ -111,7 +117,7 @@ class Undertaking(Generic[T]):
         interruption: BaseException | None = None
         while True:
             try:
-                progress = self._next()
+                progress = self._next(stop)
                 if progress is None:
                     break
                 report(progress)
@@ -134,9 +140,11 @@ class Undertaking(Generic[T]):
             raise self._error
         return self._result[0]
 
-    def _next(self) -> Progress | None:
+    def _next(self, stop: threading.Event | None) -> Progress | None:
         # With a time-out, because on Windows an endless wait cannot be interrupted.
         while True:
+            if stop is not None and stop.is_set():
+                self._pace.stop()
             try:
                 return self._reports.get(timeout=0.5)
             except queue.Empty:

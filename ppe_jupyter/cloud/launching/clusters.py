@@ -6,6 +6,7 @@ Remembers nothing that matters: whatever another client needs to know is in EC2'
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,13 +33,20 @@ class Clusters:
         self._kept: dict[str, tuple[str, ssh.Connection]] = {}
         self._failures: dict[str, str] = {}
 
-    def launch(self, plan: Plan, *, report: Report = NO_REPORT, wait: bool = True) -> ClusterRecord:
+    def launch(
+        self,
+        plan: Plan,
+        *,
+        report: Report = NO_REPORT,
+        wait: bool = True,
+        stop: threading.Event | None = None,
+    ) -> ClusterRecord:
         """Launch the plan's cluster, or return the one that runs already.
 
         Without ``wait`` return as soon as its instances exist; a thread goes on to configure them. The cluster is
         degraded if nodes did not come up: its ``troubles`` say which, why and what was checked. Raises SpecError for a
         plan with errors, CapacityError, LaunchFailed; then nothing is left, or LaunchFailed names it.
-        KeyboardInterrupt meanwhile ends the launch in the same way.
+        KeyboardInterrupt meanwhile ends the launch in the same way; setting ``stop`` does too, and raises it.
         """
         plan.check()
         if plan.existing is not None:
@@ -47,7 +55,7 @@ class Clusters:
             return plan.existing
         pace = self._context.pace()
         work = Undertaking(lambda send: self._launch(plan, pace, send), pace)
-        if not work.wait(report, until=lambda progress: not wait and progress.phase == "booting"):
+        if not work.wait(report, until=lambda progress: not wait and progress.phase == "booting", stop=stop):
             return self.get(plan.name)
         record = work.result
         up = sum(node.up for node in record.nodes)

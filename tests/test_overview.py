@@ -1,0 +1,175 @@
+"""What the faces share: pictures, the poller, operations; without a cluster."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ppe_jupyter import errors
+from ppe_jupyter.cloud.plan import Grade, Plan, Problem
+from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, Cost, InstanceState, Node, Progress
+from ppe_jupyter.cloud.spec import ClusterSpec
+from ppe_jupyter.overview import pictures
+from ppe_jupyter.overview.operations import Operations
+from ppe_jupyter.overview.poller import Poller
+from ppe_jupyter.settings import Settings
+
+NOW = datetime(2026, 3, 5, 12, tzinfo=timezone.utc)
+
+
+def node(index: int, **changes: Any) -> Node:
+    values: dict[str, Any] = {
+        "instance_id": f"i-{index:017x}",
+        "index": index,
+        "role": "worker" if index else "master",
+        "state": InstanceState.RUNNING,
+        "private_ip": f"10.0.0.{index + 4}",
+        "private_dns": f"ip-10-0-0-{index + 4}.ec2.internal",
+        "public_ip": "",
+        "public_dns": "",
+        "instance_type": "m5.large",
+        "zone": "us-east-1a",
+        "subnet_id": "subnet-1",
+        "slots": 1,
+        "launched": NOW - timedelta(hours=2),
+        "host_key": "",
+        "configured": True,
+        "price": 0.096,
+    }
+    return Node(**(values | changes))
+
+
+def record(**changes: Any) -> ClusterRecord:
+    values: dict[str, Any] = {
+        "name": "demo",
+        "state": ClusterState.RUNNING,
+        "nodes": (node(0), node(1)),
+        "usd_per_hour": 0.2,
+        "launched": NOW - timedelta(hours=2),
+        "owner": "ann@host arn:aws:iam::123456789012:user/ann",
+        "slots": 2,
+        "login_user": "admin",
+        "key_name": "ppe",
+        "spec": ClusterSpec(name="demo", nodes=2, max_hours=3, budget_usd=5),
+        "busy_until": None,
+        "cost": Cost(spent_usd=0.0, usd_per_hour=0.2, since=NOW - timedelta(hours=2)),
+    }
+    return ClusterRecord(**(values | changes))
+
+
+def pictured(**changes: Any) -> pictures.ClusterPicture:
+    return pictures.cluster(record(**changes), now=NOW, mine=True, ssh="ssh …")
+
+
+def test_a_cluster_says_what_it_is_costs_and_allows() -> None:
+    seen = pictured()
+    assert (seen["nodes_up"], seen["nodes_wanted"], seen["usd_so_far"]) == (2, 2, 0.4)
+    assert seen["deadline"] == "2026-03-05T13:00:00Z"
+    assert seen["actions"][-1] == "terminate"
+    assert json.loads(json.dumps(seen)) == seen
+
+
+@pytest.mark.parametrize("state", list(ClusterState))
+def test_actions_are_verbs_that_fit_the_state(state: ClusterState) -> None:
+    seen = pictured(state=state)
+    assert ("start" in seen["actions"]) == (state is ClusterState.PARKED)
+    assert (seen["ssh"] is not None) == ("connect" in seen["actions"])
+    busy = pictures.cluster(record(state=state), now=NOW, mine=True, operation="1")
+    assert set(busy["actions"]) <= {"terminate"}
+
+
+def test_unknown_prices_are_null_and_not_zero() -> None:
+    known, unknown = pictured(), pictured(usd_per_hour=None, cost=None)
+    about: dict[str, Any] = {"version": "", "whose": "", "up": True, "at": NOW}
+    assert pictures.overview(Settings(), [known, unknown], [], **about)["usd_per_hour"] is None
+    assert pictures.overview(Settings(), [known, known], [], **about)["usd_per_hour"] == 0.4
+    assert pictures.overview(Settings(), [], [], **about)["usd_per_hour"] == 0
+
+
+def test_a_plan_says_who_pays_first_and_its_problems_by_weight() -> None:
+    plan = Plan(
+        spec=ClusterSpec(name="demo"),
+        name="demo",
+        owner="ann",
+        steps=(),
+        usd_per_hour=1.5,
+        problems=(Problem(Grade.INFO, "i"), Problem(Grade.ERROR, "e"), Problem(Grade.WARNING, "w")),
+    )
+    seen = pictures.plan(plan, id="1", whose="account 1", free=False, magic="%ppe_launch demo")
+    assert seen["rows"][0] == ("pays", "account 1")
+    assert [each["text"] for each in seen["problems"]] == ["e", "w", "i"]
+    assert not seen["ok"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.NoSuchCluster("x"), 404),
+        (errors.SpecError("x"), 400),
+        (errors.NothingToDo("x"), 409),
+        (errors.CloudError("x", code="UnauthorizedOperation"), 502),
+        (errors.CloudError("nobody answers", operation="instances"), 503),
+        (errors.Unreachable("x"), 503),
+        (ValueError("x"), 500),
+    ],
+)
+def test_problems_have_the_status_of_their_error(error: Exception, status: int) -> None:
+    seen = pictures.problem(error)
+    assert (seen["status"], seen["detail"]) == (status, str(error))
+
+
+def test_an_operation_runs_reports_and_ends() -> None:
+    operations, changed, go = Operations(), threading.Event(), threading.Event()
+    operations.subscribe(changed.set)
+
+    def work(report: Any, stop: threading.Event) -> None:
+        report(Progress("booting", 1, 2, 0.5))
+        assert go.wait(10)
+        assert stop.wait(10)
+        raise KeyboardInterrupt
+
+    launch = operations.start("launch", "demo", work, stoppable=True)
+    with pytest.raises(errors.Occupied, match="launch of demo is under way"):
+        operations.start("launch", "demo", work)
+    go.set()
+    end = operations.start("terminate", "demo", lambda report, stop: None)
+    until_ended(launch, end)
+    assert changed.is_set()
+    assert (launch.state, end.state) == ("cancelled", "done")
+    assert launch.picture()["phase"] == "booting"
+    assert [each.id for each in operations.all()] == [end.id, launch.id]
+    with pytest.raises(errors.Forgotten):
+        operations.get("no")
+
+
+def test_an_operation_that_fails_keeps_its_problem() -> None:
+    def work(report: Any, stop: threading.Event) -> None:
+        raise errors.CapacityError("none left")
+
+    operation = Operations().start("launch", "demo", work)
+    until_ended(operation)
+    assert operation.picture()["problem"] == pictures.problem(errors.CapacityError("none left"))
+
+
+def until_ended(*operations: Any) -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("ppe-"):
+            thread.join(10)
+    assert not any(each.running for each in operations)
+
+
+def test_a_local_cloud_that_is_down_is_empty_and_stays_down(settings: Settings, tmp_path: Path) -> None:
+    poller = Poller(replace(settings, state_dir=tmp_path))
+    seen: list[pictures.Overview] = []
+    came = threading.Event()
+    unsubscribe = poller.subscribe(lambda picture: (seen.append(picture), came.set())[1])
+    assert came.wait(10)
+    unsubscribe()
+    assert (seen[0]["clusters"], seen[0]["up"], seen[0]["problem"]) == ([], False, None)
+    assert not poller.manager.local_status().running
