@@ -333,6 +333,22 @@ class TestPlots:
         )
         assert len(run(r, "par(mfrow = c(1, 2)); plot(1); plot(2); plot(3)").displays) == 2
 
+    def test_ggplot2(self, r: RemoteR) -> None:
+        code = """p <- ggplot2::ggplot(mtcars, ggplot2::aes(wt, mpg)) + ggplot2::geom_point()
+            p
+            p + ggplot2::facet_wrap(~ cyl)
+            for (i in 1:2) print(p)
+            p"""
+        seen = run(r, code)
+        assert seen.text == ""
+        assert len(seen.displays) == 5
+        assert all("</svg>" in str(plot.data["image/svg+xml"]) for plot in seen.displays)
+        plot = r.pull("p")
+        assert repr(plot) == "<gg, ggplot>"
+        r.push("q", plot)
+        (drawn,) = run(r, "q", plots=PlotOptions(format="png")).displays
+        assert bytes(drawn.data["image/png"]).startswith(PNG)  # type: ignore[arg-type]
+
     def test_the_users_own_devices_are_left_alone(self, r: RemoteR) -> None:
         code = "f <- tempfile(); pdf(f); plot(1)\nplot(2)"
         assert run(r, code).displays == []

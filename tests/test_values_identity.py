@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from host_r import MISSING, host_session
 
+from ppe_jupyter.cluster import Cluster
 from ppe_jupyter.errors import ValueRefused
 from ppe_jupyter.remote.objects import RArray, RCell, RObject
 from ppe_jupyter.remote.session import RemoteR
@@ -332,6 +333,31 @@ class TestOrigin:
         assert isinstance(frame, pd.DataFrame)
         r.push("x", frame)
         assert r.eval("class(x)").tolist() == ["tbl_df", "tbl", "data.frame"]
+
+
+class TestPackages:
+    """What packages make of R's vectors, where they are installed: on a node."""
+
+    @pytest.fixture
+    def r(self, cluster: Cluster) -> RemoteR:
+        return cluster.r()
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "tibble::tibble(a = 1:2, b = c('x', NA), m = matrix(1:4, 2), t = tibble::tibble(p = 1:2))",
+            "tibble::tibble(g = glue::glue('a{1:2}'), l = vctrs::list_of(1, 2:3), n = c(x = 1, y = 2))",
+            "tibble::tibble(r = vctrs::new_rcrd(list(a = 1:2, b = 3:4)), i = bit64::as.integer64(2^60) + 1:2)",
+            "{ d <- ggplot2::mpg; d$z <- scale(d$cty); d }",
+        ],
+    )
+    def test_tibbles(self, r: RemoteR, code: str) -> None:
+        assert isinstance(assert_identical(r, code), pd.DataFrame)
+        frame = r.pull("original")
+        r.push("x", frame.iloc[::-1])
+        assert r.eval(
+            "all(mapply(function(a, b) identical(c(a), c(b)), x, original[rev(seq_len(nrow(original))), ]))"
+        )
 
 
 class TestColumnsWithoutAForm:

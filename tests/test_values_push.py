@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from test_values import given_in_r
 
+from ppe_jupyter.cluster import Cluster
 from ppe_jupyter.errors import ValueRefused
 from ppe_jupyter.remote.session import RemoteR
 from ppe_jupyter.remote.values import encode
@@ -200,10 +201,10 @@ class TestRefused:
 
 
 class TestInteger64:
-    @pytest.fixture(autouse=True)
-    def bit64(self, r: RemoteR) -> None:
-        if not r.eval("requireNamespace('bit64', quietly = TRUE)"):
-            pytest.skip("R's package bit64 is not installed")
+    @pytest.fixture
+    def r(self, cluster: Cluster) -> RemoteR:
+        """A node's R, where package bit64 is."""
+        return cluster.r()
 
     def test_there_and_back(self, r: RemoteR) -> None:
         r.run("x <- bit64::as.integer64(c('9007199254740993', NA, '-5')); d <- data.frame(i = x, j = 1:3)")

@@ -6,6 +6,7 @@ Must not know how nodes travel.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -189,7 +190,8 @@ def frame_node(frame: pd.DataFrame, place: Place) -> Node:
     origin = frame.attrs.get(ATTRS)
     origin = origin if isinstance(origin, Origin) and "data.frame" in classes(origin.node) else None
     names = _labels(frame.columns, place.inner(f"the names of {place}"))
-    nodes = _columns(frame, names.strings, place, origin)
+    rows = None if origin is None else row_index(origin.node)
+    nodes = _columns(frame, names.strings, place, origin, rows)
     node = listing(nodes)
     node.attributes["names"] = names
     node.attributes["class"] = (
@@ -198,23 +200,26 @@ def frame_node(frame: pd.DataFrame, place: Place) -> Node:
     node.attributes["row.names"] = _row_names(frame, place)
     if (
         origin is not None
-        and len(frame) == len(row_index(origin.node))
+        and rows is not None
+        and len(frame) == len(rows)
         and names.data == origin.node.attributes["names"].data
     ):
         node.attributes = {**origin.node.attributes, **node.attributes}
     return node
 
 
-def _columns(frame: pd.DataFrame, names: list[str], place: Place, origin: Origin | None) -> list[Node]:
+def _columns(
+    frame: pd.DataFrame, names: list[str], place: Place, origin: Origin | None, rows: pd.Index[Any] | None
+) -> list[Node]:
     """What came from R is known by its name; if that is another's too, only by its place, and if it is what it was."""
     nodes = []
-    unmoved = origin is not None and frame.index.equals(row_index(origin.node))
+    often = Counter(names)
     where_it_was = origin is not None and names == origin.names
     for i, name in enumerate(names):
         known = origin.column(name, i if where_it_was else None) if origin is not None else None
         inner, own = place.inner(f"column {name!r} of {place}"), None if known is None else known.node
-        node = values_node(frame.iloc[:, i], inner, own, certain=names.count(name) == 1)
-        if not unmoved:
+        node = values_node(frame.iloc[:, i], inner, own, certain=often[name] == 1)
+        if set(BY_VALUE) & set(node.attributes) and (rows is None or not frame.index.equals(rows)):
             node.attributes = {n: kept for n, kept in node.attributes.items() if n not in BY_VALUE}
         nodes.append(node)
     return nodes

@@ -5,6 +5,7 @@ Also what R knew of a vector or data frame and numpy and pandas have no place fo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,12 +90,14 @@ class Origin(dict[str, Any]):
         self.attributes = dict(attributes)
         self.columns = tuple(columns)
         self.names = node.attributes["names"].strings if columns else []
+        often = Counter(self.names)
+        self._own = {name: i for i, name in enumerate(self.names) if often[name] == 1}
 
     def column(self, name: str, position: int | None = None) -> Origin | None:
         """What R knew of a column; of one whose name is not its own, only if it is said where it is."""
         if position is not None and self.names[position : position + 1] == [name]:
             return self.columns[position]
-        return self.columns[self.names.index(name)] if self.names.count(name) == 1 else None
+        return self.columns[self._own[name]] if name in self._own else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Origin:
         return self
