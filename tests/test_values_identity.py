@@ -346,7 +346,7 @@ class TestPackages:
         "code",
         [
             "tibble::tibble(a = 1:2, b = c('x', NA), m = matrix(1:4, 2), t = tibble::tibble(p = 1:2))",
-            "tibble::tibble(g = glue::glue('a{1:2}'), l = vctrs::list_of(1, 2:3), n = c(x = 1, y = 2))",
+            "tibble::tibble(g = glue::glue('a{1:2}'), l = vctrs::list_of(1, 2:3))",
             "tibble::tibble(r = vctrs::new_rcrd(list(a = 1:2, b = 3:4)), i = bit64::as.integer64(2^60) + 1:2)",
             "{ d <- ggplot2::mpg; d$z <- scale(d$cty); d }",
         ],

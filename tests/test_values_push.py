@@ -224,6 +224,8 @@ class TestInteger64:
         r.run("d <- data.frame(id = bit64::as.integer64(2^60) + 1:4)")
         r.push("x", r.pull("d").iloc[1:3] + 1)
         assert r.eval("format(x$id)").tolist() == [str(2**60 + 3), str(2**60 + 4)]
+        r.push("x", r.pull("d").iloc[::-1])
+        assert r.eval("identical(x$id, rev(d$id))")
 
 
 def test_nothing_warns_of_missing_times(r: RemoteR) -> None:

@@ -88,7 +88,7 @@ def values_node(
     if "integer64" in classes(origin) and pd.api.types.is_integer_dtype(series.dtype):
         missing = np.asarray(series.isna())
         fresh = integer64(series.to_numpy("i8", na_value=0), missing)
-        return as_it_was(fresh, origin, fresh, certain=certain)
+        return as_it_was(fresh, origin, replace(fresh, array=origin.array), certain=certain)
     unchanged = _plain(pd.Series(column(origin, in_frame=True)), place)
     return as_it_was(_plain(series, place), origin, unchanged, certain=certain)
 
