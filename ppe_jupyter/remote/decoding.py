@@ -18,7 +18,7 @@ import pandas as pd
 from . import arrow
 from .completeness import all_missing, is_complete
 from .objects import ATTRS, Origin, RArray, RCell, RList, RMaskedArray, RObject
-from .times import NUMPY_UNITS, UNITS, are_whole, nanoseconds, whole_units
+from .times import are_whole, numbers, python_dates, python_spans, python_times
 from .wire import NA_INTEGER, Node, Type, classes
 
 # pandas 3 has a string type of its own, without an NA that differs from NaN.
@@ -26,7 +26,6 @@ TEXT = "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"
 # Of names and levels.
 NAMES: Any = "str" if TEXT == "str" else object
 NA_INTEGER64 = np.int64(-(2**63))
-DAY = 86400.0
 # Attributes that are not R's own.
 PRIVATE = {".ppe_instants", ".ppe_bytes", ".ppe_original"}
 # What a scalar may lose: how R stores it. It is known again when it returns as part of a column.
@@ -116,11 +115,11 @@ def column(node: Node, *, in_frame: bool = False, simplify: bool = True) -> Any:
         whole = node.array.view("<i8")
         return _masked(whole, whole == NA_INTEGER64)
     if "Date" in found:
-        return _dates(numbers(node), in_frame=in_frame)
+        return python_dates(numbers(node), in_frame=in_frame)
     if "POSIXct" in found:
-        return _times(node)
+        return python_times(node)
     if "difftime" in found:
-        return _spans(node, in_frame=in_frame)
+        return python_spans(node, in_frame=in_frame)
     if node.type is Type.LOGICAL:
         missing = node.array == NA_INTEGER
         truth = node.array != 0
@@ -159,48 +158,6 @@ def _factor(node: Node, codes: Array) -> pd.Categorical:
     categories = _index(_typed_text(node.attributes["levels"].strings, NAMES))
     dtype = pd.CategoricalDtype(categories, ordered="ordered" in classes(node))
     return pd.Categorical.from_codes(np.where(codes == NA_INTEGER, -1, codes - np.int32(1)), dtype=dtype)
-
-
-def numbers(node: Node) -> Array:
-    """A date's or time's, which R also keeps as integers."""
-    assert node.array is not None
-    if node.type is Type.DOUBLE:
-        return node.array
-    return np.where(node.array == NA_INTEGER, np.nan, node.array.astype(float))
-
-
-def _dates(days: Array, *, in_frame: bool) -> Array:
-    if not are_whole(days):
-        return nanoseconds(_times_factor(days, DAY), "datetime64")
-    dates = whole_units(days, "D")
-    return dates.astype("datetime64[s]") if in_frame else dates
-
-
-def _times(node: Node) -> Any:
-    times = nanoseconds(numbers(node), "datetime64")
-    zone = node.attributes["tzone"].strings[0] if "tzone" in node.attributes else ""
-    if not zone:
-        return times
-    aware = pd.DatetimeIndex(times).tz_localize("UTC")
-    try:
-        return aware.tz_convert(zone)
-    except Exception:  # each source of zones raises its own: R knows one that Python does not
-        return aware
-
-
-def _spans(node: Node, *, in_frame: bool) -> Array:
-    units = node.attributes["units"].strings[0]
-    spans = numbers(node)
-    if units in NUMPY_UNITS and are_whole(spans):
-        whole = whole_units(spans, NUMPY_UNITS[units], "timedelta64")
-        return whole.astype("timedelta64[s]") if in_frame else whole
-    return nanoseconds(_times_factor(spans, UNITS[units]), "timedelta64")
-
-
-def _times_factor(numbers: Array, factor: float) -> Array:
-    # R's NA is a signalling NaN, of which numpy warns.
-    with np.errstate(invalid="ignore"):
-        return cast(Array, numbers * factor)
 
 
 def _labels(node: Node) -> pd.Index[Any]:

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from .wire import NA_REAL, Node, Type, characters, vector
+from .wire import NA_INTEGER, NA_REAL, Node, Type, characters, vector
 
 MAX_NANOSECONDS_IN_SECONDS = 9.2e9
 MAX_MICROSECONDS_IN_SECONDS = 9.2e12
@@ -125,3 +126,51 @@ def nanoseconds(seconds: Array, kind: str) -> Array:
     out = (whole.astype("i8") * 10**9 + parts.astype("i8")).astype(f"{kind}[ns]")
     out[~finite] = np.array("NaT", dtype=out.dtype)
     return cast(Array, out)
+
+
+# --- Nodes to Python
+
+
+def numbers(node: Node) -> Array:
+    """A date's or time's, which R also keeps as integers."""
+    assert node.array is not None
+    if node.type is Type.DOUBLE:
+        return node.array
+    return np.where(node.array == NA_INTEGER, np.nan, node.array.astype(float))
+
+
+def python_dates(days: Array, *, in_frame: bool) -> Array:
+    """Of days, the fractions of which are hours; in a frame, which has no dtype of days, in seconds."""
+    if not are_whole(days):
+        return nanoseconds(_times_factor(days, UNITS["days"]), "datetime64")
+    dates = whole_units(days, "D")
+    return dates.astype("datetime64[s]") if in_frame else dates
+
+
+def python_times(node: Node) -> Any:
+    """Of a POSIXct; with its zone, if Python knows that."""
+    times = nanoseconds(numbers(node), "datetime64")
+    zone = node.attributes["tzone"].strings[0] if "tzone" in node.attributes else ""
+    if not zone:
+        return times
+    aware = pd.DatetimeIndex(times).tz_localize("UTC")
+    try:
+        return aware.tz_convert(zone)
+    except Exception:  # each source of zones raises its own: R knows one that Python does not
+        return aware
+
+
+def python_spans(node: Node, *, in_frame: bool) -> Array:
+    """Of a difftime, in its unit if numpy has that."""
+    units = node.attributes["units"].strings[0]
+    spans = numbers(node)
+    if units in NUMPY_UNITS and are_whole(spans):
+        whole = whole_units(spans, NUMPY_UNITS[units], "timedelta64")
+        return whole.astype("timedelta64[s]") if in_frame else whole
+    return nanoseconds(_times_factor(spans, UNITS[units]), "timedelta64")
+
+
+def _times_factor(numbers: Array, factor: float) -> Array:
+    # R's NA is a signalling NaN, of which numpy warns.
+    with np.errstate(invalid="ignore"):
+        return cast(Array, numbers * factor)
