@@ -143,6 +143,14 @@ class TestOutput:
         assert time.monotonic() - came[0] > 0.7
         assert 0.2 < came[1] - came[0] < 0.6
 
+    def test_text_comes_within_a_tenth_of_a_second(self, r: RemoteR) -> None:
+        took: list[float] = []
+        r.run(
+            "for (i in 1:20) { cat(sprintf('%.6f\\n', as.numeric(Sys.time()))); Sys.sleep(0.05) }",
+            on_output=lambda output: took.append(time.time() - float(output.text.split()[-1])),
+        )
+        assert sorted(took)[len(took) // 2] < 0.1
+
     def test_unicode_both_ways(self, r: RemoteR) -> None:
         text = "é 中文 😀 Ω\u0301"
         assert run(r, f"cat('{text}\\n'); message('{text}')").text == f"{text}\n{text}\n"

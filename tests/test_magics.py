@@ -150,7 +150,7 @@ def test_plots_are_shown_and_kept(kernel: Kernel) -> None:
 
 def test_an_error_in_r_is_rs_own_text(kernel: Kernel) -> None:
     failed = kernel.cell("%%remote_r\nf <- function(x) stop('no good: ', x)\ng <- function() f(1)\ng()")
-    assert one_message(failed).startswith("Error in f(1) : no good: 1")
+    assert one_message(failed).startswith("Error in f(1) : no good: 1\n(line 2 of the cell; calls: g -> f)")
     assert failed.error.ename == "RemoteRError"
     traceback = one_message(kernel.cell("%tb"))
     assert "g()" in traceback and "f(1)" in traceback

@@ -199,7 +199,8 @@ def _wish(arguments: Arguments) -> Wish:
 
 
 def _code(arguments: Arguments, cell: str | None) -> str:
-    return "\n".join(part for part in (arguments.code, cell) if part)
+    """What is to run; the magic's own line is a cell's first, as the notebook numbers them."""
+    return str(arguments.code) if cell is None else f"{arguments.code}\n{cell}"
 
 
 def _listed(names: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ..node.arrivals import size_text
 from ..remote.session import Display, Output, Text
 
 # A kernel's flush waits for its I/O thread (about 0.3 ms), so not for each of 100,000 lines; left alone, text
@@ -177,7 +178,7 @@ class Console:
         from .tables import Line
 
         self._told = self._clock()
-        size = f"{tail.lines:,} lines ({tail.bytes / 1e6:,.1f} MB)"
+        size = f"{tail.lines:,} lines ({size_text(tail.bytes)})"
         line = Line("notice", f"… {size} are not shown; {self._elsewhere}--lines N shows more")
         if self._handle is None:
             self._handle = display(line, display_id=True)
