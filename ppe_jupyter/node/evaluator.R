@@ -25,6 +25,8 @@ requests <- NULL; results <- NULL; terminal <- NULL
 current <- 0; state <- NULL
 fresh <- list(line = 0L, value = NULL, warned = FALSE, depth = Inf, begun = FALSE)
 
+hot <- c("strings_in", "encode_one", "parsed", "has", "finish", "end_text", "mark", "write_frame", "write_block")
+
 serve <- function() {
   requests <<- file(file.path(folder, "requests"), "rb", raw = TRUE)
   results <<- file(file.path(folder, "results"), "wb", raw = TRUE)
@@ -38,6 +40,7 @@ serve <- function() {
           browser = function(url) writeLines(url))
   for (name in c(".Last.value", ".Traceback")) unlockBinding(name, baseenv())
   on_rescue(rescue)
+  for (name in hot) assign(name, compiler::cmpfun(get(name)), envir = parent.env(environment()))
   restored <- restore()
   reg.finalizer(environment(), function(e) try(mark("q"), silent = TRUE), onexit = TRUE)
   write_frame("ready", charToRaw(sprintf("{\"pid\": %d, \"version\": \"%s\", \"restored\": %s}",
