@@ -15,7 +15,7 @@ perform <- function(request) {
   }
   finish_pages()
   if (length(request[[4L]])) encode(list(if (!print) state$value, lapply(request[[4L]], output)))
-  else if (print) encode(list()) else encode_one(state$value)
+  else if (print) encoded_nothing else encode_one(state$value)
 }
 
 output <- function(name) {

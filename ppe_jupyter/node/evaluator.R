@@ -25,7 +25,7 @@ requests <- NULL; results <- NULL; terminal <- NULL
 current <- 0; state <- NULL
 fresh <- list(line = 0L, value = NULL, warned = FALSE, depth = Inf, begun = FALSE)
 
-hot <- c("strings_in", "encode_one", "parsed", "has", "finish", "end_text", "mark", "write_frame", "write_block")
+hot <- c("strings_in", "encode_one", "parsed", "has", "finish", "mark", "put_frame", "write_block")
 
 serve <- function() {
   requests <<- file(file.path(folder, "requests"), "rb", raw = TRUE)
@@ -86,8 +86,12 @@ finish <- function(kind, columns) {
   force(columns)  # the evaluation itself
   if (state$warned) deferred_warnings()
   if (length(pages$devices)) try(finish_pages(), silent = TRUE)
-  end_text()
-  write_frame(kind, columns)
+  # A short frame waits in the buffer while its end is marked: the agent, which is woken by that, finds both.
+  cat("")
+  if (is.double(columns)) put_frame(kind, columns)
+  mark(sprintf("e%.0f", current))
+  if (!is.double(columns)) put_frame(kind, columns)
+  .Internal(flush(results))
   state <<- NULL  # lets go of the value
 }
 
@@ -97,13 +101,17 @@ end_text <- function() {
 }
 
 write_frame <- function(kind, body) {
+  put_frame(kind, body)
+  .Internal(flush(results))
+}
+
+put_frame <- function(kind, body) {
   head <- c(magic, kinds[[kind]], current, length(.GlobalEnv))
   if (is.double(body)) write_block(c(head, 8 * length(body), body), results)
   else {
     write_block(c(head, if (is.raw(body)) length(body) else body$bytes), results)
     if (is.raw(body)) write_block(body, results) else write_columns(body, results)
   }
-  .Internal(flush(results))
 }
 
 mark <- function(what) {

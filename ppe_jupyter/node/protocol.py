@@ -14,8 +14,7 @@ from __future__ import annotations
 import enum
 import json
 import struct
-from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 from .packing import BLOCK_BYTES, MAGIC_PACKED, PACKED, WORD, BadBlock, unpacked
 
@@ -99,8 +98,7 @@ def ask(question: Question, about: str = "") -> bytes:
     return struct.pack("<d", question) + about.encode()
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """The head of a frame; ``size`` bytes of body follow. ``seq`` numbers the events of the log, else 0."""
 
     kind: Kind
@@ -109,8 +107,7 @@ class Header:
     size: int
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(NamedTuple):
     """A piece of the present frame's body, never empty; ``left`` bytes of it are still to come."""
 
     data: memoryview
@@ -174,13 +171,12 @@ class FrameReader:
             return self._next_body()
         if self._preamble and not self._skip_preamble():
             return None
-        if len(self._data) < HEADER.size:
-            if not any(
-                magic.startswith(self._data[: len(MAGIC)].tobytes()) for magic in (MAGIC, MAGIC_PACKED)
-            ):
-                raise self._fail("bytes that start no frame")
-            return None
-        return self._next_header()
+        if len(self._data) >= HEADER.size:
+            return self._next_header()
+        begun = self._data[: len(MAGIC)].tobytes()
+        if begun and not any(magic.startswith(begun) for magic in (MAGIC, MAGIC_PACKED)):
+            raise self._fail("bytes that start no frame")
+        return None
 
     def _next_body(self) -> Body | None:
         size, packed = (self._left, False) if not self._in_blocks else self._in_block()
@@ -216,7 +212,7 @@ class FrameReader:
             raise self._fail(f"an unknown kind of frame: {kind}")
         for number in numbers:
             # This way round NaN fails too.
-            if not (0 <= number <= MAX_EXACT and number == int(number)):
+            if not (0 <= number <= MAX_EXACT and number.is_integer()):
                 raise self._fail(f"a header with an impossible number: {number}")
         id, seq, size = map(int, numbers)
         self._data = self._data[HEADER.size :]

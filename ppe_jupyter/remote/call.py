@@ -11,6 +11,7 @@ import contextlib
 import signal
 import threading
 import time
+from _signal import signal as set_handler
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ class Call:
             kind, body = self._whole(buffers, timeout)
         finally:
             if before is not None:
-                signal.signal(signal.SIGINT, before)
+                set_handler(signal.SIGINT, before)
         self.open = False
         # R's code may handle the interrupt and return; of a stop that R did not hear, the caller is to hear.
         handled = self._heard and kind is Kind.RESULT
@@ -178,7 +179,8 @@ class Call:
         """Have SIGINT go to R; the handler before. Only the main thread gets signals, and only it may say so."""
         if threading.current_thread() is not threading.main_thread():
             return None
-        before = signal.signal(signal.SIGINT, self._pressed)
+        # Not signal.signal(), which looks for enumerations in what it is given, for 4 us a call.
+        before = set_handler(signal.SIGINT, self._pressed)
         if not callable(before):  # ignored, or not Python's
             signal.signal(signal.SIGINT, before or signal.SIG_DFL)
             return None

@@ -86,8 +86,13 @@ class Link:
 
     def send(self, *buffers: Buffer, stop: Callable[[], bool] = lambda: False) -> bool:
         """Send a frame; False, and closed, when ``stop()`` was true in the middle of it."""
+        size = sum(map(len, buffers))
         with self._sending:
-            meter = Meter(True, sum(map(len, buffers)), self.on_progress)
+            if size < JOINED and not stop():
+                self._channel.send_all(b"".join(buffers))
+                self._sent += size
+                return True
+            meter = Meter(True, size, self.on_progress)
             before, body, after = in_blocks(buffers) if self.welcome.get("packing") else (buffers, (), ())
             self._packer.begin()
             for packing, part in ((False, before), (True, body), (False, after)):
@@ -155,12 +160,13 @@ class Link:
                 return head, body
 
     def _frame(self, timeout: float | None) -> tuple[Header, bytearray]:
+        if timeout is None:
+            return self._whole_frame()
         self._channel.settimeout(timeout)
         try:
             return self._whole_frame()
         finally:
-            if timeout is not None:
-                self._channel.settimeout(None)  # it would hold for sending too
+            self._channel.settimeout(None)  # it would hold for sending too
 
     def _whole_frame(self) -> tuple[Header, bytearray]:
         head = self._begun if self._begun is not None else self._event()

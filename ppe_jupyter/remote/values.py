@@ -41,6 +41,8 @@ def decode(body: bytearray, *, simplify: bool = True, say: Callable[[str], objec
 
     Without ``simplify`` vectors of length 1 stay arrays. ``say`` is told of what pandas has no form for.
     """
+    if simplify and (number := wire.load_number(body)) is not None:
+        return RList([number])
     loaded = wire.load(body)
     try:
         if say is not None and (odd := list(odd_columns(loaded))):

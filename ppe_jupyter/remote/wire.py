@@ -54,6 +54,8 @@ DTYPES: dict[Type, np.dtype[Any]] = {
     Type.RAW: np.dtype("u1"),
 }
 CODE = struct.Struct("<10d")
+NUMBER = struct.Struct("<8d")
+ONE_NUMBER = [6, Type.LIST, 1, 0, Type.DOUBLE, 1, 0]
 NO_INDEXES = np.empty(0, "<i4")
 
 
@@ -204,6 +206,14 @@ def _joined(strings: Sequence[str]) -> tuple[bytes, Encoding]:
     if len(data) > MAX_STRING and max(map(len, data.split(b"\0"))) > MAX_STRING:
         raise ValueRefused("a string of more than 2 GB, which R cannot hold")
     return data, encoding
+
+
+def load_number(body: bytearray) -> float | None:
+    """What ``load`` would find to be a list of one plain double, the answer to many an evaluation; else None."""
+    if len(body) != NUMBER.size:
+        return None
+    *heads, number = NUMBER.unpack(body)
+    return number if heads == ONE_NUMBER else None
 
 
 def load(body: bytearray) -> Node:
