@@ -43,7 +43,7 @@ def test_public_names() -> None:
 def test_help(bare_kernel: Kernel) -> None:
     assert "--nodes N" in bare_kernel.cell("%ppe_launch --help").stdout
     assert "%ppe_terminate" in bare_kernel.cell("%ppe --help").stdout
-    documented = bare_kernel.cell("get_ipython().find_line_magic('remote_r').__doc__")
+    documented = bare_kernel.cell("get_ipython().object_inspect_text('%remote_r')")
     assert "--output A,B" in (documented.result or "")
 
 

@@ -105,7 +105,9 @@ class Magics:
             return self._run(verb, line, cell, local_ns)
 
         magic.__name__ = magic.__qualname__ = verb.magic
-        magic.__doc__ = typed.help_text(verb, "magic")
+        magic.__doc__ = verb.help
+        # IPython asks for the whole when it is to be shown: to make it for all verbs would take longer than all else.
+        magic.getdoc = partial(typed.help_text, verb, "magic")  # type: ignore[attr-defined]
         return needs_local_scope(no_var_expand(magic) if verb.code else magic)
 
     def _run(

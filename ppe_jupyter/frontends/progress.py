@@ -6,7 +6,6 @@ converted or opened without a kernel. Knows Progress and nothing of what makes i
 
 from __future__ import annotations
 
-import html
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,18 +142,22 @@ class NotebookProgress:
 
     def update(self, progress: Progress) -> None:
         """Move the bar; the label says phase, nodes and seconds."""
+        from html import escape
+
         self._bar.max, self._bar.value = max(progress.total, 1), progress.ready
         self._label.value = (
-            f"<b>{html.escape(self._title)}</b> &nbsp; {_count(progress)}{progress.elapsed:.0f} s "
-            f"&nbsp; {html.escape(_line(progress))}"
+            f"<b>{escape(self._title)}</b> &nbsp; {_count(progress)}{progress.elapsed:.0f} s "
+            f"&nbsp; {escape(_line(progress))}"
         )
 
     def close(self, summary: str, *, failed: bool) -> None:
         """Put the summary where the widget was."""
+        from html import escape
+
         from IPython.display import update_display
 
         mark, colour = ("✗", "#c0392b") if failed else ("✓", "#2e8b57")
         text = f"{mark} {summary}"
-        rich = f'<span style="color:{colour}">{mark}</span> {html.escape(summary)}'
+        rich = f'<span style="color:{colour}">{mark}</span> {escape(summary)}'
         update_display({"text/plain": text, "text/html": rich}, raw=True, display_id=self._handle)
         self._box.close()

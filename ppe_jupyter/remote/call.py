@@ -11,7 +11,7 @@ import contextlib
 import signal
 import threading
 import time
-from _signal import signal as set_handler
+from _signal import signal as set_handler  # type: ignore[import-not-found]
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -9,7 +9,6 @@ it is imported with the notebook extension, so it imports nothing slow.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from ..errors import UsageError
@@ -72,5 +71,7 @@ def find(name: str, *, face: Face) -> Verb:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """``; did you mean …?`` if something known is near, else nothing."""
+    import difflib  # not for those who type well: loading must be quick
+
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""

@@ -12,7 +12,7 @@ Face = Literal["magic", "cli"]
 BOTH: tuple[Face, ...] = ("magic", "cli")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Option:
     """An option, or a positional argument if ``nargs`` is given. ``bare`` is its value when none is typed.
 
@@ -46,7 +46,7 @@ class Option:
         return [] if self.nargs else [f"--{self.name}"] + ([f"-{self.short}"] if self.short else [])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Verb:
     """One thing to do. ``code`` names what the rest of the line (and a cell's body) is if it is not words."""
 
