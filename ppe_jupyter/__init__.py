@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+    from jupyter_server.serverapp import ServerApp
 
     from .cloud.spec import ClusterSpec as ClusterSpec
     from .cluster import Cluster as Cluster
@@ -56,3 +57,14 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     from .frontends.magics import unload
 
     unload(shell)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    """What Jupyter's server loads: the REST API that the sidebar asks."""
+    return [{"module": "ppe_jupyter"}]
+
+
+def _load_jupyter_server_extension(app: ServerApp) -> None:
+    from .frontends.server import load
+
+    load(app)

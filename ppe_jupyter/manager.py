@@ -165,6 +165,15 @@ class Manager:
         """Delete an image of the user's own with its snapshots."""
         self._account.images.delete(image_id)
 
+    def choices(self) -> dict[str, list[Any]]:
+        """What a launch can name: zones and key_pairs by name, security_groups by id and name."""
+        groups = self._ec2.all_security_groups()
+        return {
+            "zones": sorted({subnet.zone for subnet in self._ec2.subnets()}),
+            "key_pairs": self._ec2.key_pairs(),
+            "security_groups": [{"id": id, "name": name} for id, name in groups.items()],
+        }
+
     def volumes(self) -> Sequence[Volume]:
         """Every EBS volume of the region but root disks."""
         return self._account.volumes.list()

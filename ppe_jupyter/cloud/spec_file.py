@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -99,20 +99,30 @@ def load(path: Path) -> dict[str, Any]:
         if "bootstrap" in values:
             problems.append(f"bootstrap and {BOOTSTRAP_FILE} exclude each other")
         values["bootstrap"] = _script(path.parent / str(values.pop(BOOTSTRAP_FILE)), problems)
+    values, wrong = typed(values, also=[BOOTSTRAP_FILE])
+    if problems := [*problems, *wrong]:
+        raise SpecError(f"{path}: {'; '.join(problems)}", problems=problems)
+    return values
+
+
+def typed(values: Mapping[str, Any], *, also: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
+    """Fields from TOML or JSON, times as hours, and a line for each that there is not or that is of another kind.
+
+    ``also`` are names that could be meant.
+    """
     kinds = {each.name: str(each.type).removesuffix(" | None") for each in fields(ClusterSpec)}
+    found, problems = dict(values), []
     for key, value in values.items():
         if key not in kinds:
-            near = difflib.get_close_matches(key, [*kinds, BOOTSTRAP_FILE], n=1)
+            near = difflib.get_close_matches(key, [*kinds, *also], n=1)
             problems.append(f"there is no field {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
             continue
         if key in HOURS and isinstance(value, str):
-            value = values[key] = hours(value)
+            found[key] = hours(value)
         wanted, fits = KINDS[kinds[key]]
-        if not fits(value):
+        if not fits(found[key]):
             problems.append(f"{key} is not {wanted}{', or a time such as 90m, 2h, 1d' * (key in HOURS)}")
-    if problems:
-        raise SpecError(f"{path}: {'; '.join(problems)}", problems=problems)
-    return values
+    return found, problems
 
 
 def hours(text: str) -> float | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..cloud.keeping.volumes import find_node
 from ..cloud.records import InstanceState, advice
 from ..errors import CloudError, NoSuchCluster, NothingToDo, PpeError, RemoteCommandFailed, UsageError
+from ..overview.pictures import UP
 from ..verbs import suggestion
 from . import changes, files, keeping, views
 from .output import Console
@@ -97,7 +98,7 @@ def status(desk: Desk, arguments: Arguments) -> Table:
 
 def _status(whose: str, cluster: Cluster) -> Sheet:
     try:
-        watch = cluster.watchdog() if cluster.state in views.UP else None
+        watch = cluster.watchdog() if cluster.state in UP else None
     except PpeError as error:
         return views.status(whose, cluster, f"cannot be asked: {error}")
     return views.status(whose, cluster, watch)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..cloud.records import ClusterState
 from ..errors import CloudError, NothingToDo, PpeError, UsageError
+from ..overview import losses
+from ..overview.pictures import UP
 from . import views
 from .specs import typed_spec
 from .tables import Sheet, dollars
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from ..cloud.plan import Plan
     from ..cluster import Cluster
     from ..manager import Manager
-    from ..remote.watchdog import Losses
     from .desk import Desk
 
 Arguments = argparse.Namespace
@@ -200,7 +201,7 @@ def _decision(desk: Desk, manager: Manager, arguments: Arguments, name: str, *, 
     cluster = desk.cluster(name, arguments).refresh()
     foreign = not manager.mine(cluster.record)
     while True:
-        lost, rows = _losses(cluster)
+        lost, rows = losses.asked(cluster)
         if foreign:
             rows.insert(0, ("warning", f"{name} is not yours: {cluster.record.owner} launched it"))
         if not rows:
@@ -211,7 +212,7 @@ def _decision(desk: Desk, manager: Manager, arguments: Arguments, name: str, *, 
         unpulled = [each for each, _, pulled in (lost.objects or () if lost else ()) if not pulled]
         choices = [
             "terminate",
-            *(["park"] if cluster.state in views.UP else []),
+            *(["park"] if cluster.state in UP else []),
             *(["pull"] if desk.keep and unpulled else []),
         ]
         instead = "--yes --everyone" if foreign else "--yes"
@@ -228,18 +229,6 @@ def _decision(desk: Desk, manager: Manager, arguments: Arguments, name: str, *, 
 def _agreed(desk: Desk, manager: Manager, arguments: Arguments, question: str) -> str:
     _agree(desk, manager, arguments, question)
     return "terminate"
-
-
-def _losses(cluster: Cluster) -> tuple[Losses | None, list[tuple[str, str]]]:
-    """What would be lost, and the rows that say so."""
-    if cluster.state not in views.UP:
-        parked = cluster.state is ClusterState.PARKED
-        return None, [("lost", "the parked master's disk, with home and workspace")] * parked
-    try:
-        lost = cluster.losses()
-    except PpeError as error:
-        return None, [("lost", f"it cannot be asked what it holds: {error}")]
-    return lost, views.losses(lost)
 
 
 def _change(desk: Desk, arguments: Arguments, cluster: Cluster, verb: str, **options: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timezone
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..cloud import bill
 from ..cloud.plan import Grade
 from ..cloud.records import ClusterState, advice
-from ..node.arrivals import size_text
+from ..overview.lists import masked
+from ..overview.pictures import UP
 from ..settings import Settings
 from .tables import Sheet, Table, age, counted, dollars, local_time, span, table
 
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..host import Host
     from ..localcloud import Status
-    from ..remote.watchdog import Losses, Watchdog
-
-UP = (ClusterState.RUNNING, ClusterState.DEGRADED)  # there is a master to talk to
-NAMED = 5  # so many things are named one by one
+    from ..remote.watchdog import Watchdog
 
 
 def clusters(found: Sequence[Cluster], *, connected: Cluster | Host | None) -> Table:
@@ -142,24 +139,6 @@ def review(whose: str, plan: Plan) -> Sheet:
     return Sheet([("pays", whose), *(row for row in plan.rows() if row[0] != Grade.ERROR.value)])
 
 
-def losses(lost: Losses) -> list[tuple[str, str]]:
-    """What ends with a cluster, as rows of a sheet."""
-    rows = [("at work", text) for text in lost.jobs]
-    if lost.objects is None:
-        rows.append(("lost", "R is busy, and cannot say what it holds"))
-    unpulled = sorted(
-        ((name, count) for name, count, pulled in lost.objects or () if not pulled), key=_by_size
-    )
-    if unpulled:
-        rows.append(("lost", f"in R, never pulled: {_named(unpulled)}"))
-    if lost.files:
-        more = (lost.more_files, lost.more_bytes)
-        rows.append(("lost", f"files: {_named(sorted(lost.files, key=_by_size), *more)}"))
-    if lost.silent:
-        rows.append(("lost", f"{', '.join(lost.silent)}: cannot be asked for files"))
-    return rows
-
-
 def alike(found: Sequence[Any]) -> Table:
     """A row for each of some dataclass's values, a column for each of its fields."""
     assert is_dataclass(found[0])
@@ -174,7 +153,7 @@ def settings(chosen: Settings, only: str | None = None) -> Table:
         [
             {
                 "setting": each.name,
-                "value": _masked(getattr(chosen, each.name)),
+                "value": masked(getattr(chosen, each.name)),
                 "meaning": each.metadata.get("help", ""),
             }
             for each in fields(chosen)
@@ -203,19 +182,3 @@ def _state(cluster: Cluster) -> str:
         *(["free here"] if cluster.is_free else []),
     ]
     return " · ".join(parts)
-
-
-def _named(things: Sequence[tuple[str, int]], more: int = 0, more_bytes: int = 0) -> str:
-    """The biggest by name, and how many there are besides, with so many more that are not among them."""
-    named = ", ".join(f"{name} ({size_text(count)})" for name, count in things[:NAMED])
-    more += max(0, len(things) - NAMED)
-    rest = more_bytes + sum(count for _, count in things[NAMED:])
-    return f"{named} and {more} more ({size_text(rest)})" if more else named
-
-
-def _by_size(thing: tuple[str, int]) -> int:
-    return -thing[1]
-
-
-def _masked(value: object) -> str:
-    return "" if value is None else re.sub(r"//[^/@]*@", "//***@", str(value))

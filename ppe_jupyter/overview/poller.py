@@ -18,12 +18,13 @@ from functools import partial
 from .. import settings
 from ..cloud.records import Node
 from ..cluster import Cluster
-from ..errors import CloudError, NoSuchCluster
+from ..errors import CloudError, Forgotten, NoSuchCluster
 from ..manager import Manager
 from ..settings import Settings
 from . import pictures
-from .operations import Operations
+from .operations import Operation, Operations
 from .pictures import Overview, Problem
+from .plans import Plans
 
 BUSY_SECONDS, CALM_SECONDS, LONGEST_SECONDS = 3.0, 10.0, 60.0
 LINGER_SECONDS = 15.0  # between two requests of a view that asks again and again
@@ -40,6 +41,7 @@ class Poller:
     def __init__(self, chosen: Settings) -> None:
         self.operations = Operations()
         self.operations.subscribe(self._operations_changed)
+        self.plans = Plans(self)
         self.settings = chosen
         self._manager = Manager(chosen, report=self._say)
         self._token, self._number = secrets.token_hex(4), 0
@@ -86,6 +88,11 @@ class Poller:
         """What is known; asked for if that is older than a watched picture would be."""
         if self._picture is None or time.monotonic() - self._asked > self.interval():
             return self.refresh()
+        return self._picture
+
+    @property
+    def latest(self) -> Overview | None:
+        """What was known last; asks nobody."""
         return self._picture
 
     def refresh(self) -> Overview:
@@ -246,3 +253,13 @@ def shared(chosen: Settings | None = None) -> Poller:
             del _shared[old]
         _shared[chosen] = poller
         return poller
+
+
+def operation(id: str) -> tuple[Poller, Operation]:
+    """The operation of that id, under whatever settings it was begun, and its poller. Raises Forgotten."""
+    with _sharing:
+        pollers = list(_shared.values())
+    for poller in pollers:
+        with contextlib.suppress(Forgotten):
+            return poller, poller.operations.get(id)
+    raise Forgotten(f"there is no operation {id!r} (any more); the clusters tell what became of it")

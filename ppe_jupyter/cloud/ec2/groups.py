@@ -34,6 +34,17 @@ class Groups(Session):
         return bool(self._ec2.describe_key_pairs(Filters=[shapes.where("key-name", name)])["KeyPairs"])
 
     @translated
+    def key_pairs(self) -> list[str]:
+        """The names of all key pairs of the region."""
+        return sorted(each["KeyName"] for each in self._ec2.describe_key_pairs()["KeyPairs"])
+
+    @translated
+    def all_security_groups(self) -> dict[str, str]:
+        """The name of each security group of the region, by its id."""
+        pages = self._ec2.get_paginator("describe_security_groups").paginate()
+        return {each["GroupId"]: each["GroupName"] for page in pages for each in page["SecurityGroups"]}
+
+    @translated
     def import_key_pair(self, name: str, public: str, *, tags: Mapping[str, str]) -> None:
         """Make a public key known; that it is known already is no error."""
         try:

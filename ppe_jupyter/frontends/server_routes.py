@@ -1,0 +1,338 @@
+"""What the server extension answers: a table of routes, and a function for each, which may wait.
+
+A function gets the names in the path, then what the query or the body says as keywords, checked. It imports what is
+slow itself: the table is made when the server starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Forgotten, UsageError
+
+if TYPE_CHECKING:
+    import threading
+
+    from ..cluster import Cluster
+    from ..overview.poller import Poller
+
+NAME = "([a-z][a-z0-9-]*)"
+ID = "([A-Za-z0-9-]+)"
+Json = Mapping[str, Any]
+
+
+def never(answer: Any, given: Json) -> bool:
+    """An answer that is not waited for."""
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """``query`` and ``body`` are the fields that may be given, and of which type; ``needs`` those that must be.
+
+    ``free``: the body's fields are the function's business, as ``fields``. ``changes`` returns what to subscribe with
+    to be told of changes, or None; ``known`` whether the client knows an answer already, and waits for another.
+    """
+
+    method: str
+    path: str
+    answer: Callable[..., Any]
+    query: Mapping[str, type] | None = None
+    body: Mapping[str, type] | None = None
+    needs: tuple[str, ...] = ()
+    free: bool = False
+    status: int = 200
+    changes: Callable[..., Any] | None = None
+    known: Callable[[Any, Json], bool] = never
+
+    def checked(self, query: Mapping[str, str], body: Json) -> dict[str, Any]:
+        """What was given, as keywords. Raises UsageError."""
+        given = {key: _read(key, value, _known(key, self.query)) for key, value in query.items()}
+        if self.free:
+            return {**given, "fields": body}
+        for key, value in body.items():
+            kind = _known(key, self.body)
+            if value is not None and type(value) is not kind:
+                raise UsageError(f"{key} = {value!r} is not of type {kind.__name__}")
+            given[key] = value
+        if missing := [key for key in self.needs if given.get(key) in (None, "")]:
+            raise UsageError(f"{' and '.join(missing)} must be given")
+        return given
+
+
+def _known(key: str, kinds: Mapping[str, type] | None) -> type:
+    if key not in (kinds or {}):
+        raise UsageError(f"there is no field {key!r} here; there are: {', '.join(kinds or ()) or 'none'}")
+    assert kinds is not None
+    return kinds[key]
+
+
+def _read(key: str, text: str, kind: type) -> Any:
+    """A value of a query."""
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text]
+        if kind is int and not text.isdecimal():
+            raise ValueError
+        value = kind(text)
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError
+        return value
+    except (ValueError, KeyError):
+        raise UsageError(f"{key} = {text!r} is not of type {kind.__name__}") from None
+
+
+def poller() -> Poller:
+    """Of the settings as they are now."""
+    from ..overview.poller import shared
+
+    return shared()
+
+
+# -- clusters -----------------------------------------------------------------------------------------------
+
+
+def overview(**_: Any) -> Any:
+    """All clusters, and who pays."""
+    return poller().picture()
+
+
+def overview_changes(*, wait: str | None = None) -> Any:
+    """Somebody who waits watches."""
+    return poller().subscribe if wait is not None else None
+
+
+def cluster(name: str) -> Any:
+    """One cluster, with what its master says."""
+    from ..overview.details import details
+
+    watched = poller()
+    held = watched.cluster(name)
+    told = details(held)
+    picture = next((each for each in watched.picture()["clusters"] if each["name"] == name), None)
+    if picture is None:
+        raise Forgotten(f"{name} has ended")
+    return {**picture, "details": told}
+
+
+def interrupt(name: str, *, session: str | None = None, step: str | None = None) -> Any:
+    """The stop button, from wherever."""
+    from ..node.ladder import Rung
+
+    steps = {None: Rung.NEXT, "workers": Rung.WORKERS, "restart": Rung.RESTART}
+    if step not in steps:
+        raise UsageError(f"{step!r} is none of workers and restart")
+    held = poller().cluster(name)
+    held.r(session or "main").interrupt(steps[step])
+    _leave(held)
+    return {}
+
+
+def restart(name: str, *, session: str | None = None) -> Any:
+    """R ends and starts anew, without its variables."""
+    held = poller().cluster(name)
+    held.r(session or "main").restart()
+    _leave(held)
+    return {}
+
+
+def attach(
+    name: str, *, volume: str, node: int | None = None, mount: str | None = None, format: str | None = None
+) -> Any:
+    """A volume onto a node."""
+    watched = poller()
+    held = watched.cluster(name)
+    where: dict[str, Any] = {
+        "node": None if node is None else str(node),
+        "mount": mount or "",
+        "format": format,
+    }
+
+    def work(report: Any, stop: threading.Event) -> None:
+        held.refresh().attach_volume(volume, **where, report=report)
+
+    return watched.operations.start("attach_volume", name, work).picture()
+
+
+def detach(name: str, volume: str, *, force: bool = False) -> Any:
+    """A volume off its node."""
+    watched = poller()
+    held = watched.cluster(name)
+
+    def work(report: Any, stop: threading.Event) -> None:
+        held.refresh().detach_volume(volume, force=force, report=report)
+
+    return watched.operations.start("detach_volume", name, work).picture()
+
+
+def _leave(held: Cluster) -> None:
+    """Nobody waits here for what R says."""
+    if (session := held.attached()) is not None:
+        session.rest()
+
+
+# -- plans and operations -----------------------------------------------------------------------------------
+
+
+def plan(*, fields: Json) -> Any:
+    """A review of what would be done."""
+    options = dict(fields)
+    verb, name, spec = (options.pop(key, None) for key in ("verb", "cluster", "spec"))
+    if verb == "launch":
+        if name is not None or options or not isinstance(spec, dict | None):
+            raise UsageError('a launch has the fields verb and spec, {"field": value, …}')
+        return poller().plans.launch(spec or {})
+    if not isinstance(verb, str) or not isinstance(name, str) or spec is not None:
+        raise UsageError("a change has the fields verb and cluster, and the verb's options")
+    return poller().plans.change(verb, name, options)
+
+
+def begin(*, plan: str) -> Any:
+    """Carry out a plan that was reviewed."""
+    return poller().plans.start(plan).picture()
+
+
+def operation(id: str, *, since: int | None = None) -> Any:
+    """How far it is, and what was reported after event ``since``."""
+    from ..overview.poller import operation
+
+    _, found = operation(id)
+    picture = found.picture()
+    return {**picture, "events": found.events[since or 0 :]}
+
+
+def operation_changes(id: str, *, since: int | None = None) -> Any:
+    """Somebody who says what he knows waits for more."""
+    from ..overview.poller import operation
+
+    return operation(id)[0].operations.subscribe if since is not None else None
+
+
+def stop(id: str) -> Any:
+    """Have a launch undo itself."""
+    from ..overview.poller import operation
+
+    _, found = operation(id)
+    found.stop()
+    return found.picture()
+
+
+# -- lists --------------------------------------------------------------------------------------------------
+
+
+def listed(name: str, **given: Any) -> Any:
+    """One of the lists of ``overview.lists``."""
+    from ..overview import lists
+
+    return getattr(lists, name)(poller().manager, **given)
+
+
+def images(*, type: str | None = None) -> Any:
+    """The catalog of images, and which fit."""
+    return listed("images", instance_type=type)
+
+
+def settings() -> Any:
+    """What ``%ppe_config`` shows."""
+    from .. import settings
+    from ..overview.lists import shown_settings
+
+    return shown_settings(settings.load())
+
+
+def change_settings(*, fields: Json) -> Any:
+    """What ``%ppe_config`` sets."""
+    from ..overview.lists import change_settings
+
+    change_settings(fields)
+    return settings()
+
+
+def cleanup(*, ids: list[Any], **flags: bool) -> Any:
+    """Remove those orphans."""
+    from ..overview import lists
+
+    if not all(isinstance(each, str) for each in ids):
+        raise UsageError("ids is a list of ids")
+    watched = poller()
+    manager = watched.manager
+
+    def work(report: Any, stop: threading.Event) -> None:
+        lists.clean_up(manager, ids, report=report, **flags)
+
+    return watched.operations.start("cleanup", "", work).picture()
+
+
+FLAGS = dict.fromkeys(("images", "everyone", "force", "all_regions"), bool)
+TYPES = {
+    "min_cores": int,
+    "min_gb": float,
+    "arch": str,
+    "cluster": bool,
+    "max_price": float,
+    "sort": str,
+    "all": bool,
+}
+ROUTES = (
+    Route(
+        method="GET",
+        path="overview",
+        answer=overview,
+        query={"wait": str},
+        changes=overview_changes,
+        known=lambda answer, given: answer["version"] == given["wait"],
+    ),
+    Route(method="GET", path=f"clusters/{NAME}", answer=cluster),
+    Route(
+        method="POST",
+        path=f"clusters/{NAME}/interrupt",
+        answer=interrupt,
+        body={"session": str, "step": str},
+    ),
+    Route(method="POST", path=f"clusters/{NAME}/restart", answer=restart, body={"session": str}),
+    Route(
+        method="POST",
+        path=f"clusters/{NAME}/volumes",
+        answer=attach,
+        body={"volume": str, "node": int, "mount": str, "format": str},
+        needs=("volume",),
+        status=202,
+    ),
+    Route(
+        method="DELETE",
+        path=f"clusters/{NAME}/volumes/{ID}",
+        answer=detach,
+        query={"force": bool},
+        status=202,
+    ),
+    Route(method="POST", path="plan", answer=plan, free=True),
+    Route(method="POST", path="operations", answer=begin, body={"plan": str}, needs=("plan",), status=202),
+    Route(
+        method="GET",
+        path=f"operations/{ID}",
+        answer=operation,
+        query={"since": int},
+        changes=operation_changes,
+        known=lambda answer, given: answer["state"] == "running" and not answer["events"],
+    ),
+    Route(method="DELETE", path=f"operations/{ID}", answer=stop, status=202),
+    Route(method="GET", path="types", answer=partial(listed, "types"), query=TYPES),
+    Route(method="GET", path="images", answer=images, query={"type": str}),
+    Route(method="GET", path="choices", answer=partial(listed, "choices")),
+    Route(method="GET", path="settings", answer=settings),
+    Route(method="PATCH", path="settings", answer=change_settings, free=True),
+    Route(method="GET", path="costs", answer=partial(listed, "costs"), query={"month": str, "by": str}),
+    Route(method="GET", path="volumes", answer=partial(listed, "volumes")),
+    Route(method="GET", path="orphans", answer=partial(listed, "orphans"), query=FLAGS),
+    Route(
+        method="POST",
+        path="cleanup",
+        answer=cleanup,
+        body={"ids": list, **FLAGS},
+        needs=("ids",),
+        status=202,
+    ),
+)

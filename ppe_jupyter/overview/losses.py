@@ -1,0 +1,59 @@
+"""What would be lost if a cluster ended: asked of its master, and said in rows. Pure but for ``asked``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..cloud.records import ClusterState
+from ..errors import PpeError
+from ..node.arrivals import size_text
+from .pictures import UP
+
+if TYPE_CHECKING:
+    from ..cluster import Cluster
+    from ..remote.watchdog import Losses
+
+NAMED = 5  # so many things are named one by one
+
+
+def asked(cluster: Cluster) -> tuple[Losses | None, list[tuple[str, str]]]:
+    """What would be lost, and the rows that say so."""
+    if cluster.state not in UP:
+        parked = cluster.state is ClusterState.PARKED
+        return None, [("lost", "the parked master's disk, with home and workspace")] * parked
+    try:
+        lost = cluster.losses()
+    except (PpeError, TimeoutError) as error:
+        return None, [("lost", f"it cannot be asked what it holds: {error}")]
+    return lost, rows(lost)
+
+
+def rows(lost: Losses) -> list[tuple[str, str]]:
+    """What ends with a cluster, as rows of a sheet."""
+    said = [("at work", text) for text in lost.jobs]
+    if lost.objects is None:
+        said.append(("lost", "R is busy, and cannot say what it holds"))
+    unpulled = sorted(
+        ((name, count) for name, count, pulled in lost.objects or () if not pulled), key=_by_size
+    )
+    if unpulled:
+        said.append(("lost", f"in R, never pulled: {_named(unpulled)}"))
+    if lost.files:
+        more = (lost.more_files, lost.more_bytes)
+        said.append(("lost", f"files: {_named(sorted(lost.files, key=_by_size), *more)}"))
+    if lost.silent:
+        said.append(("lost", f"{', '.join(lost.silent)}: cannot be asked for files"))
+    return said
+
+
+def _named(things: Sequence[tuple[str, int]], more: int = 0, more_bytes: int = 0) -> str:
+    """The biggest by name, and how many there are besides, with so many more that are not among them."""
+    named = ", ".join(f"{name} ({size_text(count)})" for name, count in things[:NAMED])
+    more += max(0, len(things) - NAMED)
+    rest = more_bytes + sum(count for _, count in things[NAMED:])
+    return f"{named} and {more} more ({size_text(rest)})" if more else named
+
+
+def _by_size(thing: tuple[str, int]) -> int:
+    return -thing[1]
