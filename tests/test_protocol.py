@@ -172,6 +172,8 @@ class TestBlocks:
         assert sent_bytes(np.arange(500_000.0), rate=10**9) > 4_000_000
         noise = np.frombuffer(os.urandom(4_000_000))
         assert sent_bytes(noise, rate=10**6) > 4_000_000
+        assert sent_bytes(np.arange(500_000.0), rate=10**9, told=10**6) < 2_500_000
+        assert sent_bytes(np.arange(500_000.0), rate=10**6, told=10**9) < 2_500_000
 
 
 def packed_frame(mode: str, body: bytes) -> bytes:
@@ -179,10 +181,12 @@ def packed_frame(mode: str, body: bytes) -> bytes:
     return head + b"".join(bytes(block) for block in Packer(mode).blocks(body))
 
 
-def sent_bytes(values: np.ndarray[Any, Any], *, rate: float) -> int:
-    """How many bytes go over a line that takes ``rate`` bytes per second, once it was measured."""
+def sent_bytes(values: np.ndarray[Any, Any], *, rate: float, told: float | None = None) -> int:
+    """How many bytes go over a line that takes ``rate`` bytes per second, once it was measured, and ``told``."""
     taken, waited = 0, 0.0
     packer = Packer("auto", clock=lambda: time.perf_counter() + waited)
+    if told:
+        packer.tell(told)
     for size in (0, 2 * 10**8):
         packer.measure(taken)
         taken, waited = taken + size, waited + size / rate

@@ -13,18 +13,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from bench.faraway import far_away
 from host_r import HostConnection
 from hypothesis import given
 from hypothesis import strategies as st
 
 import ppe_jupyter.node
-from ppe_jupyter import errors
+from ppe_jupyter import errors, ssh
 from ppe_jupyter.frontends import cli
 from ppe_jupyter.frontends.files import Bar
 from ppe_jupyter.node import arrivals
@@ -39,6 +41,7 @@ from ppe_jupyter.ssh import Channel
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.manager import Manager
 
 MB = 10**6
 
@@ -462,10 +465,8 @@ def test_a_silent_line_is_a_cut_one(
     assert cluster.download("big", to=tmp_path).bytes < 60 * MB
 
 
-@pytest.mark.parametrize("mode", ["on", "off"])
-def test_large_values_cross_compressed_if_told(
-    cluster: Cluster, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The bytes that go over all channels from now on."""
     sizes = {"up": 0, "down": 0}
     send, recv = Channel.send_all, Channel.recv
 
@@ -480,6 +481,14 @@ def test_large_values_cross_compressed_if_told(
 
     monkeypatch.setattr(Channel, "send_all", counted_send)
     monkeypatch.setattr(Channel, "recv", counted_recv)
+    return sizes
+
+
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_large_values_cross_compressed_if_told(
+    cluster: Cluster, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = counted(monkeypatch)
     values = np.arange(10**6, dtype=float)
     with RemoteR(cluster.ssh(), compress=mode) as session:
         session.eval("1")
@@ -489,6 +498,27 @@ def test_large_values_cross_compressed_if_told(
         session.eval("rm(large); invisible(NULL)")
     for way in ("up", "down"):
         assert (sizes[way] < 6 * MB) if mode == "on" else (sizes[way] > 8 * MB), way
+
+
+def test_large_values_cross_compressed_if_the_line_is_slow(
+    manager: Manager, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.arange(10**6, dtype=float)
+    sizes = counted(monkeypatch)
+    again = manager.cluster(cluster.name)  # which has the key that the launch has left
+    with far_away(cluster.master.address, 22, rate=6e6) as port, again.ssh() as connection:
+        near = replace(connection.target, host="127.0.0.1", port=port)
+        with ssh.connect(near, timeout=30) as slow, RemoteR(slow) as session:
+            found = []
+            for _ in range(3):
+                sizes.update(up=0, down=0)
+                session.push("large", values)
+                assert np.array_equal(session.pull("large"), values)
+                found.append(dict(sizes))
+            session.eval("rm(large); invisible(NULL)")
+    assert found[0]["down"] > 8 * MB, "as nothing is known of the line yet"
+    assert found[-1]["up"] < 6 * MB
+    assert found[-1]["down"] < 6 * MB
 
 
 def test_the_verbs(

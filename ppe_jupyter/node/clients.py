@@ -228,6 +228,10 @@ class Client:
             self._the_session.resume(self, id, header.seq)
         elif kind is Kind.FOLLOW:
             self._the_session.follow(self, id, header.seq, parse_json(body))
+        elif kind is Kind.PACE:
+            rate = parse_json(body).get("rate")
+            if self._outgoing.packer and isinstance(rate, (int, float)) and rate > 0:
+                self._outgoing.packer.tell(rate)
         elif kind is Kind.COMMAND:
             self._the_session.command(self, id, parse_json(body))
         elif kind is Kind.ASK and len(body) >= len(ask(Question.OBJECTS)):

@@ -7,6 +7,7 @@ each block becomes, and how fast. A line that keeps up with who sends is left al
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 import zlib
@@ -45,6 +46,7 @@ class Packer:
         self._mode = mode
         self._clock = clock
         self._rate: float | None = None
+        self._told: float | None = None
         self._mark: tuple[float, int] | None = None
         self._spent = 0.0
         self._unlooked = 0
@@ -62,6 +64,10 @@ class Packer:
             self._mark = (now, taken)
         elif now - self._mark[0] >= WINDOW_SECONDS:
             self._rate, self._mark = (taken - self._mark[1]) / (now - self._mark[0]), (now, taken)
+
+    def tell(self, rate: float) -> None:
+        """So many bytes per second came at the other end: what lies between takes some MB at once, which hides it."""
+        self._told = rate
 
     def blocks(self, data: Bytes) -> Iterator[Bytes]:
         """What to send for these bytes of the body."""
@@ -81,14 +87,17 @@ class Packer:
     def _pays(self, piece: memoryview) -> bool:
         if self._mode != "auto":
             return self._mode == "on"
+        if len(piece) < SAMPLE_BYTES:  # what stands before the values tells nothing of them
+            return False
         self._unlooked -= 1
-        if self._rate is None or self._rate > TOO_FAST or self._unlooked > 0:
+        rate = min(self._rate or math.inf, self._told or math.inf)
+        if rate > TOO_FAST or self._unlooked > 0:
             return False
         sample = piece[len(piece) // 2 :][:SAMPLE_BYTES]
         began = self._clock()
         share = len(zlib.compress(sample, LEVEL)) / len(sample)
         seconds = (self._clock() - began) / len(sample)
-        pays = max(seconds, share / self._rate) < WORTH / self._rate
+        pays = max(seconds, share / rate) < WORTH / rate
         self._unlooked = 0 if pays else LOOK_EVERY
         return pays
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Union
 
 from .packing import BLOCK_BYTES, MAGIC_PACKED, PACKED, WORD, BadBlock, unpacked
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"\x89ppeR\r\n@"
 HEADER = struct.Struct("<8s4d")
 MAX_JSON = 2**20
@@ -47,6 +47,7 @@ class Kind(enum.IntEnum):
     LABEL = 8  # client: the first line of the code that it sent under the same id
     RESUME = 9  # client: the line was cut; evaluation ``id`` goes on here, with its events after ``seq``
     COMMAND = 10  # client: {"do": "jobs" | "sessions" | …}; ends in DONE
+    PACE = 11  # client: {"rate"}: so many bytes per second have come of a large frame
 
     WELCOME = 16  # agent: {"version", "first", "last", "pid", ...}
     QUEUED = 17  # agent: {"client", "since"} of the evaluation that runs now

@@ -39,6 +39,8 @@ ALL = 2**25
 MOST_KEPT = 2**24
 # A time-out (seconds) for what is here already. Not 0: that would hold for a thread that sends meanwhile.
 NOW = 0.001
+# Of a frame: what comes of the rest, or of a compressed one, is too little to tell how fast the line is.
+MOST_OF = 0.7
 # A transfer's progress is told from this size (bytes) and time (seconds) on, and so often.
 LARGE = 2**22
 SHOWN_AFTER, SHOWN_EVERY = 1.0, 0.1
@@ -72,8 +74,9 @@ class Link:
         self._reader = FrameReader(preamble=True)
         self._sending = threading.Lock()
         self._packer = Packer(hello.get("packing", "auto"))
-        self._sent = 0
+        self._sent = self._received = 0
         self._begun: Header | None = None  # a frame of which more is to come, in ``_body``
+        self._begun_at = (0.0, 0)  # time, and bytes received
         self._body = bytearray()
         self.welcome: dict[str, Any] = {}
         self.send(json_frame(Kind.HELLO, {"version": VERSION, **hello}))
@@ -174,13 +177,24 @@ class Link:
         if self._begun is None:
             self._begun, self._body = head, bytearray()
             self._meter = Meter(False, head.size, self.on_progress)
+            self._begun_at = time.monotonic(), self._received
         while len(self._body) < head.size:
             piece = self._event()
             assert not isinstance(piece, Header)
             self._body += piece.data
             self._meter.add(len(piece.data))
         self._begun = None
+        if head.size >= PACKED_FROM:
+            self._tell_pace(head.size)
         return head, self._body
+
+    def _tell_pace(self, size: int) -> None:
+        """How fast a large frame has come, unless most of it was compressed, or here before."""
+        began, before = self._begun_at
+        came = self._received - before
+        if came > MOST_OF * size and self.welcome.get("packing"):
+            with contextlib.suppress(ConnectionLost):  # the frame is here, whatever has become of the line
+                self.send(json_frame(Kind.PACE, {"rate": came / max(NOW, time.monotonic() - began)}))
 
     def _event(self) -> Any:
         try:
@@ -188,6 +202,7 @@ class Link:
                 data = self._channel.recv(ALL)
                 if not data:
                     raise self._ended()
+                self._received += len(data)
                 self._reader.feed(data)
         except ProtocolError as exc:
             said = self._reader.skipped.decode(errors="replace").strip()
