@@ -18,9 +18,15 @@ from hypothesis import strategies as st
 
 import ppe_jupyter.node
 from ppe_jupyter.node.protocol import ProtocolError
-from ppe_jupyter.remote.values import RArray, decode, encode
+from ppe_jupyter.remote.values import RArray, RCell, RObject, decode, encode
 
 COLUMNS = Path(ppe_jupyter.node.__file__).parent / "columns.R"
+# Of matrix(1:4, 2).
+SERIALIZED = bytes.fromhex(
+    "420a030000000202040000050300050000005554462d380d020000040000000100000002000000030000000400000002"
+    "04000001000000090004000300000064696d0d000000020000000200000002000000fe000000"
+)
+MATRIX = RObject("", ("matrix", "array"), SERIALIZED)
 VALUES: list[Any] = [
     1.5,
     ["a", None, "é"],
@@ -32,6 +38,7 @@ VALUES: list[Any] = [
     [dt.datetime(2024, 1, 1), None],
     np.array([1 + 2j, 3]),
     b"bytes",
+    pd.DataFrame({"a": [1, 2], "m": [RCell(MATRIX, 1), RCell(MATRIX, 0)]}),
 ]
 
 

@@ -378,6 +378,13 @@ class TestColumnsWithoutAForm:
         assert (repr(cell), cell.row) == ("<matrix/array, row 2>", 1)
         assert "[3,]" in repr(cell.column)
 
+    def test_a_long_one_is_printed_in_part(self, r: RemoteR) -> None:
+        r.run("d <- data.frame(a = 1:50000); d$m <- cbind(d$a, d$a); old <- options('max.print')")
+        lines = repr(r.pull("d")["m"][0].column).splitlines()
+        assert lines[1].split()[0] == "[1,]" and lines[-1] == "..." and len(lines) == 41
+        assert r.eval("identical(options('max.print'), old)")
+        assert len(repr(r.eval("lm(dist ~ speed, cars)")).splitlines()) < 20
+
     def test_one_notice_names_them(self, tmp_path: Any) -> None:
         said: list[str] = []
         with host_session(tmp_path, on_notice=lambda notice: said.append(notice.text)) as r:

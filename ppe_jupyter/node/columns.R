@@ -169,8 +169,13 @@ printed <- function(x, lines = 40L) {
   if (inherits(x, c("ggplot", "trellis", "grob", "gtable", "recordedplot", "htmlwidget"))) {
     return(sprintf("<%s>", paste(class(x), collapse = ", ")))
   }
+  # What is not wanted is not written: capturing 100,000 lines takes ten seconds.
+  if (is.finite(lines)) {
+    old <- options(max.print = min(lines * 50L, getOption("max.print")))
+    on.exit(options(old))
+  }
   text <- tryCatch(utils::capture.output(print(x)), error = function(e) sprintf("<%s>", class(x)[1]))
-  if (length(text) > lines) c(text[seq_len(lines)], sprintf("... (%d more lines)", length(text) - lines)) else text
+  if (length(text) > lines) c(text[seq_len(lines)], "...") else text
 }
 
 # Times without a zone are wall clock times of this session; they cross as if the clock were UTC's, with the instants
