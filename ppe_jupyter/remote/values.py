@@ -46,7 +46,7 @@ def decode(body: bytearray, *, simplify: bool = True, say: Callable[[str], objec
     loaded = wire.load(body)
     try:
         if say is not None and (odd := list(odd_columns(loaded))):
-            say(f"pandas has no form for what stays R's, each cell standing for a row: {', '.join(odd)}")
+            say(f"no form in pandas, so each cell stands for its row in R: {', '.join(odd)}")
         return to_python(loaded, simplify=simplify)
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError) as exc:
         raise ProtocolError(f"a damaged value: {exc!r}") from exc
