@@ -496,6 +496,14 @@ class TestDeath:
             run(r, code)
         assert r.eval("exists('gone')") is False
 
+    def test_mpirun_is_killed(self, r: RemoteR) -> None:
+        pid = r.eval("Sys.getpid()")
+        kill = f"kill -9 $(ps -o ppid= -p {pid})"
+        with soon(0.5, lambda: r._connection.run(kill)), pytest.raises(RSessionDied, match="fresh R session"):
+            r.eval("Sys.sleep(60)")
+        assert r.eval("Sys.getpid()", on_output=Seen().append) != pid
+        run(r, "library(Rmpi); mpi.spawn.Rslaves(nslaves = 2); mpi.close.Rslaves()")
+
     def test_while_idle(self, r: RemoteR) -> None:
         pid = r.eval("Sys.getpid()")
         r._connection.run(f"kill -9 {pid}")

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-DEFAULT = "~/autosave.RData"
+MOST_MINUTES = 1e6
 # How soon an R that was busy when its time came is looked at again.
 BUSY_SECONDS = 5.0
 
@@ -22,13 +22,15 @@ BUSY_SECONDS = 5.0
 class Autosave:
     """``save`` writes the workspace of an idle R and returns {"path", "objects", "bytes"}; None while R is busy.
 
-    ``state`` changes when R has evaluated; ``trouble`` is told what went wrong.
+    It goes to ``default`` unless another file is wished. ``state`` changes when R has evaluated;
+    ``trouble`` is told what went wrong.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
+        default: str,
         save: Callable[[], Awaitable[dict[str, Any] | None]],
         state: Callable[[], object],
         trouble: Callable[[str], None],
@@ -36,7 +38,7 @@ class Autosave:
         self._settings = folder / "autosave.json"
         self._save, self._state, self._trouble = save, state, trouble
         self._minutes = 0.0
-        self._path = DEFAULT
+        self._path = default
         self._saved: dict[str, Any] = {}
         self._task: asyncio.Task[None] | None = None
         with contextlib.suppress(OSError, ValueError, KeyError):
@@ -45,10 +47,16 @@ class Autosave:
         self._start()
 
     def set(self, minutes: float | None, path: str | None) -> dict[str, Any]:
-        """Save every so many minutes from now on (0: no more; None: as before); what holds now."""
+        """Save every so many minutes from now on (0: no more; None: as before); what holds now.
+
+        Raises ValueError, RuntimeError, OSError.
+        """
         if minutes is not None or path:
-            self._minutes = self._minutes if minutes is None else minutes
-            self._path = path or self._path
+            minutes, path = self._minutes if minutes is None else minutes, path or self._path
+            if not 0 <= minutes <= MOST_MINUTES:
+                raise ValueError(f"it cannot be saved every {minutes:g} minutes")
+            _place(path)  # or it cannot be one
+            self._minutes, self._path = minutes, path
             self._settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             wished = {"minutes": self._minutes, "path": self._path}
             self._settings.write_text(json.dumps(wished), encoding="utf-8")
@@ -56,9 +64,14 @@ class Autosave:
         return {"minutes": self._minutes, "path": self._path, "saved": self._saved}
 
     @property
+    def on(self) -> bool:
+        """Whether it saves."""
+        return self._minutes > 0
+
+    @property
     def path(self) -> Path:
         """The file; relative to the home directory."""
-        return Path.home() / Path(self._path).expanduser()
+        return _place(self._path)
 
     def stop(self) -> None:
         """Save no more."""
@@ -86,6 +99,13 @@ class Autosave:
                     self._trouble(f"R's workspace could not be saved to {self.path}: {exc}")
                     break
                 await asyncio.sleep(BUSY_SECONDS)
+
+
+def _place(path: str) -> Path:
+    """Raises ValueError, RuntimeError for what is none."""
+    if "\0" in path:
+        raise ValueError(f"{path!r} is no file's name")
+    return Path.home() / Path(path).expanduser()
 
 
 def _move(old: Path, new: Path) -> None:

@@ -24,8 +24,7 @@ from .protocol import (
     Header,
     Kind,
     ProtocolError,
-    Question,
-    ask,
+    asked,
     json_frame,
     parse_json,
 )
@@ -170,6 +169,10 @@ class Client:
         except ProtocolError as exc:
             self.fail(0, "protocol", f"the agent does not understand this client: {exc}")
             self.close()
+        except Exception as exc:  # our fault; who waits must hear, and the agent's log has the rest
+            self.fail(0, "protocol", f"the agent failed at what this client wished: {exc!r}")
+            self.close()
+            raise
 
     def _begin(self, header: Header) -> None:
         if header.kind is not Kind.EVALUATE:
@@ -223,7 +226,8 @@ class Client:
         elif kind is Kind.INTERRUPT:
             self._the_session.interrupt(self, id, Rung(min(header.seq, Rung.RESTART)))
         elif kind is Kind.RESTART:
-            self._the_session.restart(self, id, parse_json(body).get("restore") if body else None)
+            restore = parse_json(body).get("restore") if body else None
+            self._the_session.restart(self, id, None if restore is None else str(restore))
         elif kind is Kind.RESUME:
             self._the_session.resume(self, id, header.seq)
         elif kind is Kind.FOLLOW:
@@ -234,7 +238,7 @@ class Client:
                 self._outgoing.packer.tell(rate)
         elif kind is Kind.COMMAND:
             self._the_session.command(self, id, parse_json(body))
-        elif kind is Kind.ASK and len(body) >= len(ask(Question.OBJECTS)):
+        elif kind is Kind.ASK and asked(body) is not None:
             self._the_session.submit(Request(self, id, len(body), bytearray(body), True, Kind.ASK))
         elif kind is Kind.ANSWER:
             self._the_session.answer(body.decode(errors="replace"))
@@ -244,8 +248,11 @@ class Client:
     def _hello(self, hello: dict[str, Any]) -> None:
         if hello.get("version") != VERSION:
             raise ProtocolError(
-                f"it speaks version {hello.get('version')}, the agent version {VERSION}; launch anew"
+                f"it speaks version {hello.get('version')}, the agent version {VERSION}. A cluster is to be launched"
+                " anew; on another host %ppe_disconnect --end ends the old agent, and R with it"
             )
+        if self.session is not None:
+            raise ProtocolError("it says hello twice")
         self.name = str(hello.get("client", self.name))
         self.token = str(hello.get("token", ""))
         self.session = self._sessions.get(str(hello.get("session") or "main"))

@@ -51,7 +51,7 @@ class Endings:
             self._receiver = client
             client.promise(len(data) + head.size)
             client.send(data)
-        elif job is not None and (file := self._jobs.spool(job)) is not None:
+        elif job is not None and (file := self._jobs.spool(job, head.size)) is not None:
             self._file = file
             self._write(data)
 
@@ -86,6 +86,7 @@ class Endings:
                 request.client.tell(header(kind, len(body), id=request.id, seq=last) + body)
             return
         if receiver is not None:
+            job.told = True
             self._audience.drop(receiver, job.number)
         if file is not None:
             self._jobs.keep(job, file)
@@ -115,6 +116,7 @@ class Endings:
             self._jobs.end(job, kind, body, last=last, state=state)
             self._audience.end(job.number, lambda follower: self._pieces(job, follower))
         else:  # whoever waits comes first
+            job.told = not alone
             size, told = len(body), body
             self._audience.end(
                 job.number, lambda follower: [header(kind, size, id=follower.id, seq=last) + told]
@@ -142,10 +144,15 @@ class Endings:
                 "message": f"job {job.number} was lost, with R: the agent on the master was ended",
             }
         else:
+            why = (
+                "it was given to the client that waited for it"
+                if job.told
+                else "its line was cut on the way, the disk had no room, or later ones took its place"
+            )
             told = {
                 "reason": "result",
-                "message": f"job {job.number} has ended ({job.state.value}), but its result is not kept:"
-                " it was too large, or its line was cut on the way. R has what it assigned: pull that again",
+                "message": f"job {job.number} has ended ({job.state.value}), but its result is not kept: {why}."
+                " R has what it assigned: pull that again",
             }
         return [json_frame(Kind.FAILED, dict(told), id=follower.id, seq=seq)]
 

@@ -88,10 +88,12 @@ class Evaluations:
             if request.client:
                 request.client.fail(request.id, "busy", "R is busy")
             return
-        if self.state is State.DOWN:
-            self._life.start()
         first = first or bool(request.wish and request.wish & Wish.TAKE_OVER)
         (self._queue.appendleft if first else self._queue.append)(request)
+        if self.state is State.DOWN:
+            self._life.start()
+            if request not in self._queue:
+                return  # it cannot be started, which all were told
         self.ready()
         current = self.current
         if current is request:
@@ -124,7 +126,7 @@ class Evaluations:
 
     def feed(self, request: Request, data: memoryview, left: int) -> bool:
         """More of a large request's body for R; False: wait to be resumed."""
-        if self.current is not request:
+        if self.current is not request or self.state is not State.TAKING:
             return True  # R died meanwhile
         requests = self._life.requests
         requests.write(data)
@@ -342,7 +344,7 @@ class Evaluations:
     def _fail(self, request: Request, reason: str, message: str, **more: object) -> None:
         told = {"reason": reason, "message": message, **more}
         if request.job is not None:
-            body = json.dumps(told, ensure_ascii=False).encode()
+            body = json.dumps(told, ensure_ascii=False).encode(errors="replace")
             state = JobState.INTERRUPTED if reason in ("interrupted", "aborted") else JobState.FAILED
             self._end_job(request, Kind.FAILED, body, state)
             self.audience.note(Kind.STDERR, f"{message}\n".encode(), job=request.job.number)

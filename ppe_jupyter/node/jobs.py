@@ -1,7 +1,8 @@
 """Jobs: the evaluations of a session, numbered for ever, what became of them, and results that nobody fetched yet.
 
 The list is one JSON object a line, the last one of a number holds; it and the results are bounded, the newest are
-kept. Nothing is written while a short evaluation runs. Must not know R, nor clients beyond their names.
+kept, the very newest whatever its size. Nothing is written while a short evaluation runs. Must not know R, nor clients
+beyond their names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import enum
 import json
+import shutil
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,7 +20,11 @@ from typing import Any, BinaryIO
 from .protocol import HEADER, Kind, header
 
 KEPT = 1000
+# Results on the disk, beside the newest: so much at least, and this share of what would be free without them.
 RESULTS_BYTES = 256 * 2**20
+RESULTS_SHARE = 0.25
+# That much of the disk is left to others, if older results can make room.
+SPARE_BYTES = 16 * 2**20
 # Results up to this size are kept for whoever asked until it asks again, so that a cut line loses none; but no more
 # of them all.
 SMALL_RESULT = 2**20
@@ -41,7 +47,8 @@ class JobState(enum.Enum):
 class Job:
     """One evaluation. Its events are those of its number from ``first`` to ``last``; times in seconds since 1970.
 
-    ``key`` is its client's token and id. ``ending``: the kind and body of the frame that ended it, if it is kept here.
+    ``told``: its result was given to who waited for it. ``key`` is its client's token and id. ``ending``: the kind and
+    body of the frame that ended it, if it is kept here.
     """
 
     number: int
@@ -55,6 +62,7 @@ class Job:
     state: JobState = JobState.QUEUED
     first: int = 0
     last: int = 0
+    told: bool = False
     ending: tuple[Kind, bytes] | None = None
 
     @property
@@ -147,28 +155,36 @@ class Jobs:
 
     # --- Results on the disk
 
-    def spool(self, job: Job) -> BinaryIO | None:
-        """A file for its result, to be written and handed to ``keep``; None if there can be none."""
+    def spool(self, job: Job, size: int) -> BinaryIO | None:
+        """A file for its result of ``size`` bytes, to be written and handed to ``keep``; None if there can be none."""
+        if self._folder is None:
+            return None
+        folder = self._folder / "results"
         with contextlib.suppress(OSError):
-            if self._folder is not None:
-                (self._folder / "results").mkdir(mode=0o700, parents=True, exist_ok=True)
-                return (self._folder / "results" / f"{job.number}.part").open("wb")
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            kept = _oldest_first(folder)
+            lacks = size + SPARE_BYTES - shutil.disk_usage(folder).free
+            if lacks <= sum(path.stat().st_size for path in kept):
+                while kept and size + SPARE_BYTES > shutil.disk_usage(folder).free:
+                    kept.pop(0).unlink()
+            return (folder / f"{job.number}.part").open("wb")
         return None
 
     def keep(self, job: Job, file: BinaryIO | None) -> None:
-        """Its result is whole; older ones go when there is no room. None: it could not be written."""
+        """Its result is whole; older ones go when they are too much. None: it could not be written."""
         if file is None or self._folder is None:
             return
         part = Path(file.name)
         with contextlib.suppress(OSError):
             file.close()
-            part.replace(part.with_suffix(".frame"))
-            old = sorted((self._folder / "results").glob("*.frame"), key=lambda path: int(path.stem))
-            sizes = {path: path.stat().st_size for path in old}
-            while sum(sizes.values()) > RESULTS_BYTES:
-                path = old.pop(0)
-                del sizes[path]
-                path.unlink()
+            new = part.replace(part.with_suffix(".frame"))
+            sizes = {path: path.stat().st_size for path in _oldest_first(new.parent) if path != new}
+            total = sum(sizes.values())
+            most = max(RESULTS_BYTES, RESULTS_SHARE * (shutil.disk_usage(new.parent).free + total))
+            for path, size in sizes.items():
+                if total > most:
+                    path.unlink()
+                    total -= size
             return
         part.unlink(missing_ok=True)
 
@@ -182,7 +198,7 @@ class Jobs:
 
     def keep_small(self, job: Job) -> None:
         """Write the ending that is kept in memory, for clients to come."""
-        file = self.spool(job) if job.ending else None
+        file = self.spool(job, len(job.ending[1])) if job.ending else None
         if job.ending and file is not None:
             with contextlib.suppress(OSError):
                 kind, body = job.ending
@@ -237,3 +253,8 @@ class Jobs:
             else:
                 with path.open("a", encoding="utf-8") as file:
                     file.writelines(f"{json.dumps(row)}\n" for row in rows)
+
+
+def _oldest_first(folder: Path) -> list[Path]:
+    """The results there, in the order in which they came: jobs end in another order than they were asked for."""
+    return sorted(folder.glob("*.frame"), key=lambda path: (path.stat().st_mtime_ns, int(path.stem)))

@@ -31,7 +31,7 @@ class Notices:
         self._kept = deque((each for each in self._kept if not topic or each[0] != topic), maxlen=KEPT)
         if keep:
             self._kept.append((topic, notice))
-        self._broadcast(Kind.NOTICE, json.dumps(notice, ensure_ascii=False).encode())
+        self._broadcast(Kind.NOTICE, json.dumps(notice, ensure_ascii=False).encode(errors="replace"))
 
     def recent(self) -> list[dict[str, object]]:
         """Those that are kept."""

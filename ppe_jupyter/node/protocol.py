@@ -11,6 +11,7 @@ those on unread. Must not know what a body means.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import struct
@@ -99,6 +100,13 @@ def ask(question: Question, about: str = "") -> bytes:
     return struct.pack("<d", question) + about.encode()
 
 
+def asked(body: bytes) -> Question | None:
+    """Which question that is; None if it is none."""
+    with contextlib.suppress(struct.error, ValueError):
+        return Question(struct.unpack_from("<d", body)[0])
+    return None
+
+
 class Header(NamedTuple):
     """The head of a frame; ``size`` bytes of body follow. ``seq`` numbers the events of the log, else 0."""
 
@@ -130,14 +138,15 @@ def frame(kind: Kind, body: bytes = b"", *, id: int = 0, seq: int = 0) -> bytes:
 
 def json_frame(kind: Kind, body: dict[str, Any], *, id: int = 0, seq: int = 0) -> bytes:
     """A whole frame with a JSON body."""
-    return frame(kind, json.dumps(body, ensure_ascii=False).encode(), id=id, seq=seq)
+    # JSON may have halves of characters in strings; whoever sent them must not harm others.
+    return frame(kind, json.dumps(body, ensure_ascii=False).encode(errors="replace"), id=id, seq=seq)
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
     """The object in a JSON body. Raises ProtocolError."""
     try:
         value = json.loads(body)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ProtocolError(f"a body is not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise ProtocolError("a body is not a JSON object")

@@ -1,7 +1,8 @@
 """R's life in a session: its start, its ends, and the fresh R after each.
 
-R's death ends the running evaluation with a frame that says so, and a fresh R is started. Whoever asked for a restart
-hears when R is ready. Must not know the queue of evaluations, nor clients beyond those who asked for a restart.
+R's death ends the running evaluation with a frame that says so, and a fresh R is started. What waits was meant for the
+variables: it ends too, unless a fresh R has them. Whoever asked for a restart hears when R is ready, or why it is not.
+Must not know the queue of evaluations, nor clients beyond those who asked for a restart.
 """
 
 from __future__ import annotations
@@ -115,17 +116,24 @@ class RLife:
         for path in (self.workers, self.run / "daemons"):  # they ended with the R that had them
             path.unlink(missing_ok=True)
         self._startup = b""
-        self.r = r = RProcess(run=self.run, hostfile=self._hostfile if self._hostfile.exists() else None)
+        try:
+            r = RProcess(run=self.run, hostfile=self._hostfile if self._hostfile.exists() else None)
+        except OSError as exc:  # such as a full disk
+            self.go(State.DOWN)
+            return self._give_up(str(exc))
+        self.r = r
         self.stream = RStream(r, self, self._served)
         self.requests = Outlet(r.requests, on_drain=self._served.requests_drained, on_broken=lambda: None)
         r.watch(lambda: self._died(r))
+        return None
 
     async def stop(self) -> None:
         """End R and all that belongs to it, for good."""
         self._stopping = True
-        self._detach()
         self._served.fail_all("died", "the session was ended")
-        await self.r.end()
+        if hasattr(self, "r"):
+            self._detach()
+            await self.r.end()
 
     def hear(self, text: bytes) -> None:
         """What R prints while it starts."""
@@ -133,16 +141,21 @@ class RLife:
 
     # --- Its ends
 
-    def replace(self, reason: str, message: str, **more: object) -> bool:
-        """End what is left of R, tell whoever waits for it, and start a fresh one; False if nobody waits."""
+    def replace(self, reason: str, message: str, *, kept: bool = False, **more: object) -> bool:
+        """End what is left of R, tell whoever needs it, and start a fresh one; False if nothing ran.
+
+        ``kept``: the fresh one has the variables.
+        """
         self._detach()
         # Both R and its mpirun are watched, and each end is told: one of them starts a fresh R.
         old = self._replaced = self.r
-        told = self._served.fail_current(reason, message, **more)
+        ran = self._served.fail_current(reason, message, **more)
+        if not kept:
+            self._served.fail_all("died", f"{message}; this waited, and was not begun")
         if self.state is not State.STARTING:
             self.go(State.STARTING)
         self._spawn(self._renew(old))
-        return told
+        return ran
 
     async def _renew(self, old: RProcess) -> None:
         await old.end()
@@ -155,23 +168,27 @@ class RLife:
         The client hears when it is ready.
         """
         if restore is not None:
-            path = Path.home() / Path(restore).expanduser()
-            if self.state is State.STARTING or not path.is_file():
-                why = (
-                    "R is just starting; try again"
-                    if path.is_file()
-                    else f"there is no file {path} on the master"
-                )
-                return client.fail(id, "restore", why)
-            link = self.run / "workspace.RData"
-            link.unlink(missing_ok=True)
-            link.symlink_to(path)  # R removes the link when it has loaded it
+            try:
+                self._give(restore)
+            except (OSError, ValueError, RuntimeError) as exc:  # expanduser() raises the last one
+                return client.fail(id, "restore", f"{exc}; R goes on as it was")
         self._restarters.append((client, id))
         if self.state is State.DOWN:
             self.start()
         elif self.state not in (State.STARTING, State.RESCUED):
             self.replace("restarted", "R was restarted; the variables are gone")
         return None
+
+    def _give(self, file: str) -> None:
+        """Have the R that starts next load that. Raises OSError, ValueError, RuntimeError."""
+        path = Path.home() / Path(file).expanduser()
+        if not path.is_file():
+            raise ValueError(f"there is no file {path} on the master")
+        if self.state is State.STARTING:
+            raise ValueError("R is just starting; try again")
+        link = self.run / "workspace.RData"
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)  # R removes the link when it has loaded it
 
     async def save_and_restart(self, message: str, saved: Callable[[], None] = lambda: None) -> bool:
         """End the evaluation that runs: R saves its workspace and starts anew with it; ``saved`` is called between.
@@ -180,13 +197,17 @@ class RLife:
         """
         r = self.r
         self._saving = True
-        done = await r.save_and_quit(still=lambda: self._served.evaluating() > 0)
-        self._saving = False
-        if done:
-            saved()
-        if done or r.ended:
-            lost = "R ended while it saved its workspace: the variables are gone"
-            self.replace("restarted", message if done else lost)
+        try:
+            done = await r.save_and_quit(still=lambda: self._served.evaluating() > 0)
+        finally:
+            self._saving = False
+        try:
+            if done:
+                saved()
+        finally:
+            if done or r.ended:
+                lost = "R ended while it saved its workspace: the variables are gone"
+                self.replace("restarted", message if done else lost, kept=done)
         return done
 
     def _died(self, r: RProcess) -> None:
@@ -200,13 +221,21 @@ class RLife:
             self._replaced = r
             self._spawn(self._start_failed(r))
             return
-        how = (
-            "R crashed"
-            if r.crashed
-            else "R has quit"
-            if r.quits
-            else "R was ended by a signal or by MPI_Abort"
-        )
+        self._replaced = r
+        self._detach()
+        if self.state is not State.STARTING:
+            self.go(State.STARTING)
+        self._spawn(self._mourn(r))
+
+    async def _mourn(self, r: RProcess) -> None:
+        """Say how R ended, and start a fresh one."""
+        if r.crashed or r.quits:
+            how = "R crashed" if r.crashed else "R has quit"
+        else:
+            memory = await r.killed_for_memory()
+            how = f"R was killed: {memory}" if memory else "R was ended by a signal or by MPI_Abort"
+        if self._stopping:
+            return
         message = f"{how}. A fresh R session was started; the variables are gone"
         if not self.replace("died", message):
             self._notices.tell("error", message, topic="died")
@@ -216,7 +245,14 @@ class RLife:
         self.go(State.DOWN)
         await r.end()
         said = (self._startup + r.log.read_bytes()).decode(errors="replace").strip()
-        self.trouble = f"R does not start: {said[-2000:] or 'it printed nothing'}"
+        self._give_up(said[-2000:] or "it printed nothing")
+
+    def _give_up(self, why: str) -> None:
+        """R cannot be started: tell all who wait for it."""
+        self.trouble = f"R does not start: {why}"
+        restarters, self._restarters = self._restarters, []
+        for client, id in restarters:
+            client.fail(id, "died", self.trouble)
         self._served.fail_all("died", self.trouble)
 
     def _detach(self) -> None:

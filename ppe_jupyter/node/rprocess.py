@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable
@@ -26,16 +28,17 @@ from .terminal import Mark, marker_text
 from .this_node import PATIENCE
 
 ROOMS = ("columns", "plots", "displays", "workspace", "assistance", "evaluation", "evaluator")
-EVALUATOR = [f"{room}.R" for room in ROOMS]
 PIPE_BYTES = 2**20
 RESCUE_SECONDS = 10.0
+# The kernel's log may come to where it is read a little later than R's end.
+KERNEL_LOG_SECONDS, KERNEL_LOG_PAUSES = 5.0, (0.0, 0.3)
 F_SETPIPE_SZ = 1031
 # read() of the console waits in select(1, …) without a time-out: x86_64 and arm64, old and new call.
 SELECT_CALLS = {"23", "270", "72"}
 
 
 class RProcess:
-    """R, started by the constructor.
+    """R, started by the constructor. Raises OSError.
 
     ``entered``: it was told to load the evaluator. ``quits``: it said that it ends; ``crashed``: after a segfault.
     """
@@ -45,18 +48,25 @@ class RProcess:
         self.word = secrets.token_hex(8)
         self.pid: int | None = None
         self.entered = False
+        self._evaluator = _evaluator()
         self.quits = False
         self.crashed = False
-        self.requests = _pipe(run / "requests")
-        self.results = _pipe(run / "results")
+        self.log = run / "mpirun.log"
+        self._run = run
+        self._descriptors: list[int] = []
         for name in ("saving", "lost"):
             (run / name).unlink(missing_ok=True)
-        self._run = run
-        self.terminal, self._terminal_slave = os.openpty()
-        os.set_blocking(self.terminal, False)
-        _make_plain(self._terminal_slave)
-        self.log = run / "mpirun.log"
-        self.process = self._start(hostfile)
+        try:
+            self._descriptors += os.openpty()
+            self.terminal, self._terminal_slave = self._descriptors
+            os.set_blocking(self.terminal, False)
+            _make_plain(self._terminal_slave)
+            self.requests = self._pipe("requests")
+            self.results = self._pipe("results")
+            self.process = self._start(hostfile)
+        except OSError:
+            self._close()
+            raise
         # R makes these two at its top level only; base takes values for them, but no new names.
         self._type("stop(); .Last.value")
         self._type(f'options(prompt = "{_escaped(marker_text(self.word, Mark.PROMPT))}\\a", continue = "+ ")')
@@ -88,11 +98,21 @@ class RProcess:
                 start_new_session=True,
             )
 
+    def _pipe(self, name: str) -> int:
+        """A new named pipe, open at our end for both ways, so that neither end ever waits for the other."""
+        path = self._run / name
+        path.unlink(missing_ok=True)
+        os.mkfifo(path, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._descriptors.append(descriptor)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, F_SETPIPE_SZ, PIPE_BYTES)
+        return descriptor
+
     def enter(self) -> None:
         """Tell R, which is at its prompt, to load the evaluator."""
         self.entered = True
-        folder = str(Path(__file__).resolve().parent)
-        files = ", ".join(json.dumps(f"{folder}/{name}") for name in EVALUATOR)
+        files = ", ".join(json.dumps(path) for path in self._evaluator)
         # The parent is not baseenv(): methods that the user has defined would not be found from there.
         self._type(
             f"(function(e) {{ for (f in c({files})) sys.source(f, e); e$serve() }})"
@@ -132,7 +152,10 @@ class RProcess:
         """
         assert self.pid is not None
         saving = self._run / "saving"
-        saving.touch()
+        try:
+            saving.touch()
+        except OSError:  # a full disk, which would not take the workspace either
+            return False
         workspace, begun = self._run / "workspace.RData", self._run / "workspace.RDataTmp"
         begun.unlink(missing_ok=True)
         deadline = time.monotonic() + RESCUE_SECONDS
@@ -145,7 +168,7 @@ class RProcess:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGUSR1)
             await asyncio.sleep(0.05)
-        saving.unlink()
+        saving.unlink(missing_ok=True)
         return workspace.exists()
 
     def watch(self, on_exit: Callable[[], None]) -> None:
@@ -153,7 +176,9 @@ class RProcess:
         _watch_exit(self.pid or self.process.pid, on_exit)
 
     async def end(self) -> None:
-        """End R, and mpirun with all that it started on any node."""
+        """End R, and mpirun with all that it started on any node. Safe to repeat."""
+        if not self._descriptors:
+            return
         self._signal(signal.SIGKILL)
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -162,9 +187,35 @@ class RProcess:
                 if self.process.poll() is not None:
                     break
                 await asyncio.sleep(0.02)
-        for descriptor in (self.requests, self.results, self.terminal, self._terminal_slave):
+        self._close()
+
+    async def killed_for_memory(self) -> str:
+        """What a dead R had when the kernel killed it for memory, in words; "" if nothing says that it did."""
+        here = Path(__file__).resolve().parent
+        command = [sys.executable, "-m", f"{here.name}.census", "why", str(self.pid)]
+        for pause in KERNEL_LOG_PAUSES:
+            await asyncio.sleep(pause)
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=here.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                words, _ = await asyncio.wait_for(process.communicate(), KERNEL_LOG_SECONDS)
+            except asyncio.TimeoutError:
+                process.kill()
+                await process.wait()
+                break
+            if words:
+                return words.decode().strip()
+        return ""
+
+    def _close(self) -> None:
+        while self._descriptors:
             with contextlib.suppress(OSError):
-                os.close(descriptor)
+                os.close(self._descriptors.pop())
 
     def _signal(self, number: int) -> None:
         if self.pid is None:
@@ -199,14 +250,12 @@ def _mpirun(run: Path, hostfile: Path | None) -> list[str]:
     return [*command, "--allow-run-as-root"] if os.geteuid() == 0 else command
 
 
-def _pipe(path: Path) -> int:
-    """A new named pipe, open at our end for both ways, so that neither end ever waits for the other."""
-    path.unlink(missing_ok=True)
-    os.mkfifo(path, 0o600)
-    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(descriptor, F_SETPIPE_SZ, PIPE_BYTES)
-    return descriptor
+@functools.cache
+def _evaluator() -> list[str]:
+    """The R code of this agent's version, whatever has taken the place of its files since it started."""
+    here = Path(__file__).resolve().parent
+    files = [os.open(here / f"{room}.R", os.O_RDONLY | os.O_CLOEXEC) for room in ROOMS]
+    return [f"/proc/{os.getpid()}/fd/{file}" for file in files]
 
 
 def _make_plain(terminal: int) -> None:

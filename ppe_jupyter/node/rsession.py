@@ -18,7 +18,7 @@ from .evaluations import Evaluations
 from .eventlog import LOG_BYTES, EventLog
 from .jobs import Jobs
 from .notices import Notices
-from .protocol import VERSION, Kind, json_frame
+from .protocol import VERSION, Kind, ProtocolError, json_frame
 
 # The agent's own name: it ends with R.
 AGENT = f"{os.getpid()} {time.time()}"
@@ -131,7 +131,7 @@ class RSession(Evaluations):
 
     def follow(self, client: Asking, id: int, since: int, wish: dict[str, Any]) -> None:
         """Send a job's events, or the log's, and what comes yet if it is to be ``live``."""
-        number, live = int(wish.get("job") or 0), bool(wish.get("live"))
+        number, live = _number(wish), bool(wish.get("live"))
         job = self.jobs.get(number)
         if number and job is None:
             client.fail(id, "job", f"there is no job {number} (any more); see %remote_jobs")
@@ -153,7 +153,7 @@ class RSession(Evaluations):
         async def answer() -> None:
             try:
                 client.tell(json_frame(Kind.DONE, await self._do(wish), id=id, seq=self.log.last))
-            except (ValueError, OSError) as exc:
+            except Exception as exc:  # whoever wishes what cannot be hears so
                 client.fail(id, "command", str(exc))
 
         task = asyncio.ensure_future(answer())
@@ -164,7 +164,7 @@ class RSession(Evaluations):
         if wish.get("do") == "jobs":
             return {"jobs": self.jobs.rows()}
         if wish.get("do") == "cancel":
-            job = self.jobs.get(int(wish.get("job", 0)))
+            job = self.jobs.get(_number(wish))
             if job is None:
                 raise ValueError(f"there is no job {wish.get('job')} (any more); see %remote_jobs")
             self.cancel(job)
@@ -179,7 +179,7 @@ class RSession(Evaluations):
 
     def renew(self, message: str) -> None:
         """Start R anew; it finds the workspace that it has saved. Only for an idle R."""
-        self._life.replace("restarted", message)
+        self._life.replace("restarted", message, kept=True)
 
     async def save_and_restart(self, saved: Callable[[], None]) -> bool:
         """End the evaluation that runs: R saves its workspace and starts anew with it; ``saved`` is called between.
@@ -189,6 +189,14 @@ class RSession(Evaluations):
         return await self._life.save_and_restart(
             "The evaluation was ended, to save the workspace: the cluster stops", saved
         )
+
+
+def _number(wish: dict[str, Any]) -> int:
+    """The number of the job that it is about, 0 for none. Raises ProtocolError."""
+    number = wish.get("job") or 0
+    if not isinstance(number, int):
+        raise ProtocolError(f"a job has a whole number, not {number!r}")
+    return number
 
 
 async def _no_command(wish: dict[str, Any]) -> dict[str, Any]:

@@ -163,7 +163,7 @@ class RStream:
             if self._result_waits:
                 assert self._frame is not None
                 self._result_waits = False
-                self._listener.on_result(self._frame)
+                self._tell_result(self._frame)
                 self.resume()
             else:
                 # It follows the marker at once: often it is there now, which saves a turn of the loop.
@@ -176,18 +176,23 @@ class RStream:
         if not data:
             return
         self._results.feed(data)
+        self._pump_results()
+
+    def _pump_results(self) -> None:
         try:
-            self._pump_results()
+            self._take_frames()
         except ProtocolError:
             self._life.on_garbage()
 
-    def _pump_results(self) -> None:
+    def _take_frames(self) -> None:
         while not (self._result_waits or self._closed) and (event := self._results.next()) is not None:
             if isinstance(event, Header):
                 self._frame = event
                 self._body = bytearray()
                 if event.kind in ENDS:
                     self._begin_result(event)
+                elif event.kind not in (Kind.READY, Kind.DISPLAY) or not event.size:
+                    raise ProtocolError(f"R sends no {event.kind.name} of {event.size} bytes")
                 continue
             assert self._frame is not None
             if self._frame.kind in ENDS:
@@ -209,4 +214,9 @@ class RStream:
             self._results_in.pause()
             self.catch_up()
         else:
-            self._listener.on_result(head)
+            self._tell_result(head)
+
+    def _tell_result(self, head: Header) -> None:
+        self._listener.on_result(head)
+        if not head.size:  # no piece will come
+            self._listener.on_result_piece(memoryview(b""), 0)

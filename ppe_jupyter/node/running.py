@@ -150,14 +150,16 @@ class Running:
     async def rescue(self, lost: ranks.Worker, fate: str) -> None:
         """End an evaluation that can never end: save the workspace, restart R, say which worker is lost."""
         self._life.go(State.RESCUED)
-        kept = (
+        kept = await self._life.r.save_and_quit()
+        now = (
             "the variables were saved and loaded again; start workers anew"
-            if await self._life.r.save_and_quit()
+            if kept
             else "the variables are gone, because R could not save them"
         )
         self._life.replace(
             "rank",
-            f"{lost} was {fate} during an MPI call, which can never end. R was restarted: {kept}",
+            f"{lost} was {fate} during an MPI call, which can never end. R was restarted: {now}",
+            kept=kept,
             rank=lost.rank,
             node=lost.host,
         )

@@ -26,6 +26,7 @@ from .workspace import NotSaved, Workspace
 MAIN = "main"
 # Within what who asks where R is waits.
 STARTED_SECONDS = 20.0
+LEAST_LOG_BYTES = 100_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 
 
@@ -38,6 +39,7 @@ class Held:
         self.workspace = Workspace(self.session, folder)
         self.autosave = Autosave(
             folder,
+            default="~/autosave.RData" if name == MAIN else f"~/autosave-{name}.RData",
             save=self.workspace.autosave,
             state=lambda: (self.session.pid, self.session.evaluations),
             trouble=lambda text: notices.tell("error", text, topic=f"autosave {name}"),
@@ -183,15 +185,33 @@ class Sessions:
         if wish.get("do") == "close":
             return await self._close(str(wish.get("name")))
         if wish.get("do") == "autosave":
-            minutes = wish.get("minutes")
-            return held.autosave.set(None if minutes is None else float(minutes), wish.get("path"))
+            return self._set_autosave(held, wish)
         if wish.get("do") == "keep":
             if wish.get("bytes") is not None:
+                if int(wish["bytes"]) < LEAST_LOG_BYTES:
+                    raise ValueError(f"a log of {wish['bytes']} bytes is too small for anything")
                 (self._folder / "log" / "limit").write_text(str(int(wish["bytes"])), encoding="ascii")
                 for each in self._held.values():
                     each.session.log.limit = self._log_bytes()
             return {"bytes": self._log_bytes()}
         raise ValueError(f"this agent knows no command {wish.get('do')!r}")
+
+    def _set_autosave(self, held: Held, wish: dict[str, Any]) -> dict[str, Any]:
+        """Raises ValueError if another session's workspace is saved there."""
+        minutes, path = wish.get("minutes"), wish.get("path")
+        before = held.autosave.set(None, None)
+        told = held.autosave.set(None if minutes is None else float(minutes), path and str(path))
+        mine = held.autosave
+        for name, other in self._held.items():
+            if (
+                other is not held
+                and told["minutes"]
+                and other.autosave.on
+                and other.autosave.path == mine.path
+            ):
+                mine.set(before["minutes"], before["path"])
+                raise ValueError(f"session {name} is saved to {told['path']}: name another file")
+        return told
 
     def _log_bytes(self) -> int:
         """The size of each session's log."""

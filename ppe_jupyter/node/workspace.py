@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .asking import Request
-from .protocol import ENDS, Body, FrameReader, Header, Kind, Question, ask
+from .protocol import ENDS, FrameReader, Header, Kind, Question, ask
 from .rlife import State
 from .rsession import RSession
 
@@ -49,11 +49,12 @@ class Asker:
         self._reader.feed(bytes(data))
         while (event := self._reader.next()) is not None:
             if isinstance(event, Header):
-                self._kind, self._body = event.kind, bytearray()
-            elif isinstance(event, Body):
+                self._kind, self._body, left = event.kind, bytearray(), event.size
+            else:
                 self._body += event.data
-                if not event.left and self._kind in ENDS and not self.answer.done():
-                    self._end()
+                left = event.left
+            if not left and self._kind in ENDS and not self.answer.done():
+                self._end()
 
     tell = send
 

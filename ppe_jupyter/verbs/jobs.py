@@ -93,7 +93,10 @@ JOBS: tuple[Verb, ...] = (
                 name="minutes", nargs="?", kind=minutes, metavar="MINUTES|off", help="every so many minutes"
             ),
             Option(
-                name="file", nargs="?", metavar="FILE", help="to this file on the master (~/autosave.RData)"
+                name="file",
+                nargs="?",
+                metavar="FILE",
+                help="to this file on the master (~/autosave.RData; ~/autosave-NAME.RData)",
             ),
             SESSION,
             CLUSTER,
