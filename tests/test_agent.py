@@ -44,17 +44,22 @@ needs_r = pytest.mark.skipif(host_r.MISSING is not None, reason=host_r.MISSING o
 needs_disk = pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
 
 
-@pytest.fixture
-def r(home: Path) -> Iterator[RemoteR]:
-    home.mkdir()
+@pytest.fixture(scope="module")
+def shared(home: Path) -> Iterator[RemoteR]:
     with host_r.host_session(home) as session:
-        session.eval("0")
         yield session
+
+
+@pytest.fixture
+def r(shared: RemoteR) -> RemoteR:
+    """The main session, empty."""
+    shared.eval("rm(list = ls()); invisible(NULL)", on_output=Seen().append)
+    return shared
 
 
 def agent(home: Path, command: str) -> Any:
@@ -107,10 +112,8 @@ class TestStarting:
         assert r.eval("1 + 1") == 2
 
     @needs_disk
-    def test_no_room_for_its_temporary_files(
-        self, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        temporary = tmp_path / "temporary"
+    def test_no_room_for_its_temporary_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        home, temporary = tmp_path / "home", tmp_path / "temporary"
         home.mkdir()
         with small_disk(temporary, "size=1m,nr_inodes=50"):
             monkeypatch.setenv("TMPDIR", str(temporary))
@@ -123,7 +126,8 @@ class TestStarting:
                 assert session.eval("2", on_output=Seen().append) == 2
 
     @needs_disk
-    def test_no_room_where_the_agent_meets_it(self, home: Path) -> None:
+    def test_no_room_where_the_agent_meets_it(self, tmp_path: Path) -> None:
+        home = tmp_path / "home"
         run = home / ".ppe" / "run"
         home.mkdir()
         with small_disk(run, "size=1m,nr_inodes=30"), host_r.host_session(home) as session:
@@ -175,8 +179,9 @@ class TestEnding:
             running.result(30)
         assert waiting.result(30) == 55
 
-    def test_the_kernel_killed_r_for_memory(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_kernel_killed_r_for_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only the kernel's words are made up; of workers, it is done with real ones."""
+        home = tmp_path / "home"
         log, tools = home / "kernel.log", home / "bin"
         tools.mkdir(parents=True)
         (tools / "dmesg").write_text(f"#!/bin/sh\nexec cat {log}\n")
@@ -201,11 +206,14 @@ class TestEnding:
     def test_an_r_that_is_started_later_gets_the_agents_own_version(self, home: Path, r: RemoteR) -> None:
         """Another version's files take the place of a running agent's when a newer client connects to its host."""
         node = home / ".ppe" / "node"
+        ours = node.rename(node.with_name("replaced"))
+        shutil.copytree(ours, node)
         for path in node.glob("*.R"):
-            path.unlink()
             path.write_text("stop('not this version')")
         r.restart()
         assert r.eval("1 + 1") == 2
+        shutil.rmtree(node)
+        ours.rename(node)
 
 
 def notices(home: Path) -> list[dict[str, Any]]:
@@ -413,24 +421,21 @@ def damaged(data: bytes, cut: int | None, at: int, change: bytes) -> bytes:
     return data[:at] + change + data[at + len(change) :]
 
 
-@pytest.fixture(scope="class")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, RemoteR]]:
-    home = tmp_path_factory.mktemp("home")
-    with host_r.host_session(home) as session:
-        session.eval("kept <- 42")
-        yield home, session
-
-
 @needs_r
 class TestStrangers:
     """Whatever a client sends, it is let go of, and neither the agent, R nor another client is harmed."""
 
+    @pytest.fixture(scope="class")
+    def r(self, shared: RemoteR) -> RemoteR:
+        shared.eval("kept <- 42", on_output=Seen().append)
+        return shared
+
     @settings(max_examples=250, derandomize=True)
     @given(st.lists(sent, min_size=1, max_size=6), st.booleans())
     def test_frames_that_make_no_sense(
-        self, shared: tuple[Path, RemoteR], frames: list[bytes], polite: bool
+        self, home: Path, r: RemoteR, frames: list[bytes], polite: bool
     ) -> None:
-        self.check(shared, (json_frame(Kind.HELLO, HELLO) if polite else b"") + b"".join(frames))
+        self.check(home, r, (json_frame(Kind.HELLO, HELLO) if polite else b"") + b"".join(frames))
 
     @settings(max_examples=150, derandomize=True)
     @given(
@@ -440,19 +445,17 @@ class TestStrangers:
         st.binary(max_size=9),
     )
     def test_frames_that_are_cut_or_damaged(
-        self, shared: tuple[Path, RemoteR], frames: list[bytes], cut: int | None, at: int, change: bytes
+        self, home: Path, r: RemoteR, frames: list[bytes], cut: int | None, at: int, change: bytes
     ) -> None:
-        self.check(shared, json_frame(Kind.HELLO, HELLO) + damaged(b"".join(frames), cut, at, change))
+        self.check(home, r, json_frame(Kind.HELLO, HELLO) + damaged(b"".join(frames), cut, at, change))
 
-    def check(self, shared: tuple[Path, RemoteR], data: bytes) -> None:
-        home, r = shared
+    def check(self, home: Path, r: RemoteR, data: bytes) -> None:
         Stranger(home).say(data)
         assert r.eval("kept", timeout=30, on_output=Seen().append) == 42
         assert "Traceback" not in (home / ".ppe" / "agent.log").read_text()
 
     @pytest.mark.parametrize("question", [0.0, 1.5, 99.0, -1.0, float("nan"), float("inf")])
-    def test_a_question_that_is_none(self, shared: tuple[Path, RemoteR], question: float) -> None:
-        home, r = shared
+    def test_a_question_that_is_none(self, home: Path, r: RemoteR, question: float) -> None:
         told = Stranger(home).say(
             json_frame(Kind.HELLO, HELLO) + frame(Kind.ASK, struct.pack("<d", question), id=1)
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
 import signal
 import subprocess
@@ -374,7 +376,7 @@ class TestOthers:
         monkeypatch.setattr(ssh_connection, "FREE_SECONDS", 0)
         with ExitStack() as busy, pytest.raises(SshError, match=f"all {MAX_CHANNELS} channels"):
             for _ in range(MAX_CHANNELS + 1):
-                busy.enter_context(r._connection.popen("sleep 60"))
+                busy.enter_context(r._connection.popen("cat"))  # ends with its channel
         assert r.eval("1") == 1
 
     def test_eight_clients_at_once(self, cluster: Cluster, r: RemoteR) -> None:
@@ -414,6 +416,34 @@ class TestOthers:
         assert len(said) == 1
         assert said[0].startswith("R session of ")
         assert ", 3 objects; %remote_restart for a fresh one" in said[0]
+
+
+def room(pid: int | str) -> str:
+    """A command that prints a process's resident memory (kB) and its number of open descriptors."""
+    return f"grep VmRSS /proc/{pid}/status | tr -dc 0-9; echo; ls /proc/{pid}/fd | wc -l"
+
+
+@pytest.mark.slow
+def test_ten_thousand_evaluations_leave_nothing_behind(r: RemoteR) -> None:
+    """What is bounded (the log's end in memory, the list of jobs) has reached its bound after the first ones."""
+    ends = [r.eval("Sys.getpid()"), json.loads(r._connection.run(f"{AGENT} status").stdout)["pid"]]
+
+    def evaluate(numbers: range) -> list[list[int]]:
+        for i in numbers:
+            assert r.eval(f"cat(strrep('x', 3000), {i}); x <- {i}; x", on_output=lambda output: None) == i
+        r.eval("invisible(gc())")
+        gc.collect()
+        here = subprocess.run(["sh", "-c", room(os.getpid())], capture_output=True, check=True).stdout
+        return [
+            list(map(int, said.split()))
+            for said in (here, *(r._connection.run(room(e)).stdout for e in ends))
+        ]
+
+    before = evaluate(range(2000))
+    after = evaluate(range(2000, 10_000))
+    for (kb_before, open_before), (kb_after, open_after) in zip(before, after, strict=True):
+        assert open_after == open_before
+        assert kb_after < kb_before + 4000  # half a kB each
 
 
 class TestLog:

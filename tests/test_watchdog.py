@@ -250,6 +250,10 @@ def test_a_client_saves_the_workspace_of_a_busy_r(trio: Members) -> None:
 
 def test_an_idle_cluster_is_parked_and_comes_back(trio: Members) -> None:
     notices: list[Notice] = []
+    named = ["first", "second"]
+    for name in named:
+        with trio.r(session=name) as session:
+            session.eval(f"who <- '{name}'")
     with trio.r(on_notice=notices.append) as r:
         r.eval("rm(list = ls()); fit <- lm(dist ~ speed, cars); library(splines)")
         limit(trio, idle_seconds=6)
@@ -267,6 +271,10 @@ def test_an_idle_cluster_is_parked_and_comes_back(trio: Members) -> None:
         assert r.eval("round(coef(fit)[['speed']], 2)") == 3.93
         assert r.eval("'package:splines' %in% search()") is True
         assert "when the cluster was ended, because nothing has run for 6 s is loaded again" in back[0].text
+        assert [row["name"] for row in r.command({"do": "sessions"})["sessions"]] == ["main", *named]
+    for name in named:
+        with trio.r(session=name) as session:
+            assert session.eval("who") == name
 
 
 def test_a_cluster_that_is_to_end_is_terminated_though_its_disk_is_full(manager: Manager) -> None:

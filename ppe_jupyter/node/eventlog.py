@@ -20,6 +20,8 @@ LOG_BYTES = 256 * 2**20
 SEGMENTS = 64
 # What of the newest is read without the disk; and when the disk takes nothing.
 MEMORY_BYTES = 4 * 2**20
+# An event in memory, beside its body.
+EVENT_BYTES = 256
 DISKLESS_BYTES = 64 * 2**20
 
 
@@ -91,11 +93,11 @@ class EventLog:
         """Add an event and return its number; the oldest go when there is no room."""
         self.last += 1
         self._recent.append(Event(self.last, kind, job, body))
-        self._recent_bytes += len(body)
+        self._recent_bytes += len(body) + EVENT_BYTES
         if self._folder is not None:
             self._write(header(kind, len(body), id=job, seq=self.last) + body)
         while self._recent_bytes > self._most_recent and len(self._recent) > 1:
-            self._recent_bytes -= len(self._recent.popleft().body)
+            self._recent_bytes -= len(self._recent.popleft().body) + EVENT_BYTES
         return self.last
 
     @property

@@ -195,13 +195,16 @@ class RProcess:
         command = [sys.executable, "-m", f"{here.name}.census", "why", str(self.pid)]
         for pause in KERNEL_LOG_PAUSES:
             await asyncio.sleep(pause)
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                cwd=here.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    cwd=here.parent,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
+            except OSError:  # where memory lacks even for that
+                break
             try:
                 words, _ = await asyncio.wait_for(process.communicate(), KERNEL_LOG_SECONDS)
             except asyncio.TimeoutError:
