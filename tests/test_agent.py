@@ -251,6 +251,8 @@ class TestNamedSessions:
             with RemoteR(r._connection, session=name) as session:
                 assert session.eval("who", on_output=Seen().append) == name
                 assert session.eval("length(more)") == len(name)
+        with pytest.raises(RSessionDied, match="agent on the master was ended"):
+            r.eval("who")
 
     def test_what_cannot_be_is_refused_and_changes_nothing(self, r: RemoteR) -> None:
         before = r.command({"do": "autosave"})
@@ -421,21 +423,23 @@ def damaged(data: bytes, cut: int | None, at: int, change: bytes) -> bytes:
     return data[:at] + change + data[at + len(change) :]
 
 
+@pytest.fixture(scope="module")
+def keeper(shared: RemoteR) -> RemoteR:
+    """Another client, with something to lose."""
+    shared.eval("kept <- 42", on_output=Seen().append)
+    return shared
+
+
 @needs_r
 class TestStrangers:
     """Whatever a client sends, it is let go of, and neither the agent, R nor another client is harmed."""
 
-    @pytest.fixture(scope="class")
-    def r(self, shared: RemoteR) -> RemoteR:
-        shared.eval("kept <- 42", on_output=Seen().append)
-        return shared
-
     @settings(max_examples=250, derandomize=True)
     @given(st.lists(sent, min_size=1, max_size=6), st.booleans())
     def test_frames_that_make_no_sense(
-        self, home: Path, r: RemoteR, frames: list[bytes], polite: bool
+        self, home: Path, keeper: RemoteR, frames: list[bytes], polite: bool
     ) -> None:
-        self.check(home, r, (json_frame(Kind.HELLO, HELLO) if polite else b"") + b"".join(frames))
+        self.check(home, keeper, (json_frame(Kind.HELLO, HELLO) if polite else b"") + b"".join(frames))
 
     @settings(max_examples=150, derandomize=True)
     @given(
@@ -445,22 +449,22 @@ class TestStrangers:
         st.binary(max_size=9),
     )
     def test_frames_that_are_cut_or_damaged(
-        self, home: Path, r: RemoteR, frames: list[bytes], cut: int | None, at: int, change: bytes
+        self, home: Path, keeper: RemoteR, frames: list[bytes], cut: int | None, at: int, change: bytes
     ) -> None:
-        self.check(home, r, json_frame(Kind.HELLO, HELLO) + damaged(b"".join(frames), cut, at, change))
+        self.check(home, keeper, json_frame(Kind.HELLO, HELLO) + damaged(b"".join(frames), cut, at, change))
 
-    def check(self, home: Path, r: RemoteR, data: bytes) -> None:
+    def check(self, home: Path, keeper: RemoteR, data: bytes) -> None:
         Stranger(home).say(data)
-        assert r.eval("kept", timeout=30, on_output=Seen().append) == 42
+        assert keeper.eval("kept", timeout=30, on_output=Seen().append) == 42
         assert "Traceback" not in (home / ".ppe" / "agent.log").read_text()
 
     @pytest.mark.parametrize("question", [0.0, 1.5, 99.0, -1.0, float("nan"), float("inf")])
-    def test_a_question_that_is_none(self, home: Path, r: RemoteR, question: float) -> None:
+    def test_a_question_that_is_none(self, home: Path, keeper: RemoteR, question: float) -> None:
         told = Stranger(home).say(
             json_frame(Kind.HELLO, HELLO) + frame(Kind.ASK, struct.pack("<d", question), id=1)
         )
         assert b"a client does not send ASK" in told
-        assert r.eval("kept") == 42
+        assert keeper.eval("kept") == 42
 
 
 class TestKeptResults:
