@@ -52,6 +52,16 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_said_to_be(cluster: Cluste
     workers_answer(mpi, RMPI)
 
 
+def test_the_kernel_kills_r_itself_for_memory(cluster: Cluster, r: RemoteR) -> None:
+    with memory_limit(cluster.nodes[0].instance_id, more=300_000_000) as limit:
+        with pytest.raises(errors.RSessionDied) as died:
+            r.eval("x <- numeric(1e9); sum(x + 1)")
+        told = re.search(r"R was killed: ([\d.]+) of ([\d.]+) GB", str(died.value))
+        assert told, died.value
+        assert 0.1 < float(told[1]) <= float(told[2]) == round(limit / 1e9, 1)
+    assert r.eval("exists('x')", on_output=lambda output: None) is False
+
+
 @pytest.mark.slow
 def test_an_interrupt_at_the_end_of_an_mpi_call_hits_nothing_later(mpi: RemoteR) -> None:
     mpi.eval("mpi.spawn.Rslaves(nslaves = 2, quiet = TRUE); f <- function(i) i^2")
