@@ -59,6 +59,15 @@ def evaluations(cluster: ppe.Cluster) -> dict[str, float]:
     return found
 
 
+def beside_workers(cluster: ppe.Cluster) -> dict[str, float]:
+    """``1+1`` while idle MPI workers live ÷ without them."""
+    session = cluster.r()
+    session.eval("library(Rmpi); mpi.spawn.Rslaves(); invisible(mpi.parSapply(1:100, sqrt))")
+    busy = median_seconds(lambda: session.eval("1+1"), rounds=200)
+    session.eval("mpi.close.Rslaves(); invisible(NULL)")
+    return {"eval_beside_workers_vs_alone": busy / median_seconds(lambda: session.eval("1+1"), rounds=200)}
+
+
 def frames(cluster: ppe.Cluster) -> dict[str, float]:
     """rpy2's conversions, in this process, of a frame of a million rows ÷ our whole way to the master and back."""
     session = cluster.r()
@@ -202,7 +211,7 @@ def main() -> None:
     try:
         add(found)
         cluster.install(apt=peers.DEBIAN)
-        for rows in (evaluations, frames, output, files, magic, round_trips):
+        for rows in (beside_workers, evaluations, frames, output, files, magic, round_trips):
             add(rows(cluster))
     finally:
         cluster.terminate()
