@@ -73,12 +73,16 @@ def memory_limit(instance_id: str, *, more: int) -> Iterator[int]:
 
 
 def pull_the_plug(instance_id: str) -> None:
-    """Its first process is killed, and with it all others: nothing is shut down."""
+    """With its first process all others are killed: nothing is shut down."""
+    os.kill(first_process(instance_id), signal.SIGKILL)
+
+
+def first_process(instance_id: str) -> int:
+    """The number that its init has outside."""
     for pid in container._processes(instance_id):
         status = Path(f"/proc/{pid}/status").read_text()
         if re.search(r"^NSpid:.*\s1$", status, re.MULTILINE):
-            os.kill(pid, signal.SIGKILL)
-            return
+            return pid
     raise AssertionError(f"{instance_id} does not run")
 
 

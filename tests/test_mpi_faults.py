@@ -12,14 +12,19 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import INSTANCE_TYPE
 from localcloud_nodes import memory_limit, until
 from notebook_kernel import Kernel, one_message
-from test_mpi import RMPI, SLOTS, Evaluation, mpi, worker_processes, workers_answer
+from test_mpi import RMPI, SLOTS, Evaluation, mpi, named_soon, worker_processes, workers_answer
 
+import ppe_jupyter as ppe
 from ppe_jupyter import errors
+from ppe_jupyter.node.ladder import Rung
+from ppe_jupyter.node.this_node import PATIENCE
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.manager import Manager
     from ppe_jupyter.remote.session import RemoteR
 
 __all__ = ["mpi"]  # the fixture
@@ -72,21 +77,24 @@ def test_an_interrupt_at_the_end_of_an_mpi_call_hits_nothing_later(mpi: RemoteR)
         mpi.eval(call)
         return time.monotonic() - begun
 
-    usual, chance = median(seconds() for _ in range(15)), random.Random(4)
+    delay, chance = median(seconds() for _ in range(15)), random.Random(4)
     ends = Counter[str]()
     for number in range(200):
-        timer = threading.Timer(usual * chance.uniform(0.8, 1.2), mpi.interrupt)
+        # It stays near the end, however fast the machine is at the moment: later after each that came too early.
+        timer = threading.Timer(delay * chance.uniform(0.95, 1.05), mpi.interrupt)
         timer.start()
         try:
             assert list(mpi.eval(call, on_output=lambda output: None)) == squares
             ends["ended"] += 1
+            delay *= 0.98
         except errors.RemoteInterrupted:
-            ends["interrupted"] += 1
+            ends["interrupted"] += 1  # its workers are replaced, which takes seconds
+            delay *= 1.1
         timer.join()
         assert mpi.eval(f"{number} + 1", on_output=lambda output: None, timeout=60) == number + 1
         assert list(mpi.eval(call, on_output=lambda output: None, timeout=60)) == squares
-    print(f"{ends} of calls that take {usual * 1000:.1f} ms")
-    assert set(ends) == {"ended", "interrupted"}, "the interrupts came neither all early nor all late"
+    print(f"{ends}; the last came after {delay * 1000:.1f} ms")
+    assert min(ends["ended"], ends["interrupted"]) > 10, "the interrupts came neither all early nor all late"
 
 
 def test_each_press_of_stop_in_a_notebook_takes_a_step_and_says_so(
@@ -129,3 +137,53 @@ def test_the_workers_of_a_job_are_interrupted_by_a_verb(
     printed = "".join(getattr(output, "text", "") for output in job.output())
     assert f"SIGINT was sent to R's {SLOTS} workers" in printed
     workers_answer(mpi, RMPI)
+
+
+LACKS = {
+    "a compiler": "rm -f /usr/bin/gcc* /usr/bin/cc /usr/bin/*-linux-gnu-gcc*",
+    "MPI's header": "find /usr -name mpi.h -delete",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", LACKS.values(), ids=LACKS)
+def test_without_the_shim_all_works_but_the_interrupt_of_a_waiting_call(
+    manager: Manager, script: str
+) -> None:
+    bare = manager.launch(
+        ppe.ClusterSpec(name="bare", nodes=2, instance_type=INSTANCE_TYPE, bootstrap=f"#!/bin/sh\n{script}\n")
+    )
+    try:
+        session = bare.r()
+        seen: list[Any] = []
+        patient = bare.ssh().run(f"test -e {PATIENCE}", check=False).status == 0
+        assert patient is (script == LACKS["MPI's header"])
+        squares = "f <- function(i) i^2; unlist(mpi.parLapply(1:12, f))"
+        session.eval(
+            "library(Rmpi); kept <- 42; invisible(mpi.spawn.Rslaves(quiet = TRUE))", on_output=seen.append
+        )
+        assert list(session.eval(squares)) == [i**2 for i in range(1, 13)]
+        with pytest.raises(errors.RemoteRError, match="not interruptible"):
+            session.eval('stopifnot("not interruptible" = is.loaded("ppe_guard_saving"))')
+        hangs = "mpi.parSapply(1:4, function(i) Sys.sleep(600))"
+        # Where the call is deaf, the ladder's next steps and the watch over lost workers restart R with its workspace.
+        evaluation = Evaluation(bare, session, hangs)
+        session.interrupt()
+        session.interrupt(Rung.RESTART)
+        failed = evaluation.failure()
+        assert isinstance(failed, errors.RSessionDied) and "saved and loaded again" in str(failed)
+        assert session.eval("kept") == 42
+        session.eval("library(Rmpi); invisible(mpi.spawn.Rslaves(quiet = TRUE))", on_output=seen.append)
+        evaluation = Evaluation(bare, session, hangs)
+        lost = workers(bare)[3]
+        bare.ssh().run(f"ssh {lost['host']} kill -9 {lost['pid']}")
+        failed = named_soon(evaluation)
+        assert isinstance(failed, errors.RankFailed), failed
+        assert (failed.rank, failed.node) == (4, lost["host"])
+        assert "R was restarted: the variables were saved and loaded again" in str(failed)
+        assert session.eval("kept") == 42
+        session.eval("library(Rmpi); invisible(mpi.spawn.Rslaves(quiet = TRUE))", on_output=seen.append)
+        assert list(session.eval(squares)) == [i**2 for i in range(1, 13)]
+        session.eval("mpi.close.Rslaves()")
+    finally:
+        bare.terminate()

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def jump(local_cloud: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of an instance in a security group of its own; the user's OpenSSH knows how to get into it."""
+def jump_host(
+    local_cloud: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Nodes, str]]:
+    """An instance in a security group of its own; the user's OpenSSH knows how to get into it."""
     nodes = Nodes(local_cloud, "jump")
     (instance,) = nodes.launch()
     nodes.connect(instance).close()
@@ -36,8 +38,15 @@ def jump(local_cloud: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     openssh.write_text(f'#!/bin/sh\nexec /usr/bin/ssh {options} "$@"\n')
     openssh.chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin")
-    yield address
+    yield nodes, instance
     nodes.close()
+
+
+@pytest.fixture
+def jump(jump_host: tuple[Nodes, str]) -> str:
+    """Its address."""
+    nodes, instance = jump_host
+    return nodes.address(instance)
 
 
 def test_a_private_cluster_is_launched_through_a_jump_host(settings: Settings, jump: str) -> None:

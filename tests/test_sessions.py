@@ -10,8 +10,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,18 +71,27 @@ def server_process(client: RemoteR) -> str:
 
 
 @contextmanager
-def silence(client: RemoteR) -> Iterator[None]:
-    """The packets of its connection are dropped, both ways."""
-    port = client._connection.run("echo $SSH_CONNECTION").stdout.split()[1].decode()
-    table = f"""table inet ppe_silence_{port} {{
-        chain out {{ type filter hook output priority 0; tcp sport {port} tcp dport 22 drop; }}
-        chain into {{ type filter hook input priority 0; tcp dport {port} tcp sport 22 drop; }}
+def cut_off(port: str, how: str = "drop", *, where: Sequence[str] = ()) -> Iterator[None]:
+    """Packets of the SSH connection from that port are dropped both ways, or answered by a reset."""
+    table = f"""table inet ppe_cut_{port} {{
+        chain out {{ type filter hook output priority 0; tcp sport {port} tcp dport 22 {how}; }}
+        chain into {{ type filter hook input priority 0; tcp dport {port} tcp sport 22 {how}; }}
     }}"""
-    subprocess.run(["nft", "-f", "-"], input=table, text=True, check=True)
+    subprocess.run([*where, "nft", "-f", "-"], input=table, text=True, check=True)
     try:
         yield
     finally:
-        subprocess.run(["nft", "delete", "table", "inet", f"ppe_silence_{port}"], check=True)
+        subprocess.run([*where, "nft", "delete", "table", "inet", f"ppe_cut_{port}"], check=True)
+
+
+def port_of(client: RemoteR) -> str:
+    """From which the node sees its connection come."""
+    return client._connection.run("echo $SSH_CONNECTION").stdout.split()[1].decode()
+
+
+def silence(client: RemoteR) -> AbstractContextManager[None]:
+    """The packets of its connection are dropped, both ways."""
+    return cut_off(port_of(client))
 
 
 def in_the_result(client: RemoteR, act: Callable[[], object]) -> list[bool]:

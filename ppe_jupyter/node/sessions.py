@@ -180,6 +180,8 @@ class Sessions:
 
     async def _command(self, held: Held, wish: dict[str, Any]) -> dict[str, Any]:
         """What a client wishes that is not about evaluations. Raises ValueError."""
+        if wish.get("do") == "here":
+            return {}
         if wish.get("do") == "sessions":
             return {"sessions": self._rows()}
         if wish.get("do") == "close":

@@ -96,7 +96,8 @@ def failure(told: dict[str, Any]) -> PpeError:
 
 
 def done(link: Link) -> dict[str, Any]:
-    """The body of the frame DONE. Raises what the agent says went wrong."""
+    """The body of the frame DONE. Raises what the agent says went wrong, or that it does not answer."""
+    link.greet()
     while True:
         head, body = link.next_frame()
         if head.kind is Kind.DONE:

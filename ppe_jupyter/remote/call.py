@@ -19,6 +19,7 @@ from ..errors import ConnectionLost, RemoteError, RemoteInterrupted
 from ..node.protocol import ENDS, Header, Kind, Wish, frame, header, parse_json
 from .line import Line
 from .link import Buffer, Link
+from .pulse import SILENT_SECONDS, Pulse
 
 # Seconds that R is given to end after an interrupt for being late.
 GRACE = 15.0
@@ -56,6 +57,8 @@ class Call:
         self._wish = wish
         self._say = say
         self._patient = patient
+        self._pulse = Pulse(self._link.host, say)
+        self._queued = False
         self._seen = 0
         self._failure: BaseException | None = None
         self._stops = self._stops_before = 0
@@ -123,6 +126,8 @@ class Call:
         """The stop button has cut the line itself."""
         if self._dropped:
             raise RemoteInterrupted("the transfer was stopped; R and its variables are still there") from None
+        if self._stops and self._pulse.lost:
+            raise RemoteInterrupted(self._pulse.words()) from None
         if self._stops > 1:
             raise RemoteInterrupted(
                 "R did not react to the interrupt; it still runs (%remote_jobs)"
@@ -131,8 +136,10 @@ class Call:
     def _wait(self, deadline: float | None) -> tuple[Kind, bytearray]:
         while True:
             try:
-                left = None if deadline is None else max(0.001, deadline - time.monotonic())
-                head, body = self._link.next_frame(left)
+                left = SILENT_SECONDS if deadline is None else max(0.001, deadline - time.monotonic())
+                head, body = self._link.next_frame(min(left, SILENT_SECONDS))
+                self._pulse.heard()
+                self._queued = head.kind is Kind.QUEUED
                 if head.id != self._id and head.id:
                     continue
                 if head.id and head.kind in ENDINGS:
@@ -145,12 +152,19 @@ class Call:
                 if self._failure is None:
                     self._on_frame(head, body)
             except TimeoutError:
+                if deadline is None or time.monotonic() < deadline:
+                    if (
+                        self._patient and not self._queued
+                    ):  # of who waits with a large request nothing is read
+                        self._pulse.silent(self._link)
+                    continue
                 if not self._patient:
                     self._interrupt()
                     self.open = False  # an answer that comes all the same belongs to nobody
                     raise RemoteInterrupted("R does not answer at once") from None
                 if self.late:
-                    raise RemoteInterrupted("R does not react to the interrupt; it still runs") from None
+                    why = "R does not react to the interrupt; it still runs"
+                    raise RemoteInterrupted(self._pulse.words() if self._pulse.lost else why) from None
                 self.late = True
                 deadline = time.monotonic() + GRACE
                 self._interrupt()
@@ -198,10 +212,11 @@ class Call:
             if self._link.receiving_result:
                 self._dropped = True
                 self._link.close()
-            elif self._stops <= MOST_STOPS:
-                self._interrupt()
             else:
-                self._link.close()
+                if self._stops <= MOST_STOPS:
+                    self._interrupt()
+                if self._stops > MOST_STOPS or self._pulse.lost:
+                    self._link.close()
 
 
 def _never() -> bool:

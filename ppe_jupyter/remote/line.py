@@ -27,8 +27,6 @@ from .link import Link, OnProgress
 WAITS = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
 # On a connection that stands: an agent that lets go of the line again and again.
 AGENT_TRIES = 5
-# A node that boots accepts the line before its agent runs.
-GREETING_SECONDS = 60.0
 # How soon a stop button is seen.
 LOOK_SECONDS = 0.05
 
@@ -85,7 +83,7 @@ class Line:
                     raise
                 self.current = self._made(self._hello)
             if known:
-                self._greet(self.current)
+                self.current.greet()
         return self.current
 
     def aside(self) -> Link:
@@ -146,13 +144,6 @@ class Line:
         link.on_progress = self.on_progress
         return link
 
-    def _greet(self, link: Link) -> None:
-        try:
-            link.greet(GREETING_SECONDS)
-        except TimeoutError:
-            link.close()
-            raise link.lost() from None
-
     def _tried(self, make: Callable[[], Link], lost: ConnectionLost, stopped: Callable[[], bool]) -> Link:
         for count, wait in enumerate(_waits(), 1):
             if _comes_true(stopped, wait):
@@ -176,7 +167,7 @@ class Line:
     def _once(self) -> Link:
         agent = self._agent
         link = self._made(self._hello, calling=True)
-        self._greet(link)
+        link.greet()
         if agent not in (None, self._agent):
             link.close()
             raise RSessionDied(

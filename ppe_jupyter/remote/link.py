@@ -41,6 +41,8 @@ MOST_KEPT = 2**24
 NOW = 0.001
 # Of a frame: what comes of the rest, or of a compressed one, is too little to tell how fast the line is.
 MOST_OF = 0.7
+# A node that boots accepts the line before its agent runs.
+GREETING_SECONDS = 60.0
 # A transfer's progress is told from this size (bytes) and time (seconds) on, and so often.
 LARGE = 2**22
 SHOWN_AFTER, SHOWN_EVERY = 1.0, 0.1
@@ -82,6 +84,11 @@ class Link:
         self.send(json_frame(Kind.HELLO, {"version": VERSION, **hello}))
 
     @property
+    def host(self) -> str:
+        """Where the agent is."""
+        return self._connection.target.host
+
+    @property
     def receiving_result(self) -> bool:
         """Whether a part of a large result has come, and more is to come."""
         begun = self._begun
@@ -114,11 +121,19 @@ class Link:
         self._channel.send_all(memoryview(data))
         self._sent += len(data)
 
-    def greet(self, timeout: float) -> None:
-        """Wait for the agent's welcome; what comes behind it is kept. Raises TimeoutError."""
-        deadline = time.monotonic() + timeout
+    def greet(self) -> None:
+        """Wait for the agent's welcome; what comes behind it is kept. Raises ConnectionLost if none comes."""
+        deadline = time.monotonic() + GREETING_SECONDS
         while not self.welcome:
-            head, body = self._next_frame(max(NOW, deadline - time.monotonic()), welcome=True)
+            try:
+                head, body = self._next_frame(max(NOW, deadline - time.monotonic()), welcome=True)
+            except TimeoutError:
+                self.close()
+                raise ConnectionLost(
+                    f"the agent on {self.host} does not answer within {GREETING_SECONDS:.0f} s;"
+                    " if it never does: %ppe_reboot",
+                    host=self.host,
+                ) from None
             if head.kind is not Kind.WELCOME:
                 self._keep(head, body)
 
@@ -217,9 +232,9 @@ class Link:
         if not self._connection.alive or self.closed:
             return self.lost()
         said = (self._reader.skipped + self._channel.recv_stderr()).decode(errors="replace").strip()
-        host = self._connection.target.host
         return ConnectionLost(
-            f"the agent on {host} let go of the line ({said or 'it said nothing'}); try again", host=host
+            f"the agent on {self.host} let go of the line ({said or 'it said nothing'}); try again",
+            host=self.host,
         )
 
     def close(self) -> None:

@@ -325,6 +325,8 @@ class RemoteR:
             try:
                 with link:
                     link.send(json_frame(Kind.FOLLOW, wish, id=1, seq=since))
+                    if deadline is None:
+                        link.greet()
                     for head, body in link.frames(deadline):
                         if head.id and (head.kind is Kind.DONE or (job and head.kind in ENDS)):
                             return head.kind, body
