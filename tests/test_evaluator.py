@@ -438,6 +438,11 @@ class TestInterrupt:
                 other.eval("0")  # behind the interrupt on the same line
                 assert r.eval("2 + 2") == 4
 
+    def test_one_that_comes_before_r_has_begun_is_not_lost(self, r: RemoteR) -> None:
+        for _ in range(20):
+            with pytest.raises(RemoteInterrupted, match="no end within"):
+                r.eval("Sys.sleep(60)", timeout=0.0001)
+
     def test_the_code_may_handle_it(self, r: RemoteR) -> None:
         with soon(0.3, r.interrupt):
             assert r.eval("tryCatch(Sys.sleep(60), interrupt = function(i) 'tidied')") == "tidied"
