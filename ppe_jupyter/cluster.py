@@ -27,6 +27,7 @@ from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Pro
 from .errors import NothingToDo, PpeError, SshError, Unreachable
 from .files import Files
 from .remote import cells, watchdog
+from .remote.glance import Glance, glance
 from .remote.ranks import SESSION, Rank, Ranks, kill, ranks
 from .remote.session import Output
 from .remote.watchdog import Losses, Watchdog
@@ -214,6 +215,10 @@ class Cluster(Files, Sessions):
         usual = context.settings.idle_hours
         record = self.refresh().record
         return plan_limits(record, context.now(), usual_idle_hours=usual, then=then, **limits)
+
+    def glance(self) -> Glance:
+        """Watchdog, sessions, jobs, ranks and each node's load, in one question that disturbs nothing."""
+        return glance(self.ssh())
 
     def losses(self) -> Losses:
         """What would be lost if it ended now: R's objects, files, running work."""

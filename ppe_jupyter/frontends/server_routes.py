@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Forgotten, UsageError
+from ..errors import NoSuchCluster, UsageError
 
 if TYPE_CHECKING:
     import threading
@@ -107,14 +107,11 @@ def overview_changes(*, wait: str | None = None) -> Any:
 
 def cluster(name: str) -> Any:
     """One cluster, with what its master says."""
-    from ..overview.details import details
-
     watched = poller()
-    held = watched.cluster(name)
-    told = details(held)
+    told = watched.watching.details(name)
     picture = next((each for each in watched.picture()["clusters"] if each["name"] == name), None)
     if picture is None:
-        raise Forgotten(f"{name} has ended")
+        raise NoSuchCluster(f"{name} has ended")
     return {**picture, "details": told}
 
 

@@ -22,14 +22,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .run_cell import hosts
 from .stacks import mpi_calls
 
-HERE = "cd ~/.ppe && exec python3 -m node.census"
+HERE = "cd ~/.ppe && exec python3 -m node."
 SAMPLE_SECONDS = 0.25
 ANSWER_SECONDS = 15.0
 LOG_SECONDS = 5.0
@@ -45,14 +45,14 @@ BUSY_PERCENT = 20.0
 Row = dict[str, Any]
 
 
-def here() -> Row:
-    """This node's ranks."""
+def here(*, deep: bool = True) -> Row:
+    """This node's ranks; not ``deep``: no stack is read, which stops a rank for a moment, nor the kernel's log."""
     found = {pid: told for pid in _own_processes() if (told := _rank(pid))}
     # A child that R has forked is no rank of its own.
     ranks = {pid: told for pid, told in found.items() if _parent(pid) not in found}
     before = {pid: _ticks(pid) for pid in ranks}
     begun = time.monotonic()
-    calls = mpi_calls(ranks)
+    calls = mpi_calls(ranks) if deep else dict.fromkeys(ranks, "")
     time.sleep(max(0.0, SAMPLE_SECONDS - (time.monotonic() - begun)))
     spent = time.monotonic() - begun
     rows = []
@@ -65,7 +65,7 @@ def here() -> Row:
                 {**told, "pid": pid, "node": socket.gethostname(), "cpu": round(cpu, 1), "memory": _memory(pid),
                  "seconds": _age(pid), "call": _doing(calls[pid], busy)}
             )  # fmt: skip
-    return {"ranks": rows, "killed": killed(_kernel_log())}
+    return {"ranks": rows, "killed": killed(_kernel_log()) if deep else {}}
 
 
 def _doing(call: str | None, busy: bool) -> str:
@@ -155,10 +155,19 @@ def _age(pid: int) -> float:
 
 async def everywhere() -> Row:
     """All nodes' ranks, R's workers by the ranks that R knows them by; those that are gone too."""
+    return joined(await answers("census here"))
+
+
+async def answers(what: str) -> dict[str, Row | None]:
+    """What each node says to that, by name, the master first; None of one that does not answer."""
     names = [name for name, _ in hosts()]
-    answers = await asyncio.gather(*(_ask(name, "here") for name in names))
-    told = dict(zip(names, answers))  # noqa: B905  # Python 3.9 on nodes
-    rows = [row for answer in answers if answer for row in answer["ranks"]]
+    told = await asyncio.gather(*(_ask(name, what) for name in names))
+    return dict(zip(names, told))  # noqa: B905  # Python 3.9 on nodes
+
+
+def joined(told: Mapping[str, Row | None]) -> Row:
+    """The ranks of the nodes' answers, and the nodes that gave none."""
+    rows = [row for answer in told.values() if answer for row in answer["ranks"]]
     workers = list(_workers())
     known = {(worker["node"], worker["pid"]): worker for worker in workers}
     for row in rows:
@@ -175,7 +184,7 @@ async def everywhere() -> Row:
             {**worker, "program": "R worker", "cpu": None, "memory": None, "seconds": None, "call": call}
         )
     rows.sort(key=lambda row: (row["job"] != "R", row["job"], row["rank"]))
-    return {"ranks": rows, "silent": [name for name in names if not told[name]]}
+    return {"ranks": rows, "silent": [name for name, answer in told.items() if not answer]}
 
 
 def memory_words(used: int, total: int) -> str:
@@ -207,7 +216,7 @@ async def _ask(name: str, what: str) -> Row | None:
     where = ["sh", "-c"] if name == socket.gethostname() else ["ssh", "-o", "ConnectTimeout=5", name]
     process = await asyncio.create_subprocess_exec(
         *where,
-        f"{HERE} {what}",
+        f"{HERE}{what}",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -231,7 +240,7 @@ async def kill(job: str, rank: int) -> Row:
         return {"error": f"there is no rank {rank} of {job}"}
     if row["program"] == "R session":
         return {"error": "rank 0 is R itself: %remote_restart ends it"}
-    await _ask(row["node"], f"end {row['pid']}")
+    await _ask(row["node"], f"census end {row['pid']}")
     return row
 
 

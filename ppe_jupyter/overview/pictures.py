@@ -309,7 +309,7 @@ def plan(
         "usd_per_hour": _rounded(after, 4),
         "losses": list(losses),
         "destroys": plan.verb == "terminate" or bool(ends or losses),
-        "costs": not free and bool(plan.steps) and dearer,
+        "costs": not free and (bool(plan.warnings) if plan.verb == "limit" else bool(plan.steps) and dearer),
         "magic": magic,
     }
 

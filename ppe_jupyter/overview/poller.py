@@ -22,6 +22,7 @@ from ..errors import CloudError, Forgotten, NoSuchCluster
 from ..manager import Manager
 from ..settings import Settings
 from . import pictures
+from .details import Watching
 from .operations import Operation, Operations
 from .pictures import Overview, Problem
 from .plans import Plans
@@ -42,6 +43,7 @@ class Poller:
         self.operations = Operations()
         self.operations.subscribe(self._operations_changed)
         self.plans = Plans(self)
+        self.watching = Watching(self)
         self.settings = chosen
         self._manager = Manager(chosen, report=self._say)
         self._token, self._number = secrets.token_hex(4), 0
@@ -168,6 +170,7 @@ class Poller:
                     known.record = cluster.record
                     del before[cluster.name]
                 self._clusters[cluster.name] = known or cluster
+                cluster.on_notice = lambda notice: None  # they are among its details
         for gone in before.values():
             gone.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,11 @@ def ranks(connection: Connection) -> Ranks:
     told = _asked(connection, CENSUS)
     if told["silent"] and not told["ranks"]:
         raise RemoteError(f"no answer from {', '.join(told['silent'])}; see: %ppe_status")
+    return ranks_of(told)
+
+
+def ranks_of(told: Mapping[str, Any]) -> Ranks:
+    """What the master said of them."""
     found = Ranks(_rank(row) for row in told["ranks"])
     found.silent = tuple(told["silent"])
     return found
@@ -64,7 +70,7 @@ def _asked(connection: Connection, command: str) -> dict[str, Any]:
     return answer
 
 
-def _rank(row: dict[str, Any]) -> Rank:
+def _rank(row: Mapping[str, Any]) -> Rank:
     return Rank(
         job=row["job"],
         rank=row["rank"],

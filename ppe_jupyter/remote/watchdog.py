@@ -75,7 +75,12 @@ def agent_status(connection: Connection) -> Mapping[str, Any]:
 
 def watchdog(connection: Connection) -> Watchdog | None:
     """What the watchdog is about to do; None when the agent does not run."""
-    told = agent_status(connection).get("watchdog")
+    return watchdog_of(agent_status(connection))
+
+
+def watchdog_of(status: Mapping[str, Any]) -> Watchdog | None:
+    """What an agent's account of itself says of it."""
+    told = status.get("watchdog")
     if not told:
         return None
     return Watchdog(
