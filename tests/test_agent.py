@@ -23,6 +23,7 @@ from test_evaluator import Seen, soon, until
 
 from ppe_jupyter.errors import RemoteError, RSessionDied, UsageError
 from ppe_jupyter.node import jobs as kept_jobs
+from ppe_jupyter.node.autosave import Autosave
 from ppe_jupyter.node.jobs import Jobs
 from ppe_jupyter.node.ladder import Rung
 from ppe_jupyter.node.protocol import (
@@ -267,6 +268,28 @@ class TestNamedSessions:
         with pytest.raises(UsageError):
             r.restart(restore="~no.such.user/x")
         assert r.eval("1") == 1
+
+
+def test_a_save_that_has_begun_is_ended(tmp_path: Path) -> None:
+    """Else the next fresh R would load a workspace that nobody wished to have back."""
+
+    async def stopped_in_the_middle() -> None:
+        began, go, ended = (asyncio.Event() for _ in range(3))
+
+        async def save() -> None:
+            began.set()
+            await go.wait()
+            ended.set()
+
+        autosave = Autosave(tmp_path, default="~/x", save=save, state=lambda: 1, trouble=print)
+        autosave.set(1e-6, None)
+        await asyncio.wait_for(began.wait(), 10)
+        autosave.set(0, None)
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.wait_for(ended.wait(), 10)
+
+    asyncio.run(stopped_in_the_middle())
 
 
 class TestFramesWithoutABody:

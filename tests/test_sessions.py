@@ -519,8 +519,8 @@ class TestSaving:
             r.eval("precious <- 1:5")
             assert r.command({"do": "autosave", "minutes": 0.01, "path": "~/saved.RData"})["minutes"] == 0.01
             until(lambda: r.command({"do": "autosave"})["saved"])
-            r.eval("precious <- NULL")
             r.command({"do": "autosave", "minutes": 0})
+            r.eval("precious <- NULL")
             r.restart()
             assert r.eval("exists('precious')") is False
             assert r.restart(restore="~/saved.RData") == 1

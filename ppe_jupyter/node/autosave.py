@@ -89,7 +89,8 @@ class Autosave:
             while self._state() != saved:
                 state = self._state()
                 try:
-                    done = await self._save()
+                    # Half-done, it would leave a workspace where a fresh R loads it.
+                    done = await asyncio.shield(self._save())
                     if done is not None:
                         written = done.pop("file")
                         await asyncio.get_running_loop().run_in_executor(None, _move, written, self.path)
