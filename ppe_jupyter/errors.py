@@ -26,6 +26,7 @@
     │   ├── RemoteCommandFailed   a command on a node ended with a status other than 0
     │   ├── TransferFailed        files could not be sent or fetched, or not all of them
     │   ├── SetupFailed           a node could not be configured
+    │   ├── NoRStudio             RStudio Server is not there, too old, or does not start
     │   ├── RemoteRError          R signalled an error: R's own words
     │   ├── RemoteInterrupted     the evaluation was interrupted; the session lives
     │   ├── RSessionDied          the R process is gone; a fresh one was started
@@ -182,6 +183,14 @@ class SetupFailed(RemoteError):
     def __init__(self, message: str, *, node: str | None = None) -> None:
         super().__init__(message)
         self.node = node
+
+
+class NoRStudio(RemoteError):
+    """There is no RStudio Server to speak to: ``kind`` is missing, old or failed."""
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class RemoteRError(RemoteError):

@@ -94,6 +94,10 @@ class Settings:
     )
     max_usd_per_hour: float | None = _described("refuse launches that cost more", default=None)
     max_nodes: int | None = _described("refuse launches of more nodes", default=None)
+    rstudio_url: str | None = _described(
+        "Debian package of RStudio Server to install; the pinned release if not set", default=None
+    )
+    rstudio_sha256: str | None = _described("its SHA-256", default=None)
     state_dir: Path = _described(
         "keys and the local cloud's state",
         default=platformdirs.user_state_path("ppe_jupyter", appauthor=False),

@@ -17,7 +17,7 @@ from ..cloud.records import InstanceState, advice
 from ..errors import CloudError, NoSuchCluster, NothingToDo, PpeError, RemoteCommandFailed, UsageError
 from ..overview.pictures import UP
 from ..verbs import suggestion
-from . import changes, files, keeping, views
+from . import changes, files, keeping, rstudio, views
 from .output import Console
 from .tables import Table, framed
 
@@ -207,4 +207,6 @@ ACTIONS: Mapping[str, Callable[[Desk, Arguments], Any]] = {
     "cleanup": keeping.cleanup,
     "costs": keeping.costs,
     "local": local,
+    "rstudio": rstudio.rstudio,
+    "rstudio_tunnel": rstudio.tunnel,
 }

@@ -14,7 +14,7 @@ from ..cloud.records import ClusterState
 from ..errors import CloudError, NothingToDo, PpeError, UsageError
 from ..overview import losses
 from ..overview.pictures import UP
-from . import views
+from . import rstudio, views
 from .specs import typed_spec
 from .tables import Sheet, dollars
 
@@ -62,9 +62,24 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         cluster = manager.launch(plan, report=report, wait=not arguments.no_wait)
     if arguments.no_wait:
         desk.say(f"{cluster.name} is being launched; see how it goes with: {desk.sign}status {cluster.name}")
+        if arguments.rstudio:
+            desk.say(f"once it runs, install RStudio Server with: %ppe_rstudio {cluster.name} --install")
         return
     desk.connect(cluster, arguments)
     _tell(desk, cluster, "connected to " if desk.keep else "")
+    if arguments.rstudio:
+        _install_rstudio(desk, cluster)
+
+
+def _install_rstudio(desk: Desk, cluster: Cluster) -> None:
+    """A cluster without RStudio is as good as launched."""
+    try:
+        rstudio.install(desk, cluster)
+    except PpeError as error:
+        desk.notice(
+            "warning",
+            f"{error}; {cluster.name} runs without it; again: %ppe_rstudio {cluster.name} --install",
+        )
 
 
 def reboot(desk: Desk, arguments: Arguments) -> None:

@@ -86,7 +86,7 @@ class RProcess:
         # R is what this shell becomes, under the same pid.
         preload = f"PPE_SESSION=$$ LD_PRELOAD={PATIENCE} " if hostfile and PATIENCE.exists() else ""
         r = f"{preload}exec R --no-readline --interactive --quiet --no-save --no-restore <{where} >{where} 2>&1"
-        command = [*_mpirun(self._run, hostfile), "sh", "-c", r]
+        command = [*mpirun_command(self._run, hostfile), "sh", "-c", r]
         with self.log.open("wb") as log:
             return subprocess.Popen(
                 command,
@@ -235,7 +235,7 @@ class RProcess:
         return ""
 
 
-def _mpirun(run: Path, hostfile: Path | None) -> list[str]:
+def mpirun_command(run: Path, hostfile: Path | None) -> list[str]:
     """The command in front of R; none where there is no Open MPI.
 
     R starts on the master alone, whatever has become of the workers: each spawn adds them (Rprofile.site).

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import UsageError
-from . import clusters, files, keeping
+from . import clusters, files, keeping, rstudio
 from .cells import ALL_SLOTS, CELLS
 from .jobs import JOBS
 from .options import Face, Option, Verb
@@ -31,6 +31,7 @@ VERBS: tuple[Verb, ...] = (
     clusters.SSH,
     files.UPLOAD,
     files.DOWNLOAD,
+    rstudio.RSTUDIO,
     clusters.REBOOT,
     clusters.RESIZE,
     clusters.RETRY,
@@ -49,6 +50,7 @@ VERBS: tuple[Verb, ...] = (
     keeping.CLEANUP,
     keeping.COSTS,
     clusters.LOCAL,
+    rstudio.TUNNEL,
     *CELLS,
     *JOBS,
 )

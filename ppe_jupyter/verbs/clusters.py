@@ -117,6 +117,7 @@ LAUNCH = Verb(
         *LIMITS,
         *PACKAGES,
         Option(name="bootstrap", metavar="FILE", help="a script to run on each node at its first boot"),
+        Option(name="rstudio", flag=True, help="install RStudio Server on the master, once it runs"),
         Option(name="spec", metavar="FILE", help="a file of --save; what is typed comes before it"),
         Option(name="save", metavar="FILE", help="write the specification to this file (TOML)"),
         DRY_RUN,

@@ -1,0 +1,343 @@
+"""``ppe rstudio-tunnel``: the process behind the RStudio tab, started by jupyter-server-proxy at the first click.
+
+It listens on a Unix socket. ``/NAME/…`` is the RStudio Server of that cluster's master, over an SSH connection made at
+the first request and again after a cut; ``/`` leads to the chosen cluster or the sole one that runs. It never ends by
+itself (the proxy would not start it again): what cannot be shown is a page that says why. One request a connection, as
+the proxy has it. It looks at the head of a request only; the rest goes by as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import settings
+from ..cloud.records import ClusterState, advice
+from ..cloud.spec import NAME
+from ..errors import NoRStudio, NoSuchCluster, PpeError
+from ..node.relay import Refused
+from ..remote import rstudio
+from . import tunnel_pages
+from .tunnel_pages import Page
+
+if TYPE_CHECKING:
+    from ..cluster import Cluster
+    from ..manager import Manager
+    from ..ssh.forward import Forward
+
+PREFIX = "ppe-rstudio"
+CONNECT = "?connect"
+HEAD_BYTES = 2**16
+HEAD_SECONDS = 30.0
+# How long a request waits for RStudio before it gets a page that loads itself again.
+PATIENCE_SECONDS = 10.0
+AGAIN_SECONDS = 2.0
+PARENT_SECONDS = 2.0
+UP = (ClusterState.RUNNING, ClusterState.DEGRADED)
+COMING = (ClusterState.PENDING, ClusterState.CONFIGURING, ClusterState.REBOOTING)
+HINTS = {
+    "missing": [
+        ("Install it on this cluster's master:", "%ppe_rstudio {name} --install"),
+        ("Or launch the next cluster with it:", "%ppe_launch --rstudio"),
+    ],
+    "old": [("See which one is there:", "%ppe_ssh --cluster {name} rserver --version")],
+    "failed": [("See all it said:", "%ppe_ssh --cluster {name} cat .ppe/rstudio/rserver.log")],
+}
+
+
+class NotYet(Exception):
+    """It is on its way."""
+
+
+def chosen_file(state_dir: Path) -> Path:
+    """Where it is remembered which cluster was chosen, and of which account."""
+    return state_dir / "rstudio" / "chosen.json"
+
+
+def tunnels_folder(state_dir: Path) -> Path:
+    """Where each tunnel notes its socket, for ``--disconnect``."""
+    return state_dir / "rstudio" / "tunnels"
+
+
+class Clusters:
+    """What the tunnel asks of the manager; blocking."""
+
+    def __init__(self) -> None:
+        self._manager: Manager | None = None
+
+    def manager(self) -> Manager:
+        """Of the configured account, or that of the chosen cluster."""
+        from ..manager import Manager
+
+        chosen = _read(chosen_file(settings.load().state_dir))
+        given = {key: value for key in ("cloud", "profile", "region") if (value := chosen.get(key))}
+        wanted = replace(settings.load(), **given)
+        if self._manager is None or self._manager.settings != wanted or self._manager.is_stale:
+            self._manager = Manager(wanted)
+        return self._manager
+
+    def all(self) -> list[Cluster]:
+        """Every cluster. A local cloud that is down is not started to look."""
+        manager = self.manager()
+        if manager.is_free and not manager.local_status().running:
+            return []
+        return manager.clusters()
+
+    def find(self, name: str) -> Cluster:
+        """The cluster of that name. Raises NoSuchCluster."""
+        found = next((each for each in self.all() if each.name == name), None)
+        if found is None:
+            raise NoSuchCluster(f"there is no cluster {name}; it may have been terminated")
+        return found
+
+    def chosen(self) -> str | None:
+        """The name that was chosen last."""
+        return _read(chosen_file(settings.load().state_dir)).get("cluster")
+
+
+class Link:
+    """The way to one cluster's RStudio Server; made by the first request that needs it, shared by all."""
+
+    def __init__(self, name: str, root_path: str, clusters: Clusters) -> None:
+        self._name = name
+        self._root_path = root_path
+        self._clusters = clusters
+        self._attempt: asyncio.Task[Forward] | None = None
+
+    async def forward(self) -> Forward:
+        """Raises PpeError, and NotYet when it takes longer than a request should wait."""
+        if self._attempt is None or self._is_over(self._attempt):
+            self._attempt = asyncio.create_task(self._connect())
+        attempt = self._attempt
+        try:
+            return await asyncio.wait_for(asyncio.shield(attempt), PATIENCE_SECONDS)
+        except asyncio.TimeoutError:
+            raise NotYet from None
+        except PpeError:
+            if self._attempt is attempt:
+                self._attempt = None  # the next request tries again
+            raise
+
+    async def hang_up(self) -> None:
+        """Break off all that goes this way; RStudio Server and R go on."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            with contextlib.suppress(PpeError, asyncio.CancelledError, NotYet):
+                if not attempt.done():
+                    attempt.cancel()
+                await (await attempt).close()
+
+    @staticmethod
+    def _is_over(attempt: asyncio.Task[Forward]) -> bool:
+        return attempt.done() and (
+            attempt.cancelled() or attempt.exception() is not None or attempt.result().ended.is_set()
+        )
+
+    async def _connect(self) -> Forward:
+        cluster = await asyncio.to_thread(self._clusters.find, self._name)
+        if cluster.state in COMING:
+            raise NotYet
+        connection = await asyncio.to_thread(cluster.ssh)
+        return await rstudio.connect(connection, self._root_path)
+
+
+class Tunnel:
+    """The listening end. ``base_url`` is the Jupyter server's, with a slash at both ends."""
+
+    def __init__(self, base_url: str, clusters: Clusters | None = None) -> None:
+        self._root = f"{base_url.rstrip('/')}/{PREFIX}"
+        self._clusters = clusters or Clusters()
+        self._links: dict[str, Link] = {}
+        self._left: set[str] = set()  # disconnected: an open RStudio that polls must not bring the line back
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, to its end."""
+        try:
+            answer = await self._answer(reader, writer)
+            if answer is not None:
+                writer.write(answer)
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
+            pass  # whoever asked has gone, or asks no HTTP
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+        """What to answer; None when RStudio did."""
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_SECONDS)
+        method, target, headers = _parse(head)
+        proxied = "x-forwarded-context" in headers or "upgrade" in headers
+        if not proxied:
+            return await self._own(method, target)
+        path, mark, query = target.partition("?")
+        name, slash, rest = path.removeprefix("/").partition("/")
+        rest += mark + query
+        if not name:
+            return await self._lead()
+        if not NAME.fullmatch(name):
+            return Page(title="There is no such page", text=f"{name} is no cluster's name.").response()
+        if not slash:
+            return tunnel_pages.redirect(f"{name}/{rest}")
+        if rest == CONNECT:
+            self._left.discard(name)
+            return tunnel_pages.redirect("./")
+        if name in self._left:
+            text = "RStudio Server and R go on there."
+            return Page(title=f"Disconnected from {name}", text=text, button="Connect", to=CONNECT).response()
+        link = self._links.setdefault(name, Link(name, f"{self._root}/{name}", self._clusters))
+        first = _rewritten(head, method, f"/{rest}", f"{self._root}/{name}")
+        try:
+            await self._carry(link, reader, writer, first)
+        except NotYet:
+            return Page(
+                title=f"Connecting to {name}",
+                text="RStudio opens here when it is ready.",
+                again_seconds=AGAIN_SECONDS,
+            ).response()
+        except Refused as refused:
+            return await self._explain(name, NoRStudio(str(refused), kind="failed"))
+        except PpeError as error:
+            return await self._explain(name, error)
+        return None
+
+    @staticmethod
+    async def _carry(
+        link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes
+    ) -> None:
+        if first.startswith(b"GET "):
+            with contextlib.suppress(Refused):  # it may just have ended, and then it is started again
+                await (await link.forward()).carry(reader, writer, first=first)
+                return
+        await (await link.forward()).carry(reader, writer, first=first)
+
+    async def _own(self, method: str, target: str) -> bytes:
+        """What does not come through the proxy: its question whether we are ready; POST /connect or /disconnect,
+        perhaps with a name."""
+        verb, _, name = target.removeprefix("/").partition("/")
+        if method == "POST" and verb == "connect":
+            self._left.discard(name)
+        elif method == "POST" and verb == "disconnect":
+            gone = [each for each in self._links if not name or each == name]
+            self._left.update(gone)
+            for each in gone:
+                await self._links.pop(each).hang_up()
+            return tunnel_pages.plain(json.dumps(gone))
+        return tunnel_pages.plain("ready\n")
+
+    async def _lead(self) -> bytes:
+        """To the chosen cluster, else the sole one that runs, else the choice."""
+        try:
+            clusters = await asyncio.to_thread(self._clusters.all)
+        except PpeError as error:
+            return Page(title="The clusters cannot be listed", text=str(error)).response()
+        up = [each.name for each in clusters if each.state in UP]
+        coming = [each.name for each in clusters if each.state in COMING]
+        chosen = self._clusters.chosen()
+        if chosen in {each.name for each in clusters}:
+            return tunnel_pages.redirect(f"{chosen}/")
+        if len(up) == 1 or (not up and len(coming) == 1):
+            return tunnel_pages.redirect(f"{(up or coming)[0]}/")
+        if up:
+            text = "Several clusters run. Choose whose RStudio to open."
+            return Page(
+                title="Which cluster?", text=text, links=[(name, f"{name}/") for name in up]
+            ).response()
+        return Page(
+            title="No cluster runs",
+            text="RStudio runs on a cluster's master.",
+            hints=[("Launch one from a notebook:", "%ppe_launch --rstudio"), *_parked(clusters)],
+        ).response()
+
+    async def _explain(self, name: str, error: PpeError) -> bytes:
+        """Why RStudio of that cluster cannot be shown, and what else could be."""
+        clusters: list[Cluster] = []
+        with contextlib.suppress(PpeError):
+            clusters = await asyncio.to_thread(self._clusters.all)
+        links = [
+            (each.name, f"../{each.name}/") for each in clusters if each.state in UP and each.name != name
+        ]
+        mine = next((each for each in clusters if each.name == name), None)
+        hints = [(words, code.format(name=name)) for words, code in HINTS.get(getattr(error, "kind", ""), ())]
+        title = f"RStudio on {name} cannot be opened"
+        if isinstance(error, NoSuchCluster):
+            title = f"The cluster {name} is gone"
+            hints = [("Launch one from a notebook:", "%ppe_launch --rstudio")]
+        elif mine is not None and mine.state is ClusterState.PARKED:
+            title = f"The cluster {name} is parked"
+            hints = [("Bring it back, with R's workspace:", f"%ppe_start {name}")]
+        elif mine is not None and not hints:
+            hints = [("See how it is:", advice(mine.record) or f"%ppe_status {name}")]
+        return Page(title=title, text=str(error), hints=hints, links=links).response()
+
+
+async def serve(socket: Path, base_url: str) -> None:
+    """Listen until the Jupyter server, our parent, ends."""
+    loop = asyncio.get_running_loop()
+    # Ctrl-C in the lab's terminal is meant for the lab, which ends us when it ends.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    tunnel = Tunnel(base_url)
+    server = await asyncio.start_unix_server(tunnel.handle, str(socket), limit=HEAD_BYTES)
+    socket.chmod(0o600)
+    note = tunnels_folder(settings.load().state_dir) / f"{os.getpid()}.json"
+    write_private(note, {"socket": str(socket), "base_url": base_url})
+    parent = os.getppid()
+    try:
+        while os.getppid() == parent:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(stop.wait(), PARENT_SECONDS)
+                break
+    finally:
+        note.unlink(missing_ok=True)
+        server.close()
+
+
+def write_private(path: Path, values: dict[str, Any]) -> None:
+    """A small JSON file that only its owner reads."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    new.touch(0o600)
+    new.write_text(json.dumps(values), encoding="utf-8")
+    new.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    return {}
+
+
+def _parse(head: bytes) -> tuple[str, str, dict[str, str]]:
+    """Method, target and headers, their names in small letters."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, target, *_ = [*first.split(" "), "", ""]
+    fields = (line.partition(":") for line in lines if ":" in line)
+    return method, target, {name.strip().lower(): value.strip() for name, _, value in fields}
+
+
+def _rewritten(head: bytes, method: str, target: str, root_path: str) -> bytes:
+    """The head as RStudio Server is to see it: its own path, where the browser sees it, one request only."""
+    lines = head.decode("latin-1").split("\r\n")[1:-2]
+    upgrades = any(re.match("upgrade:", line, re.IGNORECASE) for line in lines)
+    dropped = "x-rstudio-" if upgrades else "x-rstudio-|connection:"
+    kept = [line for line in lines if not re.match(dropped, line, re.IGNORECASE)]
+    # The proxy names the path of an HTTP request only, not of a WebSocket's.
+    kept.append(f"X-RStudio-Root-Path: {root_path}")
+    if not upgrades:
+        kept.append("Connection: close")
+    return "\r\n".join([f"{method} {target} HTTP/1.1", *kept, "", ""]).encode("latin-1")
+
+
+def _parked(clusters: Sequence[Cluster]) -> list[tuple[str, str]]:
+    parked = [each.name for each in clusters if each.state is ClusterState.PARKED]
+    return [(f"Or bring {name} back:", f"%ppe_start {name}") for name in parked]

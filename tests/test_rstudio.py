@@ -1,0 +1,203 @@
+"""RStudio in a tab of the lab, through the whole chain: client → lab under a base URL → proxy → tunnel → SSH → node.
+
+RStudio Server itself is a stand-in (fake_rserver.py) on the node.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+import websocket
+from jupyter_lab import Lab, jupyter_lab
+
+from ppe_jupyter.frontends import rstudio
+
+if TYPE_CHECKING:
+    from ppe_jupyter.cluster import Cluster
+
+HERE = Path(__file__).parent
+BASE_URL = "/user/a/"
+BIN = "/usr/lib/rstudio-server/bin"
+PUT = f"sudo mkdir -p {BIN} && sudo tee {BIN}/rserver >/dev/null && sudo chmod 755 {BIN}/rserver && "
+PUT += f"sudo ln -sf rserver {BIN}/rsession"
+END = "pkill -u $USER -f rstudio-server/bin/; rm -rf ~/.ppe/rstudio"
+SPAWN = """
+suppressMessages(library(Rmpi))
+mpi.spawn.Rslaves(quiet = TRUE)
+cat("WORKERS", sort(unlist(mpi.remote.exec(Sys.info()[["nodename"]]))), "\\n")
+cat("HERE", getwd(), file.exists("ompi-hostfile"), "\\n")
+mpi.close.Rslaves()
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with jupyter_lab(tmp_path_factory.mktemp("lab"), base_url=BASE_URL) as lab:
+        yield lab
+
+
+class Browser:
+    """What a browser tab of the lab does, without showing it."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self._lab = lab
+        self.root = f"{lab.root}ppe-rstudio/{name}/"
+        self.session = requests.Session()
+        self.session.headers.update(lab.headers)
+        self.session.get(lab.page("api/status"))
+
+    def get(self, path: str = "", **options: Any) -> requests.Response:
+        return self.session.get(f"{self.root}{path}", timeout=100, **options)
+
+    def post(self, path: str, data: bytes | str = b"", **options: Any) -> requests.Response:
+        return self.session.post(f"{self.root}{path}", data=data, timeout=100, **options)
+
+    def opened(self) -> requests.Response:
+        """The tab, when it no longer says that it connects."""
+        deadline = time.monotonic() + 90
+        while "Connecting to" in (answer := self.get()).text:
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(0.2)
+        return answer
+
+    def rpc(self, method: str, *params: Any) -> Any:
+        return self.post(f"rpc/{method}", json.dumps({"params": params})).json()["result"]
+
+    def console(self, code: str) -> str:
+        """Type it into R's console; the next output."""
+        self.rpc("console_input", code)
+        return str(self.post("events/get_events", "{}").json()["result"][0]["text"])
+
+    def web_socket(self, path: str) -> websocket.WebSocket:
+        address = f"{self.root.replace('http', 'ws', 1)}{path}"
+        return websocket.create_connection(address, header=self._lab.headers, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def bare(cluster: Cluster, lab: Lab) -> Browser:
+    """A master without RStudio Server."""
+    cluster.ssh().run(f"{END}; sudo rm -rf {BIN} /etc/fake-rserver", check=False)
+    return Browser(lab, cluster.name)
+
+
+def test_a_master_without_it_says_so_and_what_to_do(bare: Browser) -> None:
+    page = bare.opened()
+    assert page.status_code == 503 and page.headers["Content-Type"].startswith("text/html")
+    assert "is not installed on" in page.text and "%ppe_rstudio test --install" in page.text
+
+
+@pytest.fixture(scope="module")
+def tab(bare: Browser, cluster: Cluster) -> Iterator[Browser]:
+    """A tab with RStudio in it."""
+    cluster.ssh().run(PUT, stdin=(HERE / "fake_rserver.py").read_bytes())
+    page = bare.opened()
+    assert page.status_code == 200 and "<h1>RStudio</h1>" in page.text, page.text
+    yield bare
+    cluster.ssh().run(f"{END}; sudo rm -rf {BIN} /etc/fake-rserver", check=False)
+
+
+def test_the_lab_s_address_leads_to_the_sole_cluster(tab: Browser, lab: Lab) -> None:
+    page = tab.session.get(f"{lab.root}ppe-rstudio/", timeout=60)
+    assert (page.status_code, page.url) == (200, tab.root)
+    # To sign in and back, as rserver says it: with its own host and the whole path.
+    again = requests.get(tab.root, headers=lab.headers, timeout=60)
+    assert [urlsplit(each.url).path for each in [*again.history, again]] == [
+        "/user/a/ppe-rstudio/test/", "/user/a/ppe-rstudio/test/auth-sign-in", "/user/a/ppe-rstudio/test/",
+    ]  # fmt: skip
+    cookies = {cookie.name: cookie.path for each in again.history for cookie in each.cookies}
+    assert cookies["user-id"] == "/user/a/ppe-rstudio/test"
+    assert cookies["rs-csrf-token"] == "/user/a/ppe-rstudio/test/"  # rserver's own says /
+
+
+def test_nobody_else_gets_in(tab: Browser, lab: Lab, cluster: Cluster) -> None:
+    assert "login" in requests.get(tab.root, timeout=60).url  # the lab's
+    sockets = (
+        cluster.ssh()
+        .run("ss -Hlnpxt | grep -E 'rserver|rsession'; stat -c %a ~/.ppe/rstudio")
+        .stdout.decode()
+    )
+    assert {line.split()[0] for line in sockets.splitlines()[:-1]} == {"u_str"}  # Unix sockets only
+    assert sockets.splitlines()[-1] == "700"
+
+
+def test_it_knows_where_the_browser_is_on_a_web_socket_too(tab: Browser) -> None:
+    assert tab.get("headers").json()["root"] == "/user/a/ppe-rstudio/test"
+    terminal = tab.web_socket("p/4711/terminal")
+    assert terminal.recv() == "/user/a/ppe-rstudio/test/p/4711/terminal"
+    for text in ("typed", "x" * 300_000):
+        terminal.send(text)
+        assert terminal.recv() == text
+    terminal.close()
+
+
+def test_large_files_go_both_ways(tab: Browser) -> None:
+    data = bytes(range(256)) * 100_000
+    answer = tab.post("upload", data).json()
+    assert answer == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert tab.get("file?32000000").content == b"0123456789abcdef" * 2_000_000
+    packed = tab.get("file?1600000")
+    assert packed.headers["Content-Encoding"] == "gzip" and len(packed.content) == 1_600_000
+
+
+def test_more_polls_than_sshd_has_sessions(tab: Browser) -> None:
+    """A poll waits for an event while others, and all else, go on."""
+    tab.rpc("client_init")
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        polls = [pool.submit(tab.post, "events/get_events", "{}") for _ in range(12)]
+        for number in range(12):
+            assert tab.rpc("console_input", f"cat({number})") is None
+        texts = {poll.result().json()["result"][0]["text"] for poll in polls}
+    assert texts == {str(number) for number in range(12)}
+
+
+def test_r_is_where_remote_cells_are_and_reaches_every_node(tab: Browser, cluster: Cluster) -> None:
+    about = tab.rpc("client_init")
+    assert about["user"] == cluster.record.login_user
+    output = tab.console(SPAWN)
+    names = {node.private_dns.split(".")[0] for node in cluster.nodes}
+    workers = re.search(r"WORKERS (.*)", output)
+    assert workers is not None, output
+    assert {name.split(".")[0] for name in workers[1].split()} == names and len(workers[1].split()) == 6
+    assert f"HERE {cluster.r().eval('getwd()')} TRUE" in output
+    # Open, it does not keep the cluster from being idle.
+    code = "import os, sys; from node import activity as a; p = a.processes(os.getuid());"
+    code += "print(a.programs(a.outside(p, agent=int(sys.argv[1]), r=[])))"
+    idle = cluster.ssh().run(f"cd ~/.ppe && python3 -c '{code}' $(pgrep -o -u $USER -f node/agent.py)")
+    assert idle.stdout.strip() == b"[]", idle
+
+
+def test_it_comes_back_with_the_same_sign_in(tab: Browser, cluster: Cluster) -> None:
+    before = tab.rpc("client_init")
+    cluster.ssh().run("pkill -u $USER -x rserver || pkill -u $USER -f bin/rserver")
+    page = tab.get(allow_redirects=False)
+    assert page.status_code == 200 and "<h1>RStudio</h1>" in page.text
+    assert tab.rpc("client_init") == before  # R has lived on
+
+
+@pytest.mark.parametrize(("manner", "said"), [("old", "is too old"), ("dead", "session-rpc-key")])
+def test_what_does_not_start_says_why(tab: Browser, cluster: Cluster, manner: str, said: str) -> None:
+    cluster.ssh().run(
+        f"echo {manner} | sudo tee /etc/fake-rserver; pkill -u $USER -f bin/rserver", check=False
+    )
+    assert rstudio._tell_tunnels("disconnect", None) == ["test"]
+    assert "Disconnected from test" in tab.get().text
+    page = tab.get("?connect")
+    assert page.status_code == 503 and said in page.text, page.text
+    cluster.ssh().run("sudo rm /etc/fake-rserver")
+    assert "<h1>RStudio</h1>" in tab.opened().text
+
+
+def test_a_cluster_that_is_not_there(lab: Lab, tab: Browser) -> None:
+    page = Browser(lab, "no-such").opened()
+    assert page.status_code == 503 and "no-such is gone" in page.text
+    assert 'href="../test/"' in page.text
