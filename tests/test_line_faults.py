@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from localcloud_nodes import Nodes, first_process
-from test_evaluator import Seen, press_stop, soon
+from test_evaluator import Seen, press_stop, soon, until
 from test_private_network import jump_host
-from test_sessions import LOOP, cut_off, in_the_result, lines, own, port_of, printed, said, until
+from test_sessions import LOOP, cut_off, in_the_result, lines, own, port_of, printed, said
 
 from ppe_jupyter.errors import ConnectionLost, RemoteError, RemoteInterrupted
 from ppe_jupyter.manager import Manager
 from ppe_jupyter.remote import call, link
-from ppe_jupyter.remote.session import AGENT, Output, RemoteR, Text
+from ppe_jupyter.remote.session import AGENT, Output, RemoteR
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
@@ -99,8 +99,9 @@ def evaluates(client: RemoteR, cut: Cut, seconds: int) -> None:
     with ExitStack() as later:
 
         def show(output: Output) -> None:
+            before = "line 3 " in seen.text
             seen.append(output)
-            if isinstance(output, Text) and "line 3 " in output.text:
+            if "line 3 " in seen.text and not before:
                 later.enter_context(cut())
 
         client.run(LOOP.format(n=seconds, pause=1), on_output=show)
