@@ -96,6 +96,16 @@ class TestTyping:
         assert completed(kernel, "cities_of") == ["cities_of_python"]
         assert completed(kernel, "%%remote_r --nore") == ["%%remote_r --noreturn"]
 
+    def test_tab_asks_the_session_that_the_cell_names(self, kernel: Kernel, cluster: Cluster) -> None:
+        cluster.r("tabbed").eval("only_there <- 1")
+        cell = "%%remote_r --session tabbed\nonly_th"
+        until(lambda: completed(kernel, cell) == [f"{cell}ere"])
+        # One that is only being typed does not start.
+        assert completed(kernel, "%%remote_r --session tabb\nonly_th") == []
+        cluster.close_session("tabbed")
+        assert completed(kernel, "%%remote_r --session tabb\nonly_th") == []
+        assert {row["name"] for row in cluster.sessions()} == {"main"}
+
     def test_inspection_shows_help_and_data(self, kernel: Kernel) -> None:
         kernel.cell("%remote_r counts <- 1:3;")
         # Within the time that R gives itself; a machine with much else to do may need another try.

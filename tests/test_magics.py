@@ -213,6 +213,8 @@ def test_shell_runs_on_the_master_and_on_all_nodes(kernel: Kernel, cluster: Clus
 def test_ssh(kernel: Kernel, cluster: Cluster) -> None:
     assert cluster.master.address in (kernel.cell("%ppe_ssh").result or "")
     assert cluster.nodes[1].private_ip in kernel.cell("%ppe_ssh --node 1 hostname -I").stdout
+    failed = one_message(kernel.cell("%ppe_ssh --node 1 exit 3"))
+    assert failed == f"node 1 ({cluster.nodes[1].private_ip}): exit status 3"
 
 
 def test_nobody_to_ask_is_an_error_with_the_price(bare_kernel: Kernel) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppe_jupyter.cloud.records import ClusterState, InstanceState
+from ppe_jupyter.cloud.records import ClusterState, InstanceState, besides
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.frontends import output, tables, views
 from ppe_jupyter.frontends.output import FLUSH_AFTER, Console
@@ -193,6 +193,11 @@ def test_streams_are_flushed_in_order_and_not_for_each_line(monkeypatch: pytest.
         "5 ",
         "flush err",
     ]
+
+
+def test_a_cluster_that_there_is_not() -> None:
+    assert besides(["a", "b"]) == "; there are: a, b"
+    assert besides([]) == ", nor any other; launch one with: %ppe_launch"
 
 
 def test_times_of_the_nodes_are_told_as_they_are_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from ppe_jupyter.errors import (
     TransferFailed,
     UsageError,
 )
+from ppe_jupyter.manager import Manager
 from ppe_jupyter.node.protocol import VERSION, Kind, Wish, frame, json_frame
 from ppe_jupyter.remote import wire
 from ppe_jupyter.remote.session import AGENT, Output, RemoteR, Text
@@ -416,6 +417,15 @@ class TestOthers:
             client.close()
         for connection in connections:
             connection.close()
+
+    def test_whose_session_it_was_is_said_to_python_too(
+        self, cluster: Cluster, r: RemoteR, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        r.eval("1")
+        other = Manager().cluster(cluster.name)
+        assert other.r().eval("1") == 1
+        other.close()
+        assert "R session of " in capsys.readouterr().err
 
     def test_whose_session_it_was_is_said_once(self, r: RemoteR) -> None:
         said: list[str] = []

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
-import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,26 +22,23 @@ from ..errors import (
     RemoteInterrupted,
     UsageError,
 )
-from ..node.ladder import Rung
 from ..node.protocol import (
-    ENDS,
-    MAX_EXACT,
     Header,
     Kind,
     Question,
     Wish,
     ask,
-    frame,
-    json_frame,
     parse_json,
 )
 from ..ssh import Connection
 from . import wire
-from .answers import checked, done, failure, in_local_time, of_the_past, outputs_of, r_error
+from .answers import checked, outputs_of, r_error
+from .aside import Aside
 from .call import Call
 from .jobs import Job
 from .line import Hello, Line
 from .link import Link, OnProgress
+from .notices import Notices, look_for
 from .outputs import (
     Display,
     Notice,
@@ -53,7 +48,6 @@ from .outputs import (
     Output,
     PlotOptions,
     Text,
-    write_notice,
     write_output,
 )
 from .requests import Request
@@ -63,15 +57,11 @@ __all__ = [
 ]  # fmt: skip
 
 AGENT = "python3 ~/.ppe/node/agent.py"
-# How often an idle client looks for notices.
-NOTICE_SECONDS = 1.0
-# Of the notices from before a client came, older ones are history.
-YOUNG_SECONDS = 3600.0
 # R itself gives up earlier (assistance.R), unless it waits for something.
 ASKING_SECONDS = 1.5
 
 
-class RemoteR:
+class RemoteR(Aside):
     """The R session of a node. ``client`` names this client to others who wait for the session.
 
     ``on_output`` receives what ``eval`` prints (default: this process's standard output and error);
@@ -102,21 +92,22 @@ class RemoteR:
         self.session = session
         self.simplify = simplify
         hello = Hello(agent=agent, client=client or person.client(), session=session, packing=compress)
+        self._notices = Notices(session, hello.token, on_notice=on_notice, on_past=on_past)
         self._line = Line(
-            connection, hello, reconnect=reconnect, on_notice=self._notice, on_welcome=self._welcomed
+            connection,
+            hello,
+            reconnect=reconnect,
+            on_notice=self._notices.pass_on,
+            on_welcome=self._notices.welcomed,
         )
         self._line.on_progress = self._progress
         self.on_progress = on_progress
-        self._on_past = on_past
         self.wish = Wish(0)  # WATCH, TAKE_OVER: what its evaluations do while another client's runs
         self._on_output = on_output or write_output
         self._on_question = on_question
-        self._on_notice = on_notice or write_notice
-        self._noticed = time.time() - YOUNG_SECONDS
         self._turn = threading.RLock()
         self._calling = False
         self._watched: Link | None = None
-        self._met = False
         self._ids = itertools.count(1)
 
     @property
@@ -238,43 +229,6 @@ class RemoteR:
         finally:
             self._turn.release()
 
-    def interrupt(self, rung: Rung = Rung.NEXT) -> None:
-        """Interrupt whatever R evaluates now, for any client; may be called from another thread.
-
-        A named ``rung`` of the ladder (ladder.py) is taken at once: R, its WORKERS, or RESTART with its workspace.
-        """
-        link = self._line.current
-        if link is not None and not link.closed:
-            link.send(frame(Kind.INTERRUPT, seq=rung))
-        else:
-            with self._line.aside() as other:
-                other.send(frame(Kind.INTERRUPT, seq=rung))
-                self._told(other, {"do": "jobs"})  # it has been heard when this is answered
-
-    def restart(self, *, restore: str | None = None) -> int | None:
-        """End R and start it anew, without its variables, or with those in the file ``restore`` on the master.
-
-        Evaluations that run or wait end with RSessionDied. Returns the number of objects loaded, if any were.
-        """
-        with self._line.aside() as link:
-            link.send(json_frame(Kind.RESTART, {"restore": restore} if restore else {}, id=1))
-            restored = done(link)["restored"]
-        if isinstance(restored, str):
-            raise RemoteError(f"R was restarted, but {restore} could not be loaded: {restored}")
-        count: int | None = restored
-        return count
-
-    def replay(self, since: int = 0) -> list[Output]:
-        """What was printed and displayed after event ``since`` (0: all that the log still has)."""
-        found: list[Output] = []
-        self.follow(since=since, live=False, on_output=found.append)
-        return found
-
-    def last_event(self) -> int:
-        """The number of the last event in the log."""
-        _, body = self.follow(since=MAX_EXACT, live=False)
-        return int(parse_json(bytes(body))["last"])
-
     # --- Jobs
 
     def submit(
@@ -304,49 +258,6 @@ class RemoteR:
                 return Job(self, row, outputs=outputs)
         raise UsageError(f"there is no job {number} (any more); see %remote_jobs")
 
-    def follow(
-        self,
-        job: int = 0,
-        *,
-        since: int = 0,
-        live: bool = True,
-        quiet: bool = False,
-        on_output: OnOutput | None = None,
-        timeout: float | None = None,
-    ) -> tuple[Kind, bytearray]:
-        """Show what ``job`` (0: any) printed after event ``since``, and, ``live``, what it will; until its end.
-
-        The frame that ended it (DONE: it was not waited for). ``quiet``: only that. Raises TimeoutError.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        wish, show = {"job": job, "live": live, "quiet": quiet}, on_output or self._on_output
-        link = self._line.aside()
-        while True:
-            try:
-                with link:
-                    link.send(json_frame(Kind.FOLLOW, wish, id=1, seq=since))
-                    if deadline is None:
-                        link.greet()
-                    for head, body in link.frames(deadline):
-                        if head.id and (head.kind is Kind.DONE or (job and head.kind in ENDS)):
-                            return head.kind, body
-                        if head.kind is Kind.FAILED:
-                            raise failure(parse_json(bytes(body)))
-                        since = head.seq or since
-                        for output in outputs_of(head.kind, body):
-                            show(output)
-            except ConnectionLost as lost:
-                link = self._line.aside_again(lost)
-
-    def command(self, wish: dict[str, Any]) -> dict[str, Any]:
-        """The agent's answer to what is no evaluation; does not wait for R. Raises UsageError."""
-        with self._line.aside() as link:
-            return self._told(link, wish)
-
-    def _told(self, link: Link, wish: dict[str, Any]) -> dict[str, Any]:
-        link.send(json_frame(Kind.COMMAND, wish, id=2))
-        return done(link)
-
     def close(self) -> None:
         """Detach; what R does goes on. Safe to repeat."""
         self._line.close()
@@ -371,40 +282,25 @@ class RemoteR:
         link = self._line.link()
         if self._watched is not link:
             self._watched = link
-            threading.Thread(
-                target=_look_for_notices, args=(weakref.ref(self), link), daemon=True, name="ppe notices"
-            ).start()
+            look_for(weakref.ref(self), link)
         return link
 
-    def _welcomed(self, welcome: dict[str, Any], fresh: bool) -> None:
-        """At first, say whose session this is; later, that it is another one."""
-        past, met, self._met = welcome.get("past") or {}, self._met, True
-        now = time.time()
-        if fresh:
-            text = "The agent on the master was ended since the last use, and R with it: this is a fresh R session"
-            self._tell(Notice("warning", text, now))
-        elif self._on_past and not met and past and past["token"] != self._line.token:
-            self._on_past(of_the_past(self.session, past, now))
-
-    def _notice(self, told: dict[str, Any]) -> None:
-        """Pass a notice on, once; what goes wrong in that must not disturb the evaluation that it came in."""
-        if told["time"] <= self._noticed:
-            return
-        self._noticed = told["time"]
-        self._tell(Notice(told["level"], in_local_time(told["text"]), told["time"]))
+    def look(self, link: Link) -> bool:
+        """Pass on the notices that have come over this link, unless it is in use; False when it is no more."""
+        if self._link is not link:
+            return False
+        if self._turn.acquire(blocking=False):
+            try:
+                link.look()
+            except (RemoteError, OSError):
+                return False  # the line was cut; the next request will say so, and attach anew
+            finally:
+                self._turn.release()
+        return True
 
     def _progress(self, up: bool, done: int, total: int) -> None:
         if self.on_progress is not None:
             self.on_progress(up, done, total)
-
-    def _inform(self, text: str) -> None:
-        self._tell(Notice("info", text, time.time()))
-
-    def _tell(self, notice: Notice) -> None:
-        try:
-            self._on_notice(notice)
-        except Exception:
-            traceback.print_exc()
 
     def _evaluate(
         self,
@@ -459,7 +355,7 @@ class RemoteR:
         if end is Kind.FAILURE:
             raise r_error(body, code)
         simple = self.simplify if simplify is None else simplify
-        return checked(end, body, late, simplify=simple, say=self._inform)
+        return checked(end, body, late, simplify=simple, say=self._notices.inform)
 
     def _called(
         self,
@@ -494,20 +390,3 @@ class RemoteR:
             finally:
                 self._calling = False
         return end, body, call.late
-
-
-def _look_for_notices(who: weakref.ref[RemoteR], link: Link) -> None:
-    """While nothing is evaluated, pass notices on; ends with the link or its owner."""
-    while True:
-        time.sleep(NOTICE_SECONDS)
-        remote = who()
-        if remote is None or remote._link is not link:
-            return
-        if remote._turn.acquire(blocking=False):
-            try:
-                link.look()
-            except (RemoteError, OSError):
-                return  # the line was cut; the next request will say so, and attach anew
-            finally:
-                remote._turn.release()
-        del remote
