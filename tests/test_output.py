@@ -16,6 +16,7 @@ from ppe_jupyter.cloud.records import ClusterState, InstanceState, besides
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.frontends import output, tables, views
 from ppe_jupyter.frontends.output import FLUSH_AFTER, Console
+from ppe_jupyter.overview import losses
 from ppe_jupyter.remote.answers import in_local_time
 from ppe_jupyter.remote.session import Text
 from ppe_jupyter.remote.watchdog import Losses, Watchdog
@@ -98,7 +99,7 @@ def test_the_status_says_when_and_why_the_watchdog_acts() -> None:
 def test_losses_name_the_biggest_that_were_never_pulled() -> None:
     objects = (("small", 900, False), ("here", 5, True), *((f"x{n}", 10**6 * n, False) for n in range(1, 7)))
     lost = Losses(objects=objects, files=(("out.csv", 1234),), jobs=("mpirun",), more_files=7, more_bytes=70)
-    assert views.losses(lost) == [
+    assert losses.rows(lost) == [
         ("at work", "mpirun"),
         (
             "lost",
@@ -106,7 +107,7 @@ def test_losses_name_the_biggest_that_were_never_pulled() -> None:
         ),
         ("lost", "files: out.csv (1.23 kB) and 7 more (70 bytes)"),
     ]
-    assert views.losses(Losses(objects=None, files=(), jobs=(), silent=("ip-10-0-0-2",))) == [
+    assert losses.rows(Losses(objects=None, files=(), jobs=(), silent=("ip-10-0-0-2",))) == [
         ("lost", "R is busy, and cannot say what it holds"),
         ("lost", "ip-10-0-0-2: cannot be asked for files"),
     ]
