@@ -95,7 +95,7 @@ class Manager:
 
         A node that does not come up leaves the cluster degraded: ``record.troubles`` say why. Raises SpecError for
         what cannot be launched, CapacityError, LaunchFailed; then nothing is left, or the error names it. Setting
-        ``stop`` undoes the launch as a Ctrl-C does, and KeyboardInterrupt is raised when that is done.
+        ``stop`` undoes the launch as a Ctrl-C does, and LaunchFailed says so.
         """
         plan = self.plan(spec) if isinstance(spec, ClusterSpec) else spec
         record = self._account.clusters.launch(plan, report=report, wait=wait, stop=stop)

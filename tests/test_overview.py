@@ -132,7 +132,7 @@ def test_an_operation_runs_reports_and_ends() -> None:
         report(Progress("booting", 1, 2, 0.5))
         assert go.wait(10)
         assert stop.wait(10)
-        raise KeyboardInterrupt
+        raise errors.LaunchFailed("it was stopped")
 
     launch = operations.start("launch", "demo", work, stoppable=True)
     with pytest.raises(errors.Occupied, match="launch of demo is under way"):

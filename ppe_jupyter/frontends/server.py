@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Subscribe = Callable[[Callable[..., None]], Callable[[], object]]
 ROOT = "ppe-jupyter/api"
-THREADS, QUEUE = 8, 32  # calls at a time, and those that may wait for them
+THREADS, QUEUE = 8, 256  # calls at a time, and those that may wait for them
 POLL_SECONDS = 25.0  # less than what proxies commonly allow a silent request
 LARGEST_BODY = 64 * 1024
 PASSED_OVER = {
@@ -197,10 +197,13 @@ def load(app: ServerApp) -> None:
     """Add the addresses to the server."""
     from .server_routes import ROUTES
 
-    calls, base = Calls(), url_path_join(app.web_app.settings["base_url"], ROOT)
-    paths = dict.fromkeys(route.path for route in ROUTES)
+    base = url_path_join(app.web_app.settings["base_url"], ROOT)
+    # Who watches is not kept waiting by a master that does not answer.
+    calls, watching = Calls(), Calls()
     handlers: list[Any] = []
-    for path in [*paths, ".*"]:
+    for path in [*dict.fromkeys(route.path for route in ROUTES), ".*"]:
         routes = {route.method: route for route in ROUTES if route.path == path}
-        handlers.append((url_path_join(base, path), Handler, {"routes": routes, "calls": calls}))
+        watched = any(route.changes for route in routes.values())
+        options = {"routes": routes, "calls": watching if watched else calls}
+        handlers.append((url_path_join(base, path), Handler, options))
     app.web_app.add_handlers(".*$", handlers)  # type: ignore[no-untyped-call]

@@ -58,7 +58,7 @@ class Route:
             if value is not None and type(value) is not kind:
                 raise UsageError(f"{key} = {value!r} is not of type {kind.__name__}")
             given[key] = value
-        if missing := [key for key in self.needs if given.get(key) in (None, "")]:
+        if missing := [key for key in self.needs if not given.get(key)]:
             raise UsageError(f"{' and '.join(missing)} must be given")
         return given
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
 from ..cloud.records import Progress
-from ..errors import Forgotten, Occupied, UsageError
+from ..errors import Forgotten, LaunchFailed, Occupied, UsageError
 from .pictures import OperationPicture, instant, problem
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ class Operation:
         try:
             work(self._report, self._stop)
             state = "done"
-        except KeyboardInterrupt:  # what a launch that was asked to stop ends with
-            state = "cancelled"
         except Exception as exc:
-            self.problem, state = problem(exc), "failed"
+            undone = self._stop.is_set() and isinstance(exc, LaunchFailed) and not exc.leftovers
+            state = "cancelled" if undone else "failed"
+            self.problem = None if undone else problem(exc)
         self._elapsed = time.monotonic() - self._began
         self.state = state
         self._on_change()

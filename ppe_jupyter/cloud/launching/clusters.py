@@ -46,7 +46,7 @@ class Clusters:
         Without ``wait`` return as soon as its instances exist; a thread goes on to configure them. The cluster is
         degraded if nodes did not come up: its ``troubles`` say which, why and what was checked. Raises SpecError for a
         plan with errors, CapacityError, LaunchFailed; then nothing is left, or LaunchFailed names it.
-        KeyboardInterrupt meanwhile ends the launch in the same way; setting ``stop`` does too, and raises it.
+        KeyboardInterrupt meanwhile ends the launch in the same way; setting ``stop`` does too.
         """
         plan.check()
         if plan.existing is not None:
