@@ -243,6 +243,11 @@ class Manager:
         self._local.ensure(self.settings, report=self._report)
         return self.local_status()
 
+    @property
+    def prepared(self) -> bool:
+        """Whether a launch need not wait until the local cloud's image is built."""
+        return not self.is_free or self._local.prepared(self.settings)
+
     def local_status(self) -> localcloud.Status:
         """Whether the local cloud runs, where, and with how many nodes."""
         status: localcloud.Status = self._local.status(self.settings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -51,9 +52,9 @@ CELLS = {
 }
 
 
-def listed(python: str) -> str:
-    """What `jupyter labextension list` says in the environment of `python`."""
-    command = [python, "-m", "jupyter", "labextension", "list"]
+def listed(python: str, *of: str) -> str:
+    """What `jupyter labextension list`, or that of others, says in the environment of `python`."""
+    command = [python, "-m", "jupyter", *(of or ["labextension"]), "list"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"}
     )
@@ -66,9 +67,19 @@ def enabled(listing: str) -> bool:
     return len(ours) == 1 and all(word in ours[0] for word in (f"v{version('ppe-jupyter')}", "enabled", "OK"))
 
 
+def served(listing: str) -> bool:
+    """Whether our server extension is listed as enabled, and can be loaded."""
+    return (
+        re.search(rf"ppe_jupyter .*enabled[^✗X]*ppe_jupyter {version('ppe-jupyter')} .*OK", listing)
+        is not None
+    )
+
+
 def test_enabled_by_the_plain_install() -> None:
     listing = listed(sys.executable)
     assert enabled(listing), listing
+    listing = listed(sys.executable, "server", "extension")
+    assert served(listing), listing
 
 
 def test_no_registry_is_named() -> None:
@@ -97,6 +108,8 @@ def test_wheel_in_a_clean_environment_without_node(clean: Path) -> None:
     subprocess.run(install, check=True, env={**os.environ, "PATH": str(path)})
     listing = listed(python)
     assert enabled(listing), listing
+    listing = listed(python, "server", "extension")
+    assert served(listing), listing
 
 
 @pytest.mark.slow

@@ -1,24 +1,32 @@
-"""What the faces share: pictures, the poller, operations; without a cluster."""
+"""What the faces share: pictures, the poller, plans, operations; without a real cluster."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from many_clusters import many_clusters
 
 from ppe_jupyter import errors
 from ppe_jupyter.cloud.plan import Grade, Plan, Problem
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, Cost, InstanceState, Node, Progress
 from ppe_jupyter.cloud.spec import ClusterSpec
-from ppe_jupyter.overview import pictures
+from ppe_jupyter.localcloud import hooks
+from ppe_jupyter.localcloud.faults import Fault
+from ppe_jupyter.manager import Manager
+from ppe_jupyter.overview import pictures, poller
 from ppe_jupyter.overview.operations import Operations
 from ppe_jupyter.overview.poller import Poller
 from ppe_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from ppe_jupyter.localcloud import Endpoint
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=timezone.utc)
 
@@ -158,18 +166,89 @@ def test_an_operation_that_fails_keeps_its_problem() -> None:
 
 
 def until_ended(*operations: Any) -> None:
-    for thread in threading.enumerate():
-        if thread.name.startswith("ppe-"):
-            thread.join(10)
-    assert not any(each.running for each in operations)
+    until(lambda: not any(each.running for each in operations))
+
+
+def until(holds: Any) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_local_cloud_that_is_down_is_empty_and_stays_down(settings: Settings, tmp_path: Path) -> None:
-    poller = Poller(replace(settings, state_dir=tmp_path))
+    watched = Poller(replace(settings, state_dir=tmp_path))
     seen: list[pictures.Overview] = []
     came = threading.Event()
-    unsubscribe = poller.subscribe(lambda picture: (seen.append(picture), came.set())[1])
+    unsubscribe = watched.subscribe(lambda picture: (seen.append(picture), came.set())[1])
     assert came.wait(10)
     unsubscribe()
     assert (seen[0]["clusters"], seen[0]["up"], seen[0]["problem"]) == ([], False, None)
-    assert not poller.manager.local_status().running
+    assert not watched.manager.local_status().running
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "CALM_SECONDS", 0.2)
+    monkeypatch.setattr(poller, "LONGEST_SECONDS", 0.4)
+
+
+def test_when_the_cloud_refuses_the_last_picture_stays_with_the_problem(
+    local_cloud: Endpoint, settings: Settings, quick: None
+) -> None:
+    hooks.reset(local_cloud)
+    with many_clusters(local_cloud, settings, 3):
+        watched = Poller(settings)
+        seen: list[pictures.Overview] = []
+        end = watched.subscribe(seen.append)
+        try:
+            until(lambda: seen and len(seen[-1]["clusters"]) >= 3)
+            before = seen[-1]
+            hooks.inject(local_cloud, Fault("DescribeInstances", code="UnauthorizedOperation", status=403))
+            until(lambda: seen[-1]["problem"])
+            assert seen[-1]["clusters"] == before["clusters"]
+            assert seen[-1]["problem"]["status"] == 502
+            until(lambda: seen[-1]["problem"] is None)
+        finally:
+            end()
+
+
+def test_nobody_watches_nothing_is_asked(
+    local_cloud: Endpoint, settings: Settings, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller, "LINGER_SECONDS", 0.2)
+    watched = Poller(settings)
+    ends = [watched.subscribe(lambda seen: None) for _ in range(3)]
+    until(lambda: "DescribeInstances" in hooks.calls(local_cloud))
+    for end in ends:
+        end()
+    until(lambda: watched._thread is None)
+    hooks.reset(local_cloud)
+    assert watched.latest is not None
+    assert hooks.calls(local_cloud) == []
+
+
+def test_a_launch_does_not_wait_for_the_local_clouds_image(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    building, built = threading.Event(), threading.Event()
+    monkeypatch.setattr(Manager, "prepared", property(lambda manager: built.is_set()))
+
+    def local_up(manager: Manager) -> None:
+        manager._report("building the image of the nodes")
+        building.set()
+        assert built.wait(10)
+
+    monkeypatch.setattr(Manager, "local_up", local_up)
+    watched = Poller(settings)
+    for _ in range(2):
+        with pytest.raises(errors.LocalCloudUnavailable, match="is being built"):
+            watched.plans.launch({})
+    (operation,) = watched.operations.all()
+    assert operation.verb == "prepare"
+    assert building.wait(10)
+    assert watched.latest is not None
+    assert watched.latest["preparing"] == "building the image of the nodes"
+    built.set()
+    until_ended(operation)
+    assert watched.plans.launch({})["ok"]

@@ -86,6 +86,13 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _ignore) -> N
     image.ensure(settings.local_root, report=report)
 
 
+def prepared(settings: Settings) -> bool:
+    """Whether the image is built that new instances start from."""
+    from . import image
+
+    return image.find(settings.local_root) is not None
+
+
 def status(settings: Settings) -> Status:
     """Whether the local cloud runs, and with what."""
     endpoint = known(settings)

@@ -5,21 +5,31 @@ A view holds a plan's id only. Each plan is carried out once.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..cloud.spec import ClusterSpec
 from ..cloud.spec_file import typed
-from ..errors import Forgotten, NoSuchCluster, NothingToDo, SpecError, UsageError
+from ..errors import (
+    Forgotten,
+    LocalCloudUnavailable,
+    NoSuchCluster,
+    NothingToDo,
+    Occupied,
+    SpecError,
+    UsageError,
+)
 from . import losses, magic, pictures
 
 if TYPE_CHECKING:
     from ..cloud.plan import Plan
     from ..cluster import Cluster
+    from ..manager import Manager
     from .operations import Operation, Work
     from .pictures import PlanPicture
     from .poller import Poller
@@ -57,7 +67,8 @@ class Plans:
     def launch(self, values: Mapping[str, Any]) -> PlanPicture:
         """The plan of launching what the fields of ClusterSpec say. Raises SpecError, CloudError.
 
-        This starts the local cloud, if that is the cloud.
+        This starts the local cloud, if that is the cloud; while its image is not built, that is begun, and
+        LocalCloudUnavailable says so.
         """
         given = {key: value for key, value in values.items() if value is not None}
         fields, problems = typed(given)
@@ -65,6 +76,8 @@ class Plans:
             raise SpecError("; ".join(problems), problems=problems)
         spec = ClusterSpec(**fields)
         manager = self._poller.manager
+        if not manager.prepared:
+            self._prepare(manager)
         plan = manager.plan(spec)
 
         def work(report: Any, stop: threading.Event) -> None:
@@ -107,6 +120,14 @@ class Plans:
             begun = self._poller.operations.start(plan.verb, plan.name, draft.work, stoppable=launches)
             del self._drafts[plan_id]
         return begun
+
+    def _prepare(self, manager: Manager) -> NoReturn:
+        """Building the image takes a minute or more: that is an operation, for which no view should wait."""
+        with contextlib.suppress(Occupied):
+            self._poller.operations.start("prepare", "", _working(lambda report: manager.local_up()))
+        raise LocalCloudUnavailable(
+            "the image of the local cloud's nodes is being built, once, which takes some minutes; then plan again"
+        )
 
     def _end(self, cluster: Cluster, report: Any) -> None:
         try:

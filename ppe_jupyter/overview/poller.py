@@ -30,6 +30,7 @@ from .plans import Plans
 BUSY_SECONDS, CALM_SECONDS, LONGEST_SECONDS = 3.0, 10.0, 60.0
 LINGER_SECONDS = 15.0  # between two requests of a view that asks again and again
 FRESH_SECONDS = 1.0  # a refresh is answered with what is younger
+REFUSED_SECONDS = 5.0  # a local cloud that is down says so sooner; one that is busy does not
 KEPT = 4  # pollers of other settings than the last used
 IGNORED = {"at": "", "version": ""}
 
@@ -69,8 +70,7 @@ class Poller:
         """The manager to act with: made anew when its local cloud was taken down."""
         with self._changed:
             if self._manager.is_stale:
-                for cluster in self._clusters.values():
-                    cluster.close()
+                self.close()
                 self._clusters = {}
                 self._manager = Manager(self.settings, report=self._say)
             return self._manager
@@ -115,6 +115,11 @@ class Poller:
         except KeyError:
             raise NoSuchCluster(f"there is no cluster {name!r} (any more)") from None
 
+    def close(self) -> None:
+        """Hang up on all masters; what is needed again is connected again."""
+        for cluster in list(self._clusters.values()):
+            cluster.close()
+
     def interval(self) -> float:
         """Seconds from one call to the next."""
         if self._failures:
@@ -141,6 +146,7 @@ class Poller:
 
     def _read(self) -> None:
         self._asked = time.monotonic()
+        self._preparing = self._preparing if self._running else ""
         try:
             self._up, found = self._find()
             self._problem, self._failures = None, 0
@@ -154,7 +160,10 @@ class Poller:
     def _find(self) -> tuple[bool, list[Cluster]]:
         """Whether there is a cloud to ask, and its clusters."""
         manager = self.manager
+        begun = time.monotonic()
         if manager.is_free and not manager.local_status().running:
+            if time.monotonic() - begun > REFUSED_SECONDS:
+                raise CloudError("the local cloud does not answer in time; see: ppe local status")
             return False, []
         self._whose = self._whose or manager.whose()
         found = manager.clusters()
@@ -230,7 +239,6 @@ class Poller:
         with self._changed:
             if running != self._running:
                 self._running, self._asked = running, float("-inf")
-                self._preparing = self._preparing if running else ""
                 self._changed.notify_all()
         self._compose()
 
@@ -253,7 +261,7 @@ def shared(chosen: Settings | None = None) -> Poller:
         poller = _shared.pop(chosen, None) or Poller(chosen)
         idle = [key for key, each in _shared.items() if not each._callbacks and not each._running]
         for old in idle[: max(0, len(_shared) - KEPT)]:
-            del _shared[old]
+            _shared.pop(old).close()
         _shared[chosen] = poller
         return poller
 
