@@ -20,13 +20,16 @@ import requests
 import websocket
 from jupyter_lab import Lab, jupyter_lab
 
+from ppe_jupyter.errors import SetupFailed
 from ppe_jupyter.frontends import rstudio
+from ppe_jupyter.remote import rstudio as remote
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
 
 HERE = Path(__file__).parent
 BASE_URL = "/user/a/"
+INSTANCE_TYPE = "m5.xlarge"
 BIN = "/usr/lib/rstudio-server/bin"
 PUT = f"sudo mkdir -p {BIN} && sudo tee {BIN}/rserver >/dev/null && sudo chmod 755 {BIN}/rserver && "
 PUT += f"sudo ln -sf rserver {BIN}/rsession"
@@ -94,6 +97,35 @@ def test_a_master_without_it_says_so_and_what_to_do(bare: Browser) -> None:
     page = bare.opened()
     assert page.status_code == 503 and page.headers["Content-Type"].startswith("text/html")
     assert "is not installed on" in page.text and "%ppe_rstudio test --install" in page.text
+
+
+def test_it_is_installed_if_it_is_what_was_meant(bare: Browser, cluster: Cluster) -> None:
+    """The package is a stand-in too: its service must not start, and its keys must not stay."""
+    package = "mkdir -p f/DEBIAN f/usr/lib/rstudio-server/bin f/var/lib/rstudio-server && "
+    package += "printf 'Package: rstudio-server\\nVersion: 1\\nArchitecture: all\\nDescription: x\\nMaintainer: x\\n' "
+    package += "> f/DEBIAN/control && cp /bin/true f/usr/lib/rstudio-server/bin/rserver && "
+    package += (
+        "touch f/var/lib/rstudio-server/session-rpc-key && dpkg-deb --build f /tmp/f.deb >/dev/null && "
+    )
+    package += "rm -r f && sha256sum /tmp/f.deb"
+    sha256 = cluster.ssh().run(package).stdout.decode().split()[0]
+    with pytest.raises(SetupFailed, match="another SHA-256"):
+        remote.install(cluster.ssh(), url="copy:/tmp/f.deb", sha256="0" * 64)
+    remote.install(cluster.ssh(), url="copy:/tmp/f.deb", sha256=sha256)
+    remote.install(cluster.ssh(), url="copy:/tmp/f.deb", sha256="0" * 64)  # it is there
+    seen = cluster.ssh().run(
+        "ls /var/lib/rstudio-server; readlink /etc/systemd/system/rstudio-server.service"
+    )
+    assert seen.stdout == b"/dev/null\n"
+    cluster.ssh().run(
+        "sudo dpkg --purge rstudio-server; sudo rm /etc/systemd/system/rstudio-server.service /tmp/f.deb"
+    )
+
+
+def test_without_a_way_to_the_download_it_says_so(bare: Browser, cluster: Cluster) -> None:
+    url = "https://rstudio.invalid/rstudio-server.deb"
+    with pytest.raises(SetupFailed, match=f"not installed: .*{url} cannot be downloaded"):
+        remote.install(cluster.ssh(), url=url, sha256="0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +214,17 @@ def test_it_comes_back_with_the_same_sign_in(tab: Browser, cluster: Cluster) -> 
     page = tab.get(allow_redirects=False)
     assert page.status_code == 200 and "<h1>RStudio</h1>" in page.text
     assert tab.rpc("client_init") == before  # R has lived on
+
+
+def test_a_cut_line_is_made_anew(tab: Browser, cluster: Cluster) -> None:
+    before = tab.rpc("client_init")
+    poll = concurrent.futures.ThreadPoolExecutor(1).submit(tab.post, "events/get_events", "{}")
+    # The line is sshd's child, and the far end of the relay its shell's.
+    cluster.ssh().run("kill $(ps -o ppid= -p $(pgrep -o -u $USER -f 'rstudio.py relay'))")
+    assert poll.result().status_code >= 500
+    assert "<h1>RStudio</h1>" in tab.opened().text
+    assert tab.rpc("client_init") == before
+    assert cluster.ssh().alive
 
 
 @pytest.mark.parametrize(("manner", "said"), [("old", "is too old"), ("dead", "session-rpc-key")])

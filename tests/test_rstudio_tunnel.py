@@ -14,7 +14,7 @@ from tornado.httputil import HTTPHeaders
 
 from ppe_jupyter.cloud.records import ClusterState
 from ppe_jupyter.errors import CloudError, NoSuchCluster, Unreachable
-from ppe_jupyter.frontends import rstudio, tunnel
+from ppe_jupyter.frontends import rstudio, tunnel, tunnel_links
 from ppe_jupyter.frontends.tunnel_pages import Page
 from ppe_jupyter.settings import Settings
 from ppe_jupyter.verbs import find
@@ -81,11 +81,11 @@ def test_a_page_is_text_whatever_the_error_says() -> None:
     page = (
         Page(title="<b>", text="a & <script>", hints=[("x", '"<i>"')], links=[('"', '"><b>')]).html().decode()
     )
-    assert "<b>" not in page.replace("&lt;b&gt;", "") and "a &amp; &lt;script&gt;" in page
+    assert "<b>" not in page.replace("&lt;b&gt;", "") and "A &amp; &lt;script&gt;" in page
     assert "&quot;&gt;&lt;b&gt;" in page
 
 
-class Clusters(tunnel.Clusters):
+class Clusters(tunnel_links.Clusters):
     """Clusters in these states; the way to each fails."""
 
     def __init__(self, states: dict[str, ClusterState], *, chosen: str | None = None) -> None:
@@ -93,7 +93,7 @@ class Clusters(tunnel.Clusters):
         self._chosen = chosen
         self.error: Exception = Unreachable("nothing answers there", host="lab")
 
-    def all(self) -> list[Any]:
+    def _clusters(self, wanted: Settings) -> list[Any]:
         def ssh() -> None:
             raise self.error
 
@@ -106,10 +106,10 @@ class Clusters(tunnel.Clusters):
         ]
 
     def chosen(self) -> str | None:
-        return self._chosen
+        return self._chosen if self._chosen in self._states else None
 
 
-def ask(clusters: tunnel.Clusters, *requests: str, through_proxy: bool = True) -> list[str]:
+def ask(clusters: tunnel_links.Clusters, *requests: str, through_proxy: bool = True) -> list[str]:
     """The answers to these request lines."""
 
     async def run() -> list[str]:
@@ -162,7 +162,7 @@ def test_the_tile_leads_to_a_cluster(
         ({"sim": PARKED}, "GET /", ["No cluster runs", "%ppe_start sim"]),
         ({"lab": UP, "sim": UP}, "GET /", ["Which cluster?", 'href="lab/"', 'href="sim/"']),
         ({"lab": UP}, "GET /sim/", ["sim is gone", "may have been terminated", 'href="../lab/"']),
-        ({"lab": UP}, "GET /lab/", ["RStudio on lab cannot be opened", "nothing answers", "%ppe_status lab"]),
+        ({"lab": UP}, "GET /lab/", ["RStudio on lab cannot be opened", "Nothing answers", "%ppe_status lab"]),
         ({"lab": PARKED}, "GET /lab/", ["lab is parked", "%ppe_start lab"]),
         ({"lab": COMING}, "GET /lab/", ["Connecting to lab", "location.reload()"]),
         ({}, "GET /..%2f..%2fetc/", ["no such page"]),
@@ -179,10 +179,10 @@ def test_what_cannot_be_shown_is_a_page_that_says_why(
 
 def test_a_cloud_that_cannot_be_asked() -> None:
     class Broken(Clusters):
-        def all(self) -> list[Any]:
+        def _clusters(self, wanted: Settings) -> list[Any]:
             raise CloudError("the credentials have expired")
 
-    assert "the credentials have expired" in ask(Broken({}), "GET /")[0]
+    assert "The credentials have expired" in ask(Broken({}), "GET /")[0]
 
 
 def test_the_proxy_is_told_at_once_that_we_are_ready() -> None:
@@ -214,21 +214,27 @@ def test_a_local_cloud_that_is_down_is_not_started_to_look(
 ) -> None:
     monkeypatch.setenv("PPE_STATE_DIR", str(tmp_path))
     with pytest.raises(NoSuchCluster):
-        tunnel.Clusters().find("lab")
+        tunnel_links.Clusters().find("lab")
     assert not [each for each in tmp_path.rglob("*") if each.is_file()]
 
 
 def test_the_choice_is_of_its_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PPE_STATE_DIR", str(tmp_path))
-    tunnel.write_private(
-        tunnel.chosen_file(tmp_path), {"cluster": "sim", "cloud": "aws", "region": "eu-west-1"}
+    tunnel_links.write_private(
+        tunnel_links.chosen_file(tmp_path), {"cluster": "sim", "cloud": "aws", "region": "eu-west-1"}
     )
-    clusters = tunnel.Clusters()
-    chosen: Settings = clusters.manager().settings
-    assert (clusters.chosen(), chosen.cloud, chosen.region) == ("sim", "aws", "eu-west-1")
-    assert tunnel.chosen_file(tmp_path).stat().st_mode & 0o077 == 0
-    tunnel.chosen_file(tmp_path).write_text("{")
-    assert clusters.chosen() is None and clusters.manager().settings.cloud == "local"
+    assert tunnel_links.chosen_file(tmp_path).stat().st_mode & 0o077 == 0
+
+    class Recorded(tunnel_links.Clusters):
+        def _clusters(self, wanted: Settings) -> list[Any]:
+            return [SimpleNamespace(name="sim", region=wanted.region)] if wanted.cloud == "aws" else []
+
+    clusters: Any = Recorded()
+    assert (clusters.chosen(), clusters.find("sim").region, clusters.all()) == ("sim", "eu-west-1", [])
+    with pytest.raises(NoSuchCluster):
+        clusters.find("lab")
+    tunnel_links.chosen_file(tmp_path).write_text("{")
+    assert clusters.chosen() is None
 
 
 def test_the_button_opens_a_tab_of_this_server_s_lab(monkeypatch: pytest.MonkeyPatch) -> None:

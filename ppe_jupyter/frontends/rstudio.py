@@ -186,7 +186,7 @@ def _base_url() -> str | None:
 
 def _remember(desk: Desk, arguments: Arguments, name: str) -> None:
     from .. import settings
-    from .tunnel import chosen_file, write_private
+    from .tunnel_links import chosen_file, write_private
 
     manager = desk.manager(arguments)
     account = {
@@ -200,7 +200,7 @@ def _remember(desk: Desk, arguments: Arguments, name: str) -> None:
 def _tell_tunnels(verb: str, name: str | None) -> list[str]:
     """Say it to every tunnel of this user; the clusters that they were connected to."""
     from .. import settings
-    from .tunnel import tunnels_folder
+    from .tunnel_links import tunnels_folder
 
     answers: list[str] = []
     for note in tunnels_folder(settings.load().state_dir).glob("*.json"):

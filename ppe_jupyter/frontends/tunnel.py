@@ -14,36 +14,29 @@ import json
 import os
 import re
 import signal
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import settings
 from ..cloud.records import ClusterState, advice
 from ..cloud.spec import NAME
 from ..errors import NoRStudio, NoSuchCluster, PpeError
 from ..node.relay import Refused
-from ..remote import rstudio
 from . import tunnel_pages
+from .tunnel_links import COMING, Clusters, Link, NotYet, tunnels_folder, write_private
 from .tunnel_pages import Page
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
-    from ..manager import Manager
-    from ..ssh.forward import Forward
 
 PREFIX = "ppe-rstudio"
 CONNECT = "?connect"
 HEAD_BYTES = 2**16
 HEAD_SECONDS = 30.0
-# How long a request waits for RStudio before it gets a page that loads itself again.
-PATIENCE_SECONDS = 10.0
 AGAIN_SECONDS = 2.0
 PARENT_SECONDS = 2.0
 UP = (ClusterState.RUNNING, ClusterState.DEGRADED)
-COMING = (ClusterState.PENDING, ClusterState.CONFIGURING, ClusterState.REBOOTING)
 HINTS = {
     "missing": [
         ("Install it on this cluster's master:", "%ppe_rstudio {name} --install"),
@@ -52,102 +45,6 @@ HINTS = {
     "old": [("See which one is there:", "%ppe_ssh --cluster {name} rserver --version")],
     "failed": [("See all it said:", "%ppe_ssh --cluster {name} cat .ppe/rstudio/rserver.log")],
 }
-
-
-class NotYet(Exception):
-    """It is on its way."""
-
-
-def chosen_file(state_dir: Path) -> Path:
-    """Where it is remembered which cluster was chosen, and of which account."""
-    return state_dir / "rstudio" / "chosen.json"
-
-
-def tunnels_folder(state_dir: Path) -> Path:
-    """Where each tunnel notes its socket, for ``--disconnect``."""
-    return state_dir / "rstudio" / "tunnels"
-
-
-class Clusters:
-    """What the tunnel asks of the manager; blocking."""
-
-    def __init__(self) -> None:
-        self._manager: Manager | None = None
-
-    def manager(self) -> Manager:
-        """Of the configured account, or that of the chosen cluster."""
-        from ..manager import Manager
-
-        chosen = _read(chosen_file(settings.load().state_dir))
-        given = {key: value for key in ("cloud", "profile", "region") if (value := chosen.get(key))}
-        wanted = replace(settings.load(), **given)
-        if self._manager is None or self._manager.settings != wanted or self._manager.is_stale:
-            self._manager = Manager(wanted)
-        return self._manager
-
-    def all(self) -> list[Cluster]:
-        """Every cluster. A local cloud that is down is not started to look."""
-        manager = self.manager()
-        if manager.is_free and not manager.local_status().running:
-            return []
-        return manager.clusters()
-
-    def find(self, name: str) -> Cluster:
-        """The cluster of that name. Raises NoSuchCluster."""
-        found = next((each for each in self.all() if each.name == name), None)
-        if found is None:
-            raise NoSuchCluster(f"there is no cluster {name}; it may have been terminated")
-        return found
-
-    def chosen(self) -> str | None:
-        """The name that was chosen last."""
-        return _read(chosen_file(settings.load().state_dir)).get("cluster")
-
-
-class Link:
-    """The way to one cluster's RStudio Server; made by the first request that needs it, shared by all."""
-
-    def __init__(self, name: str, root_path: str, clusters: Clusters) -> None:
-        self._name = name
-        self._root_path = root_path
-        self._clusters = clusters
-        self._attempt: asyncio.Task[Forward] | None = None
-
-    async def forward(self) -> Forward:
-        """Raises PpeError, and NotYet when it takes longer than a request should wait."""
-        if self._attempt is None or self._is_over(self._attempt):
-            self._attempt = asyncio.create_task(self._connect())
-        attempt = self._attempt
-        try:
-            return await asyncio.wait_for(asyncio.shield(attempt), PATIENCE_SECONDS)
-        except asyncio.TimeoutError:
-            raise NotYet from None
-        except PpeError:
-            if self._attempt is attempt:
-                self._attempt = None  # the next request tries again
-            raise
-
-    async def hang_up(self) -> None:
-        """Break off all that goes this way; RStudio Server and R go on."""
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            with contextlib.suppress(PpeError, asyncio.CancelledError, NotYet):
-                if not attempt.done():
-                    attempt.cancel()
-                await (await attempt).close()
-
-    @staticmethod
-    def _is_over(attempt: asyncio.Task[Forward]) -> bool:
-        return attempt.done() and (
-            attempt.cancelled() or attempt.exception() is not None or attempt.result().ended.is_set()
-        )
-
-    async def _connect(self) -> Forward:
-        cluster = await asyncio.to_thread(self._clusters.find, self._name)
-        if cluster.state in COMING:
-            raise NotYet
-        connection = await asyncio.to_thread(cluster.ssh)
-        return await rstudio.connect(connection, self._root_path)
 
 
 class Tunnel:
@@ -237,19 +134,19 @@ class Tunnel:
         """To the chosen cluster, else the sole one that runs, else the choice."""
         try:
             clusters = await asyncio.to_thread(self._clusters.all)
+            chosen = await asyncio.to_thread(self._clusters.chosen)
         except PpeError as error:
             return Page(title="The clusters cannot be listed", text=str(error)).response()
         up = [each.name for each in clusters if each.state in UP]
         coming = [each.name for each in clusters if each.state in COMING]
-        chosen = self._clusters.chosen()
-        if chosen in {each.name for each in clusters}:
+        if chosen is not None:
             return tunnel_pages.redirect(f"{chosen}/")
         if len(up) == 1 or (not up and len(coming) == 1):
             return tunnel_pages.redirect(f"{(up or coming)[0]}/")
         if up:
             text = "Several clusters run. Choose whose RStudio to open."
             return Page(
-                title="Which cluster?", text=text, links=[(name, f"{name}/") for name in up]
+                title="Which cluster?", text=text, links=[(name, f"{name}/") for name in up], button=""
             ).response()
         return Page(
             title="No cluster runs",
@@ -300,21 +197,6 @@ async def serve(socket: Path, base_url: str) -> None:
     finally:
         note.unlink(missing_ok=True)
         server.close()
-
-
-def write_private(path: Path, values: dict[str, Any]) -> None:
-    """A small JSON file that only its owner reads."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    new.touch(0o600)
-    new.write_text(json.dumps(values), encoding="utf-8")
-    new.replace(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    return {}
 
 
 def _parse(head: bytes) -> tuple[str, str, dict[str, str]]:

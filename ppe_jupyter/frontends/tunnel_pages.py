@@ -23,7 +23,7 @@ PAGE = """\
   body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 24px; background: var(--back);
     color: var(--text); font: 14px/1.5 var(--font, system-ui, sans-serif); }}
   main {{ width: 100%; max-width: 560px; }}
-  h1 {{ font-size: 20px; font-weight: 600; margin: 0 0 8px; }}
+  h1 {{ font-size: 20px; line-height: 1.3; font-weight: 600; margin: 0 0 8px; }}
   p {{ margin: 0 0 16px; overflow-wrap: anywhere; white-space: pre-line; }}
   ul {{ list-style: none; margin: 0 0 20px; padding: 0; border-top: 1px solid var(--line); }}
   li {{ padding: 10px 0; border-bottom: 1px solid var(--line); }}
@@ -64,8 +64,8 @@ AGAIN = "setTimeout(() => location.reload(), {milliseconds});"
 class Page:
     """A page: ``hints`` are (words, what to type), ``links`` (name, address) of other clusters.
 
-    ``again_seconds``: it loads itself again after so long (0: never, there is a ``button`` to do so, which leads to
-    the address ``to``).
+    ``again_seconds``: it loads itself again after so long (0: never; a ``button`` leads to the address ``to``, which
+    is the page's own if not given).
     """
 
     title: str
@@ -86,11 +86,11 @@ class Page:
         rest = f"<ul>{''.join(items)}</ul>" if items else ""
         if self.again_seconds:
             rest += '<progress aria-label="waiting"></progress>'
-        else:
+        elif self.button:
             rest += f'<a class="button" href="{escape(self.to)}">{escape(self.button)}</a>'
         return PAGE.format(
             title=escape(self.title),
-            text=escape(self.text),
+            text=escape(self.text[:1].upper() + self.text[1:]),
             rest=rest,
             role="status" if self.again_seconds else "alert",
             reload=AGAIN.format(milliseconds=int(1000 * self.again_seconds)) if self.again_seconds else "",

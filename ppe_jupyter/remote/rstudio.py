@@ -17,9 +17,9 @@ COMMAND = f"exec python3 {delivery.FOLDER}/rstudio.py relay"
 SECONDS = 90.0
 INSTALL_SECONDS = 1200.0
 SAYS = {
-    "missing": "RStudio Server is not installed on {host}: {text}",
-    "old": "RStudio Server on {host} is too old: {text}; 1.4 of 2021 is the first that can be shown here",
-    "failed": "RStudio Server on {host} does not start: {text}",
+    "missing": "RStudio Server is not installed on the master, {host}: {text}",
+    "old": "RStudio Server on the master, {host}, is too old: {text}; 1.4 of 2021 is the first that can be shown here",
+    "failed": "RStudio Server on the master, {host}, does not start: {text}",
 }
 
 

@@ -49,7 +49,7 @@ class Forward:
                 raise connection.lost() from exc
             host = connection.target.host
             raise errors.RemoteCommandFailed(
-                f"{host}: `{command}` does not answer: {said or 'it printed no error'}",
+                f"{host}: `{command}` does not answer: {said or str(exc) or 'it says nothing'}",
                 command=command,
                 status=-1,
                 stderr=said,
