@@ -25,7 +25,7 @@ test test-all: APT += chromium
 # Most of a test's time is waiting for machines. Each of two processes has a local cloud of its own.
 PARALLEL := -n 2 --dist loadfile
 
-LABEXTENSION := $(wildcard labextension/src/* labextension/*.json labextension/*.js labextension/*.py)
+LABEXTENSION := $(wildcard labextension/src/* labextension/style/* labextension/*.json labextension/*.js labextension/*.py)
 
 .PHONY: demo test test-all lint types bench lab setup apt image clean
 .DEFAULT_GOAL := demo

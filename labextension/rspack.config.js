@@ -3,13 +3,13 @@
 module.exports = {
   // In concatenated modules the builder finds no licence to ship (third-party-licenses.json).
   optimization: { concatenateModules: false },
-  resolve: { extensions: ['.ts', '.js'] },
+  resolve: { extensions: ['.ts', '.tsx', '.js'] },
   module: {
     rules: [
       {
-        test: /\.ts$/,
+        test: /\.tsx?$/,
         loader: 'builtin:swc-loader',
-        options: { jsc: { parser: { syntax: 'typescript' }, target: 'es2022' } }
+        options: { jsc: { parser: { syntax: 'typescript', tsx: true }, target: 'es2022' } }
       }
     ]
   }

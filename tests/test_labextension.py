@@ -1,47 +1,26 @@
-"""The JupyterLab extension as users get it: installed with the package, and in a real lab in a real browser.
-
-The browser is Debian's chromium, driven by Playwright.
-"""
+"""The JupyterLab extension as users get it: installed with the package, and in a real lab in a real browser."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from browser import browser_page, editors, jupyterlab, notebook
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "labextension"
-CHROMIUM = shutil.which("chromium")
-# The browser and the lab talk to nobody but each other.
-BROWSER_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-    "--disable-sync",
-]
-LAB_ARGUMENTS = [
-    "--no-browser",
-    "--allow-root",
-    "--port=0",
-    "--LabApp.extension_manager=readonly",
-]
-NEWS = "@jupyterlab/apputils-extension:announcements"
-
 R_CELL = "%%remote_r -i df\nfit <- lm(mpg ~ wt, data = df)"
 CELLS = {
     "for i in range(3): pass": "python",
@@ -135,69 +114,16 @@ def test_typescript_types(clean: Path) -> None:
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """Addresses in a JupyterLab of its own: empty settings, `remote.ipynb` in its folder."""
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    cells: list[dict[str, object]] = [
-        {
-            "id": str(index),
-            "cell_type": "code",
-            "source": source,
-            "metadata": {},
-            "outputs": [],
-            "execution_count": None,
-        }
-        for index, source in enumerate(CELLS)
-    ]
-    python = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": python, "cells": cells}
-    (folder / "remote.ipynb").write_text(json.dumps(notebook))
-    page = tmp_path / "config" / "labconfig" / "page_config.json"
-    page.parent.mkdir(parents=True)
-    page.write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
-    token = secrets.token_hex()
-    places = {f"JUPYTER_{kind.upper()}_DIR": str(tmp_path / kind) for kind in ("config", "data", "runtime")}
-    environment = {**os.environ, **places, "JUPYTER_TOKEN": token}
-    command = [sys.executable, "-m", "jupyter", "lab", *LAB_ARGUMENTS, f"--ServerApp.root_dir={folder}"]
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        root = address_of(server, tmp_path / "runtime")
-        yield lambda path: f"{root}{path}?token={token}"
-    finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            # It has stopped serving, and waits for an idle AnyIO worker thread that nobody ends.
-            server.kill()
-            server.wait()
-
-
-def address_of(server: subprocess.Popen[bytes], runtime: Path, *, within: float = 60) -> str:
-    """The URL that a Jupyter server writes down once it listens."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline and server.poll() is None:
-        for file in runtime.glob(f"jpserver-{server.pid}.json"):
-            if text := file.read_text():
-                return str(json.loads(text)["url"])
-        time.sleep(0.1)
-    pytest.fail(f"JupyterLab did not start: {(runtime.parent / 'log').read_text()}")
+    with jupyterlab(tmp_path) as (folder, address):
+        (folder / "remote.ipynb").write_text(json.dumps(notebook(CELLS)))
+        yield address
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
     """A page of a headless browser."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM:
-        pytest.skip("needs the Debian package chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=BROWSER_ARGUMENTS)
-        yield browser.new_page()
-        browser.close()
-
-
-def editors(page: Page) -> Locator:
-    return page.locator(".jp-Notebook .jp-CodeCell .cm-content")
+    with browser_page() as page:
+        yield page
 
 
 def expect_language(editor: Locator, language: str) -> None:
@@ -227,9 +153,10 @@ def test_cells_are_in_the_language_of_their_magic(lab: Callable[[str], str], pag
     assert cell.inner_text() == "%%remote_r\nf <- function(x) {\n    x + 1"
 
 
-def test_tile_opens_a_notebook_that_has_not_run(lab: Callable[[str], str], page: Page) -> None:
+def test_command_opens_a_notebook_that_has_not_run(lab: Callable[[str], str], page: Page) -> None:
     page.goto(lab("lab"))
-    page.locator(".jp-LauncherCard", has_text="MPI cluster").click()
+    page.get_by_role("menuitem", name="Cluster").click()
+    page.get_by_role("menuitem", name="New cluster notebook").click()
     expect_language(editors(page).nth(2), "r")
     cells = editors(page).all_inner_texts()
     assert cells[:2] == ["%load_ext ppe_jupyter", "%ppe_launch --nodes 2"]

@@ -1,4 +1,4 @@
+import clusters from './clusters';
 import highlight from './highlight';
-import launcher from './launcher';
 
-export default [highlight, launcher];
+export default [highlight, clusters];

@@ -3,7 +3,9 @@
 import evaluator
 import launch
 import session
+import sidebar
 
 session.main()
 evaluator.main()
 launch.main()
+sidebar.main()

@@ -1,0 +1,104 @@
+"""The sidebar in a real lab: from the tile to a running cluster, its cells, and its end, all by clicks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browser import browser_page, editors, jupyterlab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+    from ppe_jupyter.localcloud import Endpoint
+    from ppe_jupyter.manager import Manager
+
+BUTTON = """from IPython.display import HTML
+HTML('<button class="ppe-server-action" data-ppe-action="interrupt" data-ppe-cluster="side">stop R</button>')"""
+SLEEP = "%%remote_r\nSys.sleep(600)"
+SOON = 30_000  # milliseconds
+
+
+@pytest.fixture
+def lab(tmp_path: Path, local_cloud: Endpoint) -> Iterator[Callable[[str], str]]:
+    """Addresses in a JupyterLab of its own, on the tests' local cloud."""
+    with jupyterlab(tmp_path) as (_, address):
+        yield address
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with browser_page() as page:
+        page.set_default_timeout(SOON)
+        yield page
+
+
+def run(page: Page, source: str) -> Locator:
+    """Type and run a cell at the notebook's end; returns that cell."""
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    new = cells.nth(cells.count())
+    page.locator(".jp-Notebook-footer").click()
+    new.locator(".cm-content").fill(source)
+    new.locator(".cm-content").press("Control+Enter")
+    return new
+
+
+def prompt_name(cell: Locator) -> str:
+    shown = cell.locator(".jp-InputPrompt").evaluate("node => getComputedStyle(node, '::after').content")
+    return str(shown).strip('"')
+
+
+def test_launched_used_and_ended_by_clicks(lab: Callable[[str], str], page: Page, manager: Manager) -> None:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=SOON)
+    page.goto(lab("lab"))
+    page.locator(".jp-LauncherCard", has_text="MPI cluster").click()
+    form = page.get_by_role("form", name="New cluster")
+    form.get_by_label("Name").fill("Side 1")
+    expect(form).to_contain_text("name 'Side 1' is not small letters")
+    expect(form.get_by_role("button", name="Review and launch")).to_be_disabled()
+    form.get_by_label("Name").fill("side")
+    form.get_by_role("button", name="Choose the type").click()
+    form.get_by_label("Filter").fill("m5.large")
+    form.get_by_role("button", name="m5.large", exact=True).click()
+    expect(form).to_contain_text(re.compile(r"\$0\.2\d/h on EC2; free here"))
+    form.get_by_role("button", name="Review and launch").click()
+    review = page.locator(".jp-Dialog", has_text="Launch side?")
+    expect(review).to_contain_text("local cloud: free")
+    review.get_by_role("button", name="Launch side").click()
+    card = page.get_by_role("listitem", name="Cluster side")
+    expect(card).to_contain_text("2 of 2 nodes up")
+    expect(card.locator(".ppe-state").first).to_have_text("running")
+    expect(page.locator(".ppe-status")).to_have_text(re.compile(r"\d clusters? · free"))
+
+    card.get_by_role("button", name="Connect side").click()  # no notebook is open: a new one is
+    expect(editors(page)).to_have_text("%load_ext ppe_jupyter%ppe_connect side")
+    card.get_by_role("button", name="Connect side").click()
+    expect(editors(page).nth(1)).to_have_text("%ppe_connect side")
+    expect(page.get_by_role("button", name="| Idle")).to_be_visible()
+    editors(page).first.click()
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".jp-OutputArea-output").first).to_contain_text("connected to side: running")
+
+    run(page, BUTTON)
+    stop = page.get_by_role("button", name="stop R")
+    expect(stop).to_be_visible()
+    sleeping = run(page, SLEEP)
+    expect(sleeping.locator(".jp-InputPrompt")).to_have_text("[*]:")
+    expect(sleeping).to_have_class(re.compile(r"\bppe-remote\b"))
+    assert prompt_name(sleeping) == "side"
+    stop.click()
+    page.locator(".jp-Dialog").get_by_role("button", name="Interrupt").click()
+    expect(sleeping).to_contain_text("interrupted")
+
+    expect(run(page, SLEEP).locator(".jp-InputPrompt")).to_have_text("[*]:")
+    card.get_by_role("button", name="Terminate side").click()
+    review = page.locator(".jp-Dialog", has_text="Terminate side?")
+    expect(review).to_contain_text("cannot be undone")
+    review.get_by_role("button", name="Terminate side").click()
+    expect(card).to_have_count(0)
+    assert "side" not in [each.name for each in manager.clusters()]
