@@ -230,6 +230,10 @@ def test_a_cluster_from_launch_to_end_as_two_clients_see_it(lab: Lab) -> None:
     assert [each["index"] for each in details["loads"]] == [0, 1]
     assert [each["rank"] for each in details["ranks"]] == [0]
     assert one.ask("POST", "clusters/rest/interrupt", json={}) == {}
+    one.ask("POST", "clusters/rest/interrupt", status=404, json={"session": "nobodys"})
+    assert one.ask("POST", "clusters/rest/restart", json={}) == {}
+    restarted = one.ask("GET", "clusters/rest")["details"]["session"]
+    assert restarted["since"] >= details["session"]["since"]
 
     plan = other.ask("POST", "plan", json={"verb": "terminate", "cluster": "rest"})
     assert plan["destroys"]

@@ -6,21 +6,23 @@ slow itself: the table is made when the server starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NoSuchCluster, UsageError
+from ..errors import Forgotten, NoSuchCluster, UsageError
 
 if TYPE_CHECKING:
     import threading
 
-    from ..cluster import Cluster
     from ..overview.poller import Poller
+    from ..remote.session import RemoteR
 
 NAME = "([a-z][a-z0-9-]*)"
 ID = "([A-Za-z0-9-]+)"
+MAIN = "main"  # the R session that is always there
 Json = Mapping[str, Any]
 
 
@@ -122,17 +124,15 @@ def interrupt(name: str, *, session: str | None = None, step: str | None = None)
     steps = {None: Rung.NEXT, "workers": Rung.WORKERS, "restart": Rung.RESTART}
     if step not in steps:
         raise UsageError(f"{step!r} is none of workers and restart")
-    held = poller().cluster(name)
-    held.r(session or "main").interrupt(steps[step])
-    _leave(held)
+    with _session(name, session) as r:
+        r.interrupt(steps[step])
     return {}
 
 
 def restart(name: str, *, session: str | None = None) -> Any:
     """R ends and starts anew, without its variables."""
-    held = poller().cluster(name)
-    held.r(session or "main").restart()
-    _leave(held)
+    with _session(name, session) as r:
+        r.restart()
     return {}
 
 
@@ -165,10 +165,17 @@ def detach(name: str, volume: str, *, force: bool = False) -> Any:
     return watched.operations.start("detach_volume", name, work).picture()
 
 
-def _leave(held: Cluster) -> None:
-    """Nobody waits here for what R says."""
-    if (session := held.attached()) is not None:
-        session.rest()
+@contextlib.contextmanager
+def _session(name: str, session: str | None) -> Iterator[RemoteR]:
+    """An R session that is there, attached for so long: nobody waits here for what R says."""
+    held = poller().cluster(name)
+    if session not in (None, MAIN) and session not in [each["name"] for each in held.sessions()]:
+        raise Forgotten(f"{name} has no R session {session!r}")
+    r = held.r(session or MAIN)
+    try:
+        yield r
+    finally:
+        r.rest()
 
 
 # -- plans and operations -----------------------------------------------------------------------------------

@@ -134,7 +134,8 @@ class Operations:
         with self._lock:
             for other in self._running_on(cluster):
                 if verb != "terminate" or other.verb == verb:
-                    raise Occupied(f"{other.verb} of {cluster} is under way; wait until it has ended")
+                    where = f" of {cluster}" if cluster else ""
+                    raise Occupied(f"{other.verb}{where} is under way; wait until it has ended")
                 if other.stoppable:
                     other.stop()
             self._known[operation.id] = operation

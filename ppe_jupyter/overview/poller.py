@@ -99,12 +99,9 @@ class Poller:
 
     def refresh(self) -> Overview:
         """Ask now, unless somebody has just done so."""
-        wanted = time.monotonic()
-        with self._reading:
-            if self._picture is None or self._asked < wanted - FRESH_SECONDS:
-                self._read()
-            assert self._picture is not None
-            return self._picture
+        self._read_unless_fresh()
+        assert self._picture is not None
+        return self._picture
 
     def cluster(self, name: str) -> Cluster:
         """The cluster of that name, the same object each time: it holds the SSH connection. Raises NoSuchCluster."""
@@ -141,7 +138,12 @@ class Poller:
                 if left > 0:
                     self._changed.wait(left)
                     continue
-            with self._reading:
+            self._read_unless_fresh()
+
+    def _read_unless_fresh(self) -> None:
+        wanted = time.monotonic()
+        with self._reading:
+            if self._picture is None or self._asked < wanted - FRESH_SECONDS:
                 self._read()
 
     def _read(self) -> None:
@@ -199,7 +201,9 @@ class Poller:
 
     def _composed(self) -> Overview:
         operations = self.operations.all()
-        at_work = {each.cluster: each.id for each in operations if each.running}
+        at_work = {
+            each.cluster: each.id for each in reversed(operations) if each.running
+        }  # the newest counts
         now = datetime.now(timezone.utc)
         clusters = [
             pictures.cluster(
