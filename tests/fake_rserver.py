@@ -308,7 +308,10 @@ def rserver():
             sys.exit(f"unrecognised option '{word}'")
         options[name] = value
     if manner == "dead":
-        sys.exit("ERROR system error 13 (Permission denied) [path: /var/lib/rstudio-server/session-rpc-key]")
+        said = "ERROR system error 13 (Permission denied) [path: /var/lib/rstudio-server/session-rpc-key]"
+        sys.exit(
+            said if os.environ.get("RS_LOGGER_TYPE") == "stderr" else 1
+        )  # else in syslog (rocker-org/ml issue 42)
     global key
     key = Path(options["secure-cookie-key-file"]).read_bytes().strip()
     if len(key) < 32:

@@ -82,7 +82,8 @@ def _start(root_path: str) -> None:
             stdout=log,
             stderr=log,
             cwd=HOME,
-            env={**os.environ, "USER": getpass.getuser()},
+            # Its log goes to syslog otherwise, and it ends without a word.
+            env={**os.environ, "USER": getpass.getuser(), "RS_LOGGER_TYPE": "stderr"},
             start_new_session=True,
         )
     STATE.write_text(json.dumps({"pid": process.pid, "root_path": root_path, "program": program}))
