@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from many_clusters import many_clusters
 
-from ppe_jupyter import errors
+from ppe_jupyter import errors, verbs
 from ppe_jupyter.cloud.plan import Grade, Plan, Problem
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, Cost, InstanceState, Node, Progress
 from ppe_jupyter.cloud.spec import ClusterSpec
+from ppe_jupyter.frontends.specs import typed_spec
+from ppe_jupyter.frontends.typed import parse
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.localcloud.faults import Fault
 from ppe_jupyter.manager import Manager
-from ppe_jupyter.overview import pictures, poller
+from ppe_jupyter.overview import magic, pictures, poller
 from ppe_jupyter.overview.operations import Operations
 from ppe_jupyter.overview.poller import Poller
 from ppe_jupyter.settings import Settings
@@ -252,3 +254,32 @@ def test_a_launch_does_not_wait_for_the_local_clouds_image(
     built.set()
     until_ended(operation)
     assert watched.plans.launch({})["ok"]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"name": "demo", "nodes": 5, "instance_type": "m5.xlarge", "slots": 3, "placement": "my group"},
+        {"spot": True, "spot_max_usd": 0.05, "spot_fallback": True, "encrypted": False, "imdsv2": False},
+        {"idle_hours": 0.0, "max_hours": 1.5, "budget_usd": 12.5, "then": "terminate", "zone": "us-east-1b"},
+        {"tags": {"project": "rain fall", "who": "ann"}, "volumes": ("vol-12345678:/data", "vol-87654321")},
+        {"apt_packages": ("libgsl-dev", "jq"), "r_packages": ("lme4",), "python_packages": ("scipy>=1.1",)},
+    ],
+)
+def test_a_copied_magic_launches_the_same(chosen: dict[str, Any]) -> None:
+    spec = ClusterSpec(**chosen)
+    name, _, typed = magic.launch(spec).partition(" ")
+    assert name == "%ppe_launch"
+    arguments = parse(verbs.find("launch", face="magic"), typed, face="magic")
+    assert arguments is not None
+    assert typed_spec(arguments) == spec
+
+
+def test_a_copied_magic_changes_the_same() -> None:
+    assert magic.line("retry", {"replace": True, "force": True}, words=["demo"]) == (
+        "%ppe_retry demo --replace --force"
+    )
+    assert magic.line("limit", {"idle_hours": 0, "budget_usd": 7.5}, words=["demo"]) == (
+        "%ppe_limit demo --idle off --budget 7.5"
+    )

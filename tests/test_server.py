@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,7 @@ from cloud_client import Cloud
 from jupyter_lab import Lab, jupyter_lab
 from many_clusters import many_clusters
 
-from ppe_jupyter.frontends.server import LARGEST_BODY, THREADS
+from ppe_jupyter.frontends.server import LARGEST_BODY, QUEUE, THREADS, Busy, Calls, Handler
 from ppe_jupyter.frontends.server_routes import ID, NAME, ROUTES, Route
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.overview.poller import CALM_SECONDS
@@ -177,6 +179,44 @@ def test_what_makes_no_sense_is_refused(client: Client, method: str, path: str, 
 )
 def test_what_is_not_there_is_not_found(client: Client, method: str, path: str, options: Any) -> None:
     client.ask(method, path, status=400 if path == "cleanup" else 404, **options)
+
+
+def test_a_client_that_has_gone_is_waited_for_no_longer() -> None:
+    told: list[str] = []
+    watched = Route(
+        method="GET",
+        path="here",
+        answer=lambda: told.append("asked"),
+        changes=lambda: lambda tell: lambda: told.append("ended"),
+        known=lambda answer, given: True,
+    )
+
+    async def go_away() -> None:
+        handler = Handler.__new__(Handler)
+        handler.initialize({"GET": watched}, Calls())
+        answer = asyncio.ensure_future(handler._asked(watched, watched.answer, (), {}))
+        while not told:
+            await asyncio.sleep(0.01)
+        handler.on_connection_close()
+        await asyncio.wait_for(answer, 10)
+
+    asyncio.run(go_away())
+    assert told[-1] == "ended"
+
+
+def test_more_than_can_be_answered_is_refused_at_once() -> None:
+    go = threading.Event()
+
+    async def ask_much() -> None:
+        calls = Calls()
+        asked = [asyncio.ensure_future(calls(go.wait)) for _ in range(THREADS + QUEUE)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="try again"):
+            await calls(go.wait)
+        go.set()
+        assert all(await asyncio.gather(*asked))
+
+    asyncio.run(ask_much())
 
 
 def test_settings_are_noticed_and_secrets_are_not_told(client: Client, settings: Settings) -> None:

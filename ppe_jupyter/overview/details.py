@@ -126,7 +126,7 @@ class Watching:
         self._poller = poller
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._known: dict[str, tuple[float, Details]] = {}
-        self._volumes: tuple[float, Sequence[Volume]] = (float("-inf"), ())
+        self._volumes: tuple[float, int, Sequence[Volume]] = (float("-inf"), 0, ())
 
     def details(self, name: str) -> Details:
         """What the cluster's master says. Raises NoSuchCluster."""
@@ -151,10 +151,12 @@ class Watching:
         return details(cluster.record, glance, volumes=volumes, done=done, problem=problem)
 
     def _all_volumes(self) -> Sequence[Volume]:
-        asked, known = self._volumes
-        if time.monotonic() - asked > VOLUMES_SECONDS:
+        """EC2's, asked for anew after each operation: it may have been with them."""
+        done = sum(not each.running for each in self._poller.operations.all())
+        asked, then, known = self._volumes
+        if then != done or time.monotonic() - asked > VOLUMES_SECONDS:
             known = self._poller.manager.volumes()
-            self._volumes = (time.monotonic(), known)
+            self._volumes = (time.monotonic(), done, known)
         return known
 
 
