@@ -18,7 +18,8 @@ from jupyter_lab import Lab, jupyter_lab
 from many_clusters import many_clusters
 
 from ppe_jupyter.frontends.server import LARGEST_BODY, QUEUE, THREADS, Busy, Calls, Handler
-from ppe_jupyter.frontends.server_routes import ID, NAME, ROUTES, Route
+from ppe_jupyter.frontends.server_route import Route
+from ppe_jupyter.frontends.server_routes import ID, NAME, ROUTES
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.overview.poller import CALM_SECONDS
 

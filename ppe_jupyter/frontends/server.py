@@ -26,7 +26,7 @@ from ..errors import PpeError, UsageError
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
-    from .server_routes import Route
+    from .server_route import Route
 
 T = TypeVar("T")
 Subscribe = Callable[[Callable[..., None]], Callable[[], object]]
@@ -120,7 +120,7 @@ class Handler(APIHandler):
             given = route.checked(self._query(), self._body())
             answer = await self._asked(route, partial(route.answer, *names, **given), names, given)
         except (PpeError, TimeoutError) as exc:
-            from ..overview.pictures import problem
+            from ..overview.problems import problem
 
             told = problem(exc)
             status = HTTPStatus.SERVICE_UNAVAILABLE if isinstance(exc, Busy) else told["status"]

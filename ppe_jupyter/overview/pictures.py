@@ -6,14 +6,14 @@ null if unknown. No secret is ever in a picture, nor anything that a view alone 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, TypedDict
 
-from .. import errors
 from ..cloud.plan import Grade
 from ..cloud.records import ClusterState, advice
+from .problems import Problem as Problem
+from .problems import problem as problem
 
 if TYPE_CHECKING:
     from ..cloud.plan import Plan
@@ -34,15 +34,6 @@ ACTIONS: dict[ClusterState, tuple[str, ...]] = {
     _S.SHUTTING_DOWN: (),
     _S.TERMINATED: (),
 }
-
-
-class Problem(TypedDict):
-    """RFC 9457's problem details: ``status`` is HTTP's, ``detail`` what happened and what to do next."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
 
 
 class NodePicture(TypedDict):
@@ -157,32 +148,6 @@ class PlanPicture(TypedDict):
     destroys: bool
     costs: bool
     magic: str
-
-
-# The first that an error is one of counts.
-STATUS: tuple[tuple[type[Exception], int], ...] = (
-    (errors.NoSuchCluster, 404),
-    (errors.Forgotten, 404),
-    (errors.Occupied, 409),
-    (errors.NothingToDo, 409),
-    (errors.UserError, 400),
-    (errors.LocalCloudUnavailable, 503),
-    (errors.CloudError, 502),
-    (errors.RemoteInterrupted, 409),
-    (errors.SshError, 503),
-    (errors.RemoteError, 502),
-    (TimeoutError, 503),
-)
-
-
-def problem(exc: BaseException) -> Problem:
-    """An error as problem details; of one that is not ours only its class and text."""
-    status = next((code for kind, code in STATUS if isinstance(exc, kind)), 500)
-    title = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(exc).__name__).lower()
-    if type(exc) is errors.CloudError and exc.operation and not exc.code:  # nobody answered: EC2 gave no code
-        status = 503
-    detail = str(exc) or type(exc).__name__
-    return {"type": "about:blank", "title": title[:1].upper() + title[1:], "status": status, "detail": detail}
 
 
 def instant(time: datetime) -> str:
