@@ -21,7 +21,7 @@ from ppe_jupyter.frontends.server import LARGEST_BODY, QUEUE, THREADS, Busy, Cal
 from ppe_jupyter.frontends.server_route import Route
 from ppe_jupyter.frontends.server_routes import ID, NAME, ROUTES
 from ppe_jupyter.localcloud import hooks
-from ppe_jupyter.overview.poller import CALM_SECONDS
+from ppe_jupyter.overview.poller import BUSY_SECONDS
 
 if TYPE_CHECKING:
     from ppe_jupyter.localcloud import Endpoint
@@ -323,5 +323,5 @@ def test_many_clients_are_one_call_an_interval(
             Cloud(local_cloud, settings).ec2().terminate_instances(clusters["many-0"])
             assert all(states(each.result())["many-1"] == "running" for each in gone)
         calls = hooks.calls(local_cloud)
-        intervals = (time.monotonic() - begun) / CALM_SECONDS
+        intervals = (time.monotonic() - begun) / BUSY_SECONDS
     assert 1 <= calls.count("DescribeInstances") <= intervals + 2
