@@ -46,7 +46,7 @@ def notebook(sources: Iterable[str]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def jupyterlab(place: Path) -> Iterator[tuple[Path, Callable[[str], str]]]:
+def jupyterlab(place: Path, *, base_url: str = "/") -> Iterator[tuple[Path, Callable[[str], str]]]:
     """A JupyterLab with empty settings: its folder of notebooks, and what makes a path in it an address."""
     folder = place / "notebooks"
     folder.mkdir()
@@ -56,7 +56,8 @@ def jupyterlab(place: Path) -> Iterator[tuple[Path, Callable[[str], str]]]:
     token = secrets.token_hex()
     places = {f"JUPYTER_{kind.upper()}_DIR": str(place / kind) for kind in ("config", "data", "runtime")}
     environment = {**os.environ, **places, "JUPYTER_TOKEN": token}
-    command = [sys.executable, "-m", "jupyter", "lab", *LAB_ARGUMENTS, f"--ServerApp.root_dir={folder}"]
+    own = [f"--ServerApp.root_dir={folder}", f"--ServerApp.base_url={base_url}"]
+    command = [sys.executable, "-m", "jupyter", "lab", *LAB_ARGUMENTS, *own]
     with (place / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from browser import browser_page
 
 from ppe_jupyter import errors
 from ppe_jupyter.node.relay import Refused
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ppe_jupyter.manager import Manager
     from ppe_jupyter.ssh import Connection
 
-CHROMIUM = shutil.which("chromium")
 PORT = 3838
 RELAY = f"exec python3 ~/.ppe/node/relay.py tcp:127.0.0.1:{PORT}"
 APP = f"""
@@ -118,21 +117,17 @@ def shiny(manager: Manager) -> Iterator[Cluster]:
 
 @pytest.mark.slow
 def test_shiny_in_a_browser(shiny: Cluster) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM:
-        pytest.skip("needs the Debian package chromium")
-    with forwarded(shiny.ssh(), RELAY) as port, playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(accept_downloads=True)
+    with forwarded(shiny.ssh(), RELAY) as port, browser_page() as page:
+        from playwright.sync_api import expect
+
         page.goto(f"http://127.0.0.1:{port}/")
-        playwright.expect(page.locator("#sum")).to_have_text("sum: 6", timeout=60_000)
+        expect(page.locator("#sum")).to_have_text("sum: 6", timeout=60_000)
         page.get_by_label("How many").fill("100")
-        playwright.expect(page.locator("#sum")).to_have_text("sum: 5050", timeout=30_000)
-        playwright.expect(page.locator("#plot img")).to_be_visible(timeout=30_000)
+        expect(page.locator("#sum")).to_have_text("sum: 5050", timeout=30_000)
+        expect(page.locator("#plot img")).to_be_visible(timeout=30_000)
         big = {"name": "big.bin", "mimeType": "application/octet-stream", "buffer": bytes(4_000_000)}
         page.locator("#file").set_input_files(big)
-        playwright.expect(page.locator("#size")).to_have_text("bytes: 4000000", timeout=60_000)
+        expect(page.locator("#size")).to_have_text("bytes: 4000000", timeout=60_000)
         with page.expect_download(timeout=60_000) as download:
             page.get_by_role("link", name="Get").click()
         assert download.value.path().read_text().split()[-1] in ("1000000", "1e+06")
-        browser.close()

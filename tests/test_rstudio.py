@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 import websocket
-from jupyter_lab import Lab, jupyter_lab
+from browser import jupyterlab
 
 from ppe_jupyter.errors import SetupFailed
 from ppe_jupyter.frontends import rstudio
@@ -43,10 +44,22 @@ mpi.close.Rslaves()
 """
 
 
+@dataclass(frozen=True)
+class Lab:
+    """A lab's address, with its base URL, and what lets one in."""
+
+    root: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"token {self.token}"}
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with jupyter_lab(tmp_path_factory.mktemp("lab"), base_url=BASE_URL) as lab:
-        yield lab
+    with jupyterlab(tmp_path_factory.mktemp("lab"), base_url=BASE_URL) as (_, address):
+        yield Lab(*address("").split("?token="))
 
 
 class Browser:
@@ -57,7 +70,7 @@ class Browser:
         self.root = f"{lab.root}ppe-rstudio/{name}/"
         self.session = requests.Session()
         self.session.headers.update(lab.headers)
-        self.session.get(lab.page("api/status"))
+        self.session.get(f"{lab.root}api/status")
 
     def get(self, path: str = "", **options: Any) -> requests.Response:
         return self.session.get(f"{self.root}{path}", timeout=100, **options)

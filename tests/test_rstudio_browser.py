@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from jupyter_lab import Lab, jupyter_lab
+from browser import browser_page, editors, jupyterlab, notebook
 from test_rstudio import BIN, END, HERE, INSTANCE_TYPE, PUT
+
+from ppe_jupyter.frontends.tunnel_links import chosen_file
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.manager import Manager
+    from ppe_jupyter.settings import Settings
 
-CHROMIUM = shutil.which("chromium")
-BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--no-first-run", "--disable-sync"]
 CELLS = ["%load_ext ppe_jupyter", "%ppe_rstudio side"]
 SHOTS = os.environ.get("SHOTS")  # a folder for pictures to look at
 
@@ -28,35 +28,17 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    cells = [
-        {
-            "id": str(n),
-            "cell_type": "code",
-            "source": text,
-            "metadata": {},
-            "outputs": [],
-            "execution_count": None,
-        }
-        for n, text in enumerate(CELLS)
-    ]
-    python = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    (tmp_path / "notebooks").mkdir()
-    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": python, "cells": cells}
-    (tmp_path / "notebooks" / "side.ipynb").write_text(json.dumps(notebook))
-    with jupyter_lab(tmp_path, base_url="/user/a/") as lab:
-        yield lab
+def lab(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    with jupyterlab(tmp_path, base_url="/user/a/") as (folder, address):
+        (folder / "side.ipynb").write_text(json.dumps(notebook(CELLS)))
+        yield address
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM:
-        pytest.skip("needs the Debian package chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=BROWSER_ARGUMENTS)
-        yield browser.new_page(viewport={"width": 1400, "height": 800})
-        browser.close()
+    with browser_page() as page:
+        page.set_viewport_size({"width": 1400, "height": 1000})
+        yield page
 
 
 @pytest.fixture
@@ -76,18 +58,28 @@ def rstudio(cluster: Cluster) -> Iterator[None]:
     cluster.ssh().run(f"{END}; sudo rm -rf {BIN}", check=False)
 
 
+@pytest.fixture
+def nothing_chosen(settings: Settings) -> Iterator[None]:
+    """Before, and after."""
+    chosen_file(settings.state_dir).unlink(missing_ok=True)
+    yield
+    chosen_file(settings.state_dir).unlink(missing_ok=True)
+
+
 def shot(page: Page, name: str) -> None:
     if SHOTS:
         page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
 
 
-@pytest.mark.usefixtures("rstudio")
-def test_two_clusters_in_tabs_of_the_lab(lab: Lab, page: Page, cluster: Cluster, side: Cluster) -> None:
+@pytest.mark.usefixtures("nothing_chosen", "rstudio")
+def test_two_clusters_in_tabs_of_the_lab(
+    lab: Callable[[str], str], page: Page, cluster: Cluster, side: Cluster
+) -> None:
     from playwright.sync_api import expect
 
     expect.set_options(timeout=60_000)
     page.set_default_timeout(60_000)
-    page.goto(lab.page("lab"))
+    page.goto(lab("lab"))
     tile = page.locator(".jp-LauncherCard", has_text="RStudio (cluster)")
     expect(tile).to_be_visible()
     shot(page, "launcher")
@@ -102,10 +94,9 @@ def test_two_clusters_in_tabs_of_the_lab(lab: Lab, page: Page, cluster: Cluster,
     expect(tab.locator("#socket")).to_have_text("typed into the terminal")
     shot(page, "rstudio")
 
-    page.goto(lab.page("lab/tree/side.ipynb"))
-    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    page.goto(lab("lab/tree/side.ipynb"))
     for number in range(len(CELLS)):
-        cells.nth(number).locator(".cm-content").click()
+        editors(page).nth(number).click()
         page.keyboard.press("Control+Enter")
     other = page.frame_locator(".jp-MainAreaWidget:not(.lm-mod-hidden) .jp-ServerProxy iframe").last
     expect(other.get_by_role("heading")).to_have_text("RStudio on side cannot be opened")

@@ -1,4 +1,5 @@
 import clusters from './clusters';
 import highlight from './highlight';
+import rstudio from './rstudio';
 
-export default [highlight, clusters];
+export default [highlight, clusters, rstudio];

@@ -59,12 +59,8 @@ def server_process() -> dict[str, Any]:
         "rewrite_response": rewrite,
         # An RStudio that is only open asks for events all the time, and is no activity of the lab's.
         "exclude_last_activity_patterns": [r".*/events/get_events$"],
-        "launcher_entry": {
-            "enabled": hasattr(socket, "AF_UNIX"),
-            "title": TITLE,
-            "icon_path": str(Path(__file__).parent / "icons" / "rstudio.svg"),
-            "category": "Cluster",
-        },
+        # The tile is the lab extension's: the proxy's has an icon among the notebooks' only.
+        "launcher_entry": {"enabled": False, "title": TITLE},
     }
 
 

@@ -10,7 +10,8 @@ export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
 pinned=https://download2.rstudio.org/server/jammy/amd64/rstudio-server-2026.09.0-174-amd64.deb
 url=${1:-$pinned}
 sha256=${2:-168bc577ef2f68abab1ad2ed684e830da1d244618b25b69fd20448e60716c5ba}
-patience=(-q -o Acquire::Retries=2 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30)
+# apt's own user cannot write to a folder of root's, and would say so.
+patience=(-q -o APT::Sandbox::User=root -o Acquire::Retries=2 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30)
 
 if [ -x /usr/lib/rstudio-server/bin/rserver ]; then
   echo "RStudio Server is there"
@@ -23,10 +24,9 @@ fi
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-chmod a+rx "$folder" # apt's own user reads it
 deb=$folder/rstudio-server.deb
 if ! /usr/lib/apt/apt-helper "${patience[@]}" download-file "$url" "$deb" "SHA256:$sha256" >"$folder/log" 2>&1; then
-  grep -E '^[EW]:' "$folder/log" | head -n 2 >&2 || true
+  grep '^E:' "$folder/log" | head -n 2 >&2 || true
   echo "$url cannot be downloaded, or has another SHA-256 than $sha256" >&2
   exit 1
 fi
