@@ -22,7 +22,7 @@ import websocket
 from browser import jupyterlab
 
 from ppe_jupyter.errors import SetupFailed
-from ppe_jupyter.frontends import rstudio
+from ppe_jupyter.frontends import cli, rstudio
 from ppe_jupyter.remote import rstudio as remote
 
 if TYPE_CHECKING:
@@ -135,10 +135,17 @@ def test_it_is_installed_if_it_is_what_was_meant(bare: Browser, cluster: Cluster
     )
 
 
-def test_without_a_way_to_the_download_it_says_so(bare: Browser, cluster: Cluster) -> None:
-    url = "https://rstudio.invalid/rstudio-server.deb"
-    with pytest.raises(SetupFailed, match=f"not installed: .*{url} cannot be downloaded"):
-        remote.install(cluster.ssh(), url=url, sha256="0" * 64)
+@pytest.mark.usefixtures("bare")
+def test_without_a_way_to_the_download_a_launch_goes_on(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PPE_RSTUDIO_URL", url := "https://rstudio.invalid/rstudio-server.deb")
+    monkeypatch.setenv("PPE_RSTUDIO_SHA256", "0" * 64)
+    launch = ["launch", cluster.name, "--nodes", "3", "--type", INSTANCE_TYPE, "--rstudio"]
+    assert cli.main(launch) == 0
+    said = capsys.readouterr().err
+    assert "RStudio Server was not installed: E: " in said and f"{url} cannot be downloaded" in said
+    assert f"{cluster.name} runs without it" in said
 
 
 @pytest.fixture(scope="module")

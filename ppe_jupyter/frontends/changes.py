@@ -44,6 +44,7 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         desk.connect(manager.launch(plan), arguments)
         how = "connected to " if desk.keep else ""
         desk.say(f"{manager.whose()}; {how}{views.summary(desk.cluster(plan.name, arguments))}")
+        _install_rstudio(desk, arguments, desk.cluster(plan.name, arguments))
         return
     desk.show(views.review(manager.whose(), plan))
     if arguments.save:
@@ -67,18 +68,19 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         return
     desk.connect(cluster, arguments)
     _tell(desk, cluster, "connected to " if desk.keep else "")
-    if arguments.rstudio:
-        _install_rstudio(desk, cluster)
+    _install_rstudio(desk, arguments, cluster)
 
 
-def _install_rstudio(desk: Desk, cluster: Cluster) -> None:
-    """A cluster without RStudio is as good as launched."""
+def _install_rstudio(desk: Desk, arguments: Arguments, cluster: Cluster) -> None:
+    """If it is wanted; a cluster without RStudio is as good as launched."""
+    if not arguments.rstudio:
+        return
     try:
         rstudio.install(desk, cluster)
     except PpeError as error:
+        name = cluster.name
         desk.notice(
-            "warning",
-            f"{error}; {cluster.name} runs without it; again: %ppe_rstudio {cluster.name} --install",
+            "warning", f"{error}. {name} runs without it; to try again: %ppe_rstudio {name} --install"
         )
 
 
