@@ -188,6 +188,22 @@ def test_a_slow_reader_holds_up_nobody_else_and_only_a_window_waits_for_it() -> 
     play(flood, scene)
 
 
+def test_an_answer_before_the_end_of_the_request_arrives() -> None:
+    """As of a server that refuses an upload, and does not read it."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"too large")
+        await writer.drain()
+
+    async def scene(ends: Ends) -> None:
+        reader, writer = await ends.connect()
+        writer.write(bytes(8 * WINDOW))
+        assert await reader.readexactly(9) == b"too large"
+
+    play(refuse, scene)
+
+
 def test_a_refused_connection_says_why() -> None:
     async def scene(ends: Ends) -> None:
         async def refuse() -> Pair:

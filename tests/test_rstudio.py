@@ -5,6 +5,7 @@ RStudio Server itself is a stand-in (fake_rserver.py) on the node.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import hashlib
 import json
@@ -183,7 +184,10 @@ def test_nobody_else_gets_in(tab: Browser, lab: Lab, cluster: Cluster) -> None:
 
 
 def test_it_knows_where_the_browser_is_on_a_web_socket_too(tab: Browser) -> None:
-    assert tab.get("headers").json()["root"] == "/user/a/ppe-rstudio/test"
+    seen = tab.get(
+        "headers", headers={"X-Forwarded-Proto": "https"}
+    ).json()  # a hub's, whose proxy speaks TLS
+    assert seen["root"] == "/user/a/ppe-rstudio/test" and seen["proxied"].startswith("https://")
     terminal = tab.web_socket("p/4711/terminal")
     assert terminal.recv() == "/user/a/ppe-rstudio/test/p/4711/terminal"
     for text in ("typed", "x" * 300_000):
@@ -234,6 +238,19 @@ def test_it_comes_back_with_the_same_sign_in(tab: Browser, cluster: Cluster) -> 
     page = tab.get(allow_redirects=False)
     assert page.status_code == 200 and "<h1>RStudio</h1>" in page.text
     assert tab.rpc("client_init") == before  # R has lived on
+
+
+def test_labs_under_other_addresses_do_not_fight_for_it(tab: Browser, cluster: Cluster) -> None:
+    async def connect() -> None:
+        await (await remote.connect(cluster.ssh(), "/b/ppe-rstudio/test")).close()
+
+    before = tab.rpc("client_init")
+    asyncio.run(connect())  # starts it anew, for that address
+    assert "<h1>RStudio</h1>" in tab.opened().text
+    assert tab.get("headers").json()["root"] == "/user/a/ppe-rstudio/test"
+    assert tab.rpc("client_init") == before
+    state = json.loads(cluster.ssh().get("~/.ppe/rstudio/rserver.json"))
+    assert state["root_path"] == "/b/ppe-rstudio/test"
 
 
 def test_a_cut_line_is_made_anew(tab: Browser, cluster: Cluster) -> None:

@@ -209,7 +209,8 @@ class Relay:
             while stream.credit == 0 and stream.reset is None:
                 stream.more_credit.clear()
                 await stream.more_credit.wait()
-            _check(stream)
+            if stream.reset is not None:
+                return  # what came before it is passed on yet
             size = min(stream.credit, CHUNK)
             part, data = data[:size], data[size:]
             stream.credit -= len(part)

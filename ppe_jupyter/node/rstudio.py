@@ -58,14 +58,17 @@ class Problem(Exception):
         self.kind = kind
 
 
-def ensure(root_path: str) -> None:
-    """Have it run and listen, served from ``root_path`` as the browser sees it. Raises Problem."""
+def ensure(root_path: str, *, any_root: bool = False) -> None:
+    """Have it run and listen, served from ``root_path`` as the browser sees it. Raises Problem.
+
+    With ``any_root`` one that runs will do: another lab's, which must not be ended in turn. Each request says its own.
+    """
     FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
     # rserver makes its data folder writable for everybody, so it is this one that must keep others out.
     FOLDER.chmod(0o700)
     with _alone():
         state = _state()
-        if _runs(state.get("pid")) and state.get("root_path") == root_path and _listens():
+        if _runs(state.get("pid")) and (any_root or state.get("root_path") == root_path) and _listens():
             return
         _end(state.get("pid"))
         _start(root_path)
@@ -219,7 +222,7 @@ async def relay(root_path: str) -> None:
             return await asyncio.open_unix_connection(str(SOCKET))
         except OSError:  # it has died
             try:
-                await asyncio.to_thread(ensure, root_path)
+                await asyncio.to_thread(ensure, root_path, any_root=True)
             except Problem as problem:
                 raise Refused(str(problem)) from None
             return await asyncio.open_unix_connection(str(SOCKET))
