@@ -72,8 +72,8 @@ def test_launched_used_and_ended_by_clicks(lab: Callable[[str], str], page: Page
     review.get_by_role("button", name="Launch side").click()
     card = page.get_by_role("listitem", name="Cluster side")
     expect(card).to_contain_text("2 of 2 nodes up")
-    expect(card.locator(".ppe-state").first).to_have_text("running")
-    expect(page.locator(".ppe-status")).to_have_text(re.compile(r"\d clusters? · free"))
+    expect(card.locator(".jp-ppe-state").first).to_have_text("running")
+    expect(page.locator(".jp-ppe-status")).to_have_text(re.compile(r"\d clusters? · free"))
 
     card.get_by_role("button", name="Connect side").click()  # no notebook is open: a new one is
     expect(editors(page)).to_have_text("%load_ext ppe_jupyter%ppe_connect side")
@@ -89,7 +89,7 @@ def test_launched_used_and_ended_by_clicks(lab: Callable[[str], str], page: Page
     expect(stop).to_be_visible()
     sleeping = run(page, SLEEP)
     expect(sleeping.locator(".jp-InputPrompt")).to_have_text("[*]:")
-    expect(sleeping).to_have_class(re.compile(r"\bppe-remote\b"))
+    expect(sleeping).to_have_class(re.compile(r"\bjp-ppe-remote\b"))
     assert prompt_name(sleeping) == "side"
     stop.click()
     page.locator(".jp-Dialog").get_by_role("button", name="Interrupt").click()

@@ -86,18 +86,22 @@ export interface IOverview {
   operations: IOperation[];
 }
 
-/** What the master of a cluster says; the server may know less than all. */
+/** What the master of a cluster says. */
 export interface IDetails {
-  watchdog?: { acts_at: string | null; action: string | null; lines: string[] };
-  session?: {
+  watchdog: { acts_at: string | null; action: string | null; lines: string[] };
+  session: {
     state: string;
-    since: string;
+    since: string | null;
     holder: string;
     code: string;
-    memory_mb: number;
-    unsaved: boolean;
-    objects: number;
+    memory_mb: number | null;
+    unsaved: boolean | null;
   } | null;
+  jobs: { id: number; session: string; state: string; title: string; since: string }[];
+  loads: { index: number; cpu: number; memory_used_gb: number; memory_gb: number }[];
+  slots_busy: number;
+  volumes: { id: string; gb: number; state: string; node: number | null; mounted: string | null }[];
+  events: { at: string; level: string; text: string }[];
   problem: IProblem | null;
 }
 
@@ -241,7 +245,8 @@ export class Api {
     body?: object,
     signal?: AbortSignal
   ): Promise<T> {
-    const url = URLExt.join(this.settings.baseUrl, 'ppe-jupyter/api', path) + URLExt.objectToQueryString(query);
+    const url =
+      URLExt.join(this.settings.baseUrl, 'ppe-jupyter/api', path) + URLExt.objectToQueryString(query);
     // Not JupyterLab's no-store, which adds the time to the query.
     const init: RequestInit = { method, signal, cache: 'no-cache', body: body && JSON.stringify(body) };
     const response = await this.answer(url, init, method === 'GET' || path === 'plan' ? RETRIES : 0);
@@ -256,7 +261,11 @@ export class Api {
     throw new ApiError(
       response.status === 404
         ? MISSING
-        : { title: `The Jupyter server answered ${response.status}`, status: response.status, detail: response.statusText }
+        : {
+            title: `The Jupyter server answered ${response.status}`,
+            status: response.status,
+            detail: response.statusText
+          }
     );
   }
 }

@@ -1,12 +1,12 @@
 /** A cluster in the sidebar: its state, size and cost; unfolded its nodes, its master's words and all actions. */
 import * as React from 'react';
 
-import { type IDetails, type ICluster, type INode, type IOperation, type IProblem, problemOf } from './api';
-import { Copy, Progress, State, Trouble, useNow } from './parts';
+import type { ICluster, IOperation } from './api';
+import { Inside } from './inside';
+import { Progress, State, useNow } from './parts';
 import type { IViewServices } from './sidebar';
 import { clock, counted, perHour, soFar, span } from './words';
 
-const DETAILS_MS = 10_000;
 /** The order of the buttons; the first row is on every card, the second on unfolded ones. */
 const FIRST: readonly (readonly [string, string, string])[] = [
   ['connect', 'Connect', 'Insert a cell into the open notebook that connects it to this cluster'],
@@ -33,17 +33,22 @@ export function Card(props: {
   const now = useNow();
   const body = `ppe-cluster-${cluster.name}`;
   return (
-    <li className="ppe-card" aria-label={`Cluster ${cluster.name}, ${cluster.state}`}>
-      <button className="ppe-cardHead" aria-expanded={open} aria-controls={body} onClick={() => setOpen(!open)}>
-        <span className="ppe-caret" aria-hidden="true" />
-        <span className="ppe-name" title={cluster.name}>
+    <li className="jp-ppe-card" aria-label={`Cluster ${cluster.name}, ${cluster.state}`}>
+      <button
+        className="jp-ppe-cardHead"
+        aria-expanded={open}
+        aria-controls={body}
+        onClick={() => setOpen(!open)}
+      >
+        <span className="jp-ppe-caret" aria-hidden="true" />
+        <span className="jp-ppe-name" title={cluster.name}>
           {cluster.name}
         </span>
         <State state={cluster.state} />
       </button>
       <Facts cluster={cluster} free={props.free} now={now} />
       {cluster.troubles.map(text => (
-        <p className="ppe-warning" key={text}>
+        <p className="jp-ppe-warning" key={text}>
           {text}
         </p>
       ))}
@@ -51,13 +56,19 @@ export function Card(props: {
         <Progress
           operation={operation}
           onStop={
-            operation.verb === 'launch' ? () => void services.changes.stop(operation.id, cluster.name) : undefined
+            operation.verb === 'launch'
+              ? () => void services.changes.stop(operation.id, cluster.name)
+              : undefined
           }
         />
       )}
       <Buttons actions={FIRST} cluster={cluster} services={services} />
       <div id={body} hidden={!open}>
-        {open && <Inside cluster={cluster} services={services} />}
+        {open && (
+          <Inside cluster={cluster} services={services}>
+            <Buttons actions={SECOND} cluster={cluster} services={services} />
+          </Inside>
+        )}
       </div>
     </li>
   );
@@ -66,13 +77,14 @@ export function Card(props: {
 function Facts({ cluster, free, now }: { cluster: ICluster; free: boolean; now: number }): React.JSX.Element {
   const { deadline } = cluster;
   return (
-    <div className="ppe-facts">
+    <div className="jp-ppe-facts">
       <div>
         {cluster.nodes_up} of {counted(cluster.nodes_wanted, 'node')} up · {counted(cluster.slots, 'slot')}
         {cluster.spot && ' · spot'}
       </div>
       <div>
-        {[cluster.type, cluster.zone].filter(Boolean).join(' · ')} · {span(now - Date.parse(cluster.launched))} old
+        {[cluster.type, cluster.zone].filter(Boolean).join(' · ')} ·{' '}
+        {span(now - Date.parse(cluster.launched))} old
       </div>
       <div title={free ? 'The local cloud is free; this is what it would cost on EC2' : undefined}>
         {free ? 'on EC2 ' : ''}
@@ -106,11 +118,11 @@ function Buttons(props: {
     }
   };
   return shown.length ? (
-    <div className="ppe-buttons">
+    <div className="jp-ppe-buttons">
       {shown.map(([verb, label, caption]) => (
         <button
           key={verb}
-          className={`ppe-button${verb === 'terminate' ? ' ppe-mod-end' : ''}`}
+          className={`jp-ppe-button${verb === 'terminate' ? ' jp-ppe-mod-end' : ''}`}
           title={caption}
           aria-label={`${label.replace('…', '')} ${cluster.name}`}
           aria-busy={busy === verb}
@@ -122,123 +134,4 @@ function Buttons(props: {
       ))}
     </div>
   ) : null;
-}
-
-/** What is asked of the master only while it is looked at. */
-function Inside({ cluster, services }: { cluster: ICluster; services: IViewServices }): React.JSX.Element {
-  const up = cluster.actions.includes('connect');
-  const { details, problem } = useDetails(cluster.name, up && services.shown, services);
-  const { session, watchdog } = details ?? {};
-  return (
-    <div className="ppe-inside">
-      {cluster.advice && cluster.state !== 'running' && <p className="ppe-quiet">{cluster.advice}</p>}
-      <Buttons actions={SECOND} cluster={cluster} services={services} />
-      {problem && <Trouble problem={problem} label="The master does not say more" />}
-      {watchdog?.lines.some(Boolean) && (
-        <section>
-          <h4>Watchdog</h4>
-          {watchdog.acts_at && (
-            <p>
-              {watchdog.action === 'park' ? 'parks it' : 'terminates it'} at {clock(watchdog.acts_at)}
-            </p>
-          )}
-          {watchdog.lines.filter(Boolean).map((line, index) => (
-            <p key={index}>{line}</p>
-          ))}
-        </section>
-      )}
-      {up && (
-        <section>
-          <h4>R on the master</h4>
-          {session && (
-            <p>
-              {session.state} since {clock(session.since)}
-              {session.holder && `, by ${session.holder}`} · {Math.round(session.memory_mb)} MB
-              {session.unsaved && ' · unsaved work'}
-            </p>
-          )}
-          {session?.code && <code className="ppe-code">{session.code}</code>}
-          <div className="ppe-buttons">
-            <button className="ppe-button" onClick={() => void services.changes.session('interrupt', cluster.name)}>
-              Interrupt R…
-            </button>
-            <button className="ppe-button" onClick={() => void services.changes.session('restart', cluster.name)}>
-              Restart R…
-            </button>
-          </div>
-        </section>
-      )}
-      <section>
-        <h4>Nodes</h4>
-        <ul className="ppe-nodes">
-          {cluster.nodes.map(node => (
-            <NodeLine key={node.instance_id} node={node} />
-          ))}
-        </ul>
-      </section>
-      {cluster.ssh && (
-        <section>
-          <h4>Terminal</h4>
-          <Copy text={cluster.ssh} label="Copy the ssh command line" />
-        </section>
-      )}
-    </div>
-  );
-}
-
-function NodeLine({ node }: { node: INode }): React.JSX.Element {
-  const addresses = [...new Set([node.private_ip, node.public_ip])].filter(Boolean).join(' · ');
-  const state = node.state === 'running' && !node.up ? 'configuring' : node.state;
-  const names = [node.private_dns, node.public_dns].filter(Boolean).join('\n');
-  return (
-    <li title={`${node.instance_id}\n${names}\nlaunched ${clock(node.launched)}`}>
-      <span className="ppe-nodeHead">
-        <span>
-          {node.index} {node.role}
-        </span>
-        <State state={state} />
-      </span>
-      <span className="ppe-quiet">
-        {addresses} · {counted(node.slots, 'slot')}
-        {node.spot && ' · spot'}
-        {node.reason && ` · ${node.reason}`}
-      </span>
-    </li>
-  );
-}
-
-function useDetails(
-  name: string,
-  asked: boolean,
-  services: IViewServices
-): { details: IDetails | null; problem: IProblem | null } {
-  const [told, setTold] = React.useState<ReturnType<typeof useDetails>>({ details: null, problem: null });
-  React.useEffect(() => {
-    if (!asked) {
-      return;
-    }
-    const abort = new AbortController();
-    let timer = 0;
-    const ask = async () => {
-      try {
-        if (!document.hidden) {
-          const details = await services.watch.api.details(name, abort.signal);
-          setTold({ details, problem: details.problem });
-        }
-      } catch (error) {
-        if (!abort.signal.aborted) {
-          setTold({ details: null, problem: problemOf(error) });
-        }
-      }
-      if (!abort.signal.aborted) {
-        timer = window.setTimeout(() => void ask(), DETAILS_MS);
-      }
-    };
-    void ask();
-    return () => {
-      abort.abort();
-      window.clearTimeout(timer);
-    };
-  }, [name, asked, services.watch]);
-  return told;
 }

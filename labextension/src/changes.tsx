@@ -30,10 +30,10 @@ const WAYS: Readonly<Record<string, string>> = {
 
 export function Review({ plan }: { plan: IPlan }): React.JSX.Element {
   return (
-    <div className="ppe-review">
+    <div className="jp-ppe-review">
       <Rows rows={plan.rows} />
       {plan.problems.length > 0 && (
-        <ul className="ppe-problems" aria-label="Problems">
+        <ul className="jp-ppe-problems" aria-label="Problems">
           {plan.problems.map(({ grade, text }, index) => (
             <li key={index}>
               <Grade grade={grade} /> {text}
@@ -42,12 +42,12 @@ export function Review({ plan }: { plan: IPlan }): React.JSX.Element {
         </ul>
       )}
       {plan.losses.length > 0 && (
-        <section className="ppe-losses">
+        <section className="jp-ppe-losses">
           <h4>These exist nowhere else, and would be lost</h4>
           <Rows rows={plan.losses} />
         </section>
       )}
-      {plan.destroys && <p className="ppe-destroys">{destroyed(plan)}</p>}
+      {plan.destroys && <p className="jp-ppe-destroys">{destroyed(plan)}</p>}
       {plan.magic && <Copy text={plan.magic} label="Copy the magic that does the same" />}
     </div>
   );
@@ -94,7 +94,8 @@ export class Changes {
     if (await this.agreed(title, body, action === 'interrupt' ? 'Interrupt' : 'Restart R')) {
       const done = await this.attempted(() => this.watch.api.session(action, cluster));
       if (done) {
-        const said = action === 'interrupt' ? `R on ${cluster} was interrupted` : `R on ${cluster} starts anew`;
+        const said =
+          action === 'interrupt' ? `R on ${cluster} was interrupted` : `R on ${cluster} starts anew`;
         Notification.info(said, { autoClose: 4000 });
       }
     }
@@ -103,7 +104,11 @@ export class Changes {
   private async options(verb: string, cluster: ICluster): Promise<ISpec | null> {
     if (verb === 'resize') {
       const title = `Nodes of ${cluster.name}, the master included`;
-      const { value, button } = await InputDialog.getNumber({ title, value: cluster.nodes_wanted, okLabel: 'Review' });
+      const { value, button } = await InputDialog.getNumber({
+        title,
+        value: cluster.nodes_wanted,
+        okLabel: 'Review'
+      });
       return button.accept && value !== null ? { nodes: value } : null;
     }
     if (verb === 'retry') {
@@ -155,7 +160,11 @@ export class Changes {
     } catch (error) {
       const problem = problemOf(error);
       const body = <Trouble problem={problem} />;
-      await showDialog({ title: 'That was not done', body, buttons: [Dialog.cancelButton({ label: 'Close' })] });
+      await showDialog({
+        title: 'That was not done',
+        body,
+        buttons: [Dialog.cancelButton({ label: 'Close' })]
+      });
       return null;
     } finally {
       this.watch.again();

@@ -23,6 +23,7 @@ import { ClusterStatus } from './status';
 import { listen } from './urgent';
 import { Watch } from './watch';
 
+/** jupyter-server-proxy's. */
 const PROXY = 'server-proxy:open';
 
 const plugin: JupyterFrontEndPlugin<void> = {
@@ -118,7 +119,9 @@ function addCommands(app: JupyterFrontEnd, { watch, changes, sidebar, notebooks 
         shell.activateById(panel.id);
         insertConnect(panel, chosen.connect);
       } else {
-        Notification.info('No notebook was open: a new one connects when its cell is run', { autoClose: 5000 });
+        Notification.info('No notebook was open: a new one connects when its cell is run', {
+          autoClose: 5000
+        });
         await open(cwd, chosen.connect);
       }
     }

@@ -5,14 +5,12 @@
  */
 import * as React from 'react';
 
-import { type IChoices, type IImage, type IInstanceType, type IPlan, type IProblem, type ISpec, problemOf } from './api';
+import { type IChoices, type IImage, type IInstanceType, type IProblem, type ISpec, problemOf } from './api';
 import { LIMITS, THEN } from './limits';
-import { Copy, Grade, Trouble } from './parts';
+import { Copy, Progress, Trouble } from './parts';
 import type { IViewServices } from './sidebar';
 import { TypeTable } from './types';
-import { perHour } from './words';
-
-const DEBOUNCE_MS = 350;
+import { usePlan, Verdict } from './verdict';
 
 type Values = Record<string, string | boolean>;
 
@@ -27,11 +25,19 @@ const NUMBERS = new Set(['nodes', 'slots', 'spot_max_usd', ...LIMITS.map(([key])
 export function LaunchForm(props: { services: IViewServices; onDone: () => void }): React.JSX.Element {
   const { watch, changes } = props.services;
   const [values, setValues] = React.useState<Values>({ nodes: '2' });
-  const [known, setKnown] = React.useState<{ choices?: IChoices; types?: IInstanceType[]; images?: IImage[] }>({});
+  const [known, setKnown] = React.useState<{
+    choices?: IChoices;
+    types?: IInstanceType[];
+    images?: IImage[];
+  }>({});
   const [picking, setPicking] = React.useState(false);
   const [problem, setProblem] = React.useState<IProblem | null>(null);
   const spec = specOf(values, NUMBERS);
-  const { plan, refusal, asking, planNow } = usePlan(spec, props.services);
+  // The first plan of all has the local cloud's image built; it is asked for again when that is done.
+  const preparing = watch.overview?.operations.find(
+    ({ verb, state }) => verb === 'prepare' && state === 'running'
+  );
+  const { plan, refusal, asking, planNow } = usePlan(spec, props.services, !preparing);
   const type = String(values.instance_type || known.choices?.defaults.instance_type || '');
 
   const fetched = (request: Promise<typeof known>) =>
@@ -87,7 +93,7 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
 
   return (
     <form
-      className="ppe-form"
+      className="jp-ppe-form"
       aria-label="New cluster"
       onSubmit={event => {
         event.preventDefault();
@@ -95,12 +101,13 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
       }}
     >
       {problem && <Trouble problem={problem} onDismiss={() => setProblem(null)} />}
-      <div className="ppe-fields">
-        {field('name', 'Name', { placeholder: 'a name is found' })}
+      {preparing && <Progress operation={preparing} />}
+      <div className="jp-ppe-fields">
+        {field('name', 'Name', { placeholder: 'a name is found', autoFocus: true })}
         {field('nodes', 'Nodes', { type: 'number', min: 1, step: 1 })}
         <label>
           <span>Type</span>
-          <span className="ppe-withButton">
+          <span className="jp-ppe-withButton">
             <input
               className="jp-mod-styled"
               name="instance_type"
@@ -111,7 +118,7 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
             />
             <button
               type="button"
-              className="ppe-button"
+              className="jp-ppe-button"
               aria-expanded={picking}
               aria-label="Choose the type from a table"
               title="Choose the type from a table"
@@ -132,14 +139,19 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
           }}
         />
       )}
-      <div className="ppe-fields">
-        {field('slots', 'Slots per node', { type: 'number', min: 1, step: 1, placeholder: 'its physical cores' })}
+      <div className="jp-ppe-fields">
+        {field('slots', 'Slots per node', {
+          type: 'number',
+          min: 1,
+          step: 1,
+          placeholder: 'its physical cores'
+        })}
         {choice(
           'image',
           'Image',
           'the usual one',
           known.images?.map(({ id, name, fits, why, software }) => (
-            <option key={id} value={id} disabled={!fits} title={why || software_text(software)}>
+            <option key={id} value={id} disabled={!fits} title={why || softwareText(software)}>
               {name}
               {why && ` (${why})`}
             </option>
@@ -154,9 +166,11 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
       </div>
       <details>
         <summary>Limits: what ends it by itself</summary>
-        <div className="ppe-fields">
+        <div className="jp-ppe-fields">
           {LIMITS.map(([key, label, hint]) => (
-            <React.Fragment key={key}>{field(key, label, { type: 'number', placeholder: hint })}</React.Fragment>
+            <React.Fragment key={key}>
+              {field(key, label, { type: 'number', placeholder: hint })}
+            </React.Fragment>
           ))}
           {choice(
             'then',
@@ -172,7 +186,7 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
       </details>
       <details>
         <summary>Key pair, security group, spot</summary>
-        <div className="ppe-fields">
+        <div className="jp-ppe-fields">
           {choice(
             'key_name',
             'Key pair',
@@ -189,7 +203,7 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
               </option>
             ))
           )}
-          <label className="ppe-check">
+          <label className="jp-ppe-check">
             <input
               type="checkbox"
               name="spot"
@@ -204,9 +218,12 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
             <span>Workers on the spot market: cheaper, may be taken away</span>
           </label>
           {values.spot === true &&
-            field('spot_max_usd', 'At most, $ per hour and worker', { type: 'number', placeholder: 'on-demand price' })}
+            field('spot_max_usd', 'At most, $ per hour and worker', {
+              type: 'number',
+              placeholder: 'on-demand price'
+            })}
           {values.spot === true && (
-            <label className="ppe-check">
+            <label className="jp-ppe-check">
               <input
                 type="checkbox"
                 name="spot_fallback"
@@ -219,7 +236,7 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
         </div>
       </details>
       <Verdict plan={plan} refusal={refusal} asking={asking} />
-      <button type="submit" className="ppe-button ppe-mod-main" disabled={!plan?.ok}>
+      <button type="submit" className="jp-ppe-button jp-ppe-mod-main" disabled={!plan?.ok}>
         Review and launch…
       </button>
       {plan?.ok && <Copy text={plan.magic} label="Copy the magic that does the same" />}
@@ -227,70 +244,8 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
   );
 }
 
-function software_text(software: Record<string, string>): string {
+function softwareText(software: Record<string, string>): string {
   return Object.entries(software)
     .map(([name, version]) => `${name} ${version}`)
     .join(', ');
-}
-
-/** What the planner says of the fields as they are. */
-function Verdict(props: { plan: IPlan | null; refusal: IProblem | null; asking: boolean }): React.JSX.Element {
-  const { plan, refusal, asking } = props;
-  return (
-    <div className={`ppe-verdict${asking ? ' ppe-mod-asking' : ''}`} aria-live="polite" aria-busy={asking}>
-      {plan && (
-        <div className="ppe-price">
-          <strong>{perHour(plan.usd_per_hour)}</strong>{' '}
-          {plan.rows.find(([label]) => label === 'pays')?.[1].startsWith('local cloud') ? 'on EC2; free here' : ''}
-        </div>
-      )}
-      {!plan && !refusal && <div className="ppe-quiet">Planning…</div>}
-      <ul className="ppe-problems" aria-label="Problems">
-        {refusal && (
-          <li>
-            <Grade grade="error" /> {refusal.detail}
-          </li>
-        )}
-        {plan?.problems.map(({ grade, text }, index) => (
-          <li key={index}>
-            <Grade grade={grade} /> {text}
-          </li>
-        ))}
-      </ul>
-    </div>
-  );
-}
-
-/** The plan of the newest spec, a moment after the last change; `planNow` does not wait. */
-function usePlan(spec: ISpec, services: IViewServices) {
-  const text = JSON.stringify(spec);
-  const [told, setTold] = React.useState<{ plan: IPlan | null; refusal: IProblem | null; of: string }>({
-    plan: null,
-    refusal: null,
-    of: ''
-  });
-  const ask = React.useCallback(
-    async (wanted: string, signal?: AbortSignal): Promise<IPlan | null> => {
-      try {
-        const plan = await services.watch.api.planLaunch(JSON.parse(wanted), signal);
-        setTold({ plan, refusal: null, of: wanted });
-        return plan.ok ? plan : null;
-      } catch (error) {
-        if (!signal?.aborted) {
-          setTold({ plan: null, refusal: problemOf(error), of: wanted });
-        }
-        return null;
-      }
-    },
-    [services.watch]
-  );
-  React.useEffect(() => {
-    const abort = new AbortController();
-    const timer = window.setTimeout(() => void ask(text, abort.signal), DEBOUNCE_MS);
-    return () => {
-      window.clearTimeout(timer);
-      abort.abort();
-    };
-  }, [text, ask]);
-  return { ...told, asking: told.of !== text, planNow: () => ask(text) };
 }

@@ -19,7 +19,7 @@ export class Limits extends ReactWidget {
 
   constructor(private readonly cluster: ICluster) {
     super();
-    this.addClass('ppe-limits');
+    this.addClass('jp-ppe-limits');
   }
 
   /** What was filled in. */
@@ -30,7 +30,7 @@ export class Limits extends ReactWidget {
   render(): React.JSX.Element {
     const { budget_usd } = this.cluster;
     return (
-      <div className="ppe-fields">
+      <div className="jp-ppe-fields">
         {LIMITS.map(([key, label, hint]) => (
           <label key={key}>
             <span>{label}</span>

@@ -51,7 +51,7 @@ function content(cells: Readonly<Record<string, string>>, kernel: IKernelSpec | 
   };
 }
 
-/** Returns the path of a new notebook in the folder `cwd`: one that launches, or that connects by the cell `connect`. */
+/** Makes a notebook that launches, or that connects by the cell `connect`; returns its path, in the folder `cwd`. */
 export async function createNotebook(
   services: ServiceManager.IManager,
   cwd: string,

@@ -22,17 +22,17 @@ const SHAPES = {
 export function State({ state, word = true }: { state: string; word?: boolean }): React.JSX.Element {
   const seen = look(state);
   return (
-    <span className={`ppe-state ppe-mod-${seen}`} title={state}>
+    <span className={`jp-ppe-state jp-ppe-mod-${seen}`} title={state}>
       <svg viewBox="0 0 12 12" fill="currentColor" aria-hidden="true">
         {SHAPES[seen]}
       </svg>
-      {word ? <span>{state}</span> : <span className="ppe-hidden">{state}</span>}
+      {word ? <span>{state}</span> : <span className="jp-ppe-hidden">{state}</span>}
     </span>
   );
 }
 
 export function Grade({ grade }: { grade: 'error' | 'warning' | 'info' }): React.JSX.Element {
-  return <strong className={`ppe-grade ppe-mod-${grade}`}>{grade}</strong>;
+  return <strong className={`jp-ppe-grade jp-ppe-mod-${grade}`}>{grade}</strong>;
 }
 
 /** Its first line, all of it when unfolded. */
@@ -44,7 +44,7 @@ export function Trouble(props: {
 }): React.JSX.Element {
   const { title, status, detail } = props.problem;
   return (
-    <div className="ppe-trouble" role="alert">
+    <div className="jp-ppe-trouble" role="alert">
       <details>
         <summary>
           <Grade grade="error" /> {props.label ? `${props.label}: ` : ''}
@@ -54,12 +54,12 @@ export function Trouble(props: {
         {status !== 0 && <pre>{detail}</pre>}
       </details>
       {props.onAgain && (
-        <button className="ppe-button" onClick={props.onAgain}>
+        <button className="jp-ppe-button" onClick={props.onAgain}>
           Try again
         </button>
       )}
       {props.onDismiss && (
-        <button className="ppe-button" onClick={props.onDismiss} aria-label="Dismiss this problem">
+        <button className="jp-ppe-button" onClick={props.onDismiss} aria-label="Dismiss this problem">
           Dismiss
         </button>
       )}
@@ -75,19 +75,23 @@ export function Progress(props: { operation: IOperation; onStop?: () => void }):
   const seconds = elapsed < 60 ? `${Math.round(elapsed)} s` : span(elapsed * 1000);
   const verb = doing(operation);
   return (
-    <div className="ppe-progress">
-      <div className="ppe-progressLine">
+    <div className="jp-ppe-progress">
+      <div className="jp-ppe-progressLine">
         <span title={message}>
           {verb}: {phase}
           {counts} · {seconds}
         </span>
         {onStop && (
-          <button className="ppe-button" onClick={onStop} disabled={phase === 'stopping'}>
+          <button className="jp-ppe-button" onClick={onStop} disabled={phase === 'stopping'}>
             Stop
           </button>
         )}
       </div>
-      <progress max={total || undefined} value={total ? ready : undefined} aria-label={`${verb} ${operation.cluster}`} />
+      <progress
+        max={total || undefined}
+        value={total ? ready : undefined}
+        aria-label={`${verb} ${operation.cluster}`}
+      />
     </div>
   );
 }
@@ -101,9 +105,9 @@ export function Copy({ text, label }: { text: string; label: string }): React.JS
     window.setTimeout(() => setCopied(false), 1500);
   };
   return (
-    <div className="ppe-copy">
+    <div className="jp-ppe-copy">
       <code title={text}>{text}</code>
-      <button className="ppe-button" onClick={copy} aria-label={label} title={label}>
+      <button className="jp-ppe-button" onClick={copy} aria-label={label} title={label}>
         {copied ? 'Copied' : 'Copy'}
       </button>
     </div>
@@ -112,7 +116,7 @@ export function Copy({ text, label }: { text: string; label: string }): React.JS
 
 export function Rows({ rows }: { rows: [string, string][] }): React.JSX.Element {
   return (
-    <dl className="ppe-rows">
+    <dl className="jp-ppe-rows">
       {rows.map(([label, text], index) => (
         <React.Fragment key={index}>
           <dt>{rows[index - 1]?.[0] === label ? '' : label}</dt>

@@ -20,7 +20,7 @@ const SETTLE_MS = 200;
 
 export function showNames(notebooks: INotebookTracker, watch: Watch): void {
   const connected = new WeakMap<NotebookPanel, string>();
-  notebooks.widgetAdded.connect((_, panel) => {
+  const attend = (panel: NotebookPanel) => {
     let timer = 0;
     const soon = () => {
       window.clearTimeout(timer);
@@ -36,7 +36,9 @@ export function showNames(notebooks: INotebookTracker, watch: Watch): void {
     watch.changed.connect(soon);
     panel.disposed.connect(() => watch.changed.disconnect(soon));
     soon();
-  });
+  };
+  notebooks.forEach(attend);
+  notebooks.widgetAdded.connect((_, panel) => attend(panel));
   NotebookActions.executed.connect((_, { notebook, cell }) => {
     const panel = notebooks.find(each => each.content === notebook);
     const source = cell.model.sharedModel.getSource();
@@ -66,9 +68,12 @@ function lastConnected({ outputs }: ICodeCellModel): string | undefined {
 /** The name is a style, so that it outlives the prompt's text, which each run sets anew. */
 function show(panel: NotebookPanel, otherwise: string | undefined): void {
   for (const cell of panel.isDisposed ? [] : panel.content.widgets) {
-    const line = cell.model.type === 'code' ? (cell.model.sharedModel.getSource().trimStart().split('\n', 1)[0] ?? '') : '';
+    const line =
+      cell.model.type === 'code'
+        ? (cell.model.sharedModel.getSource().trimStart().split('\n', 1)[0] ?? '')
+        : '';
     const name = REMOTE.test(line) ? (NAMED.exec(line)?.[1] ?? otherwise) : undefined;
-    cell.node.classList.toggle('ppe-remote', !!name);
+    cell.node.classList.toggle('jp-ppe-remote', !!name);
     if (name) {
       cell.node.style.setProperty('--ppe-cluster', JSON.stringify(name));
     }

@@ -28,6 +28,7 @@ export interface IViewServices {
 
 export class Sidebar extends ReactWidget {
   private form = false;
+  private following = false;
   private readonly dismissed = new Set<string>();
 
   constructor(
@@ -37,7 +38,7 @@ export class Sidebar extends ReactWidget {
   ) {
     super();
     this.id = 'ppe-jupyter-clusters';
-    this.addClass('ppe-sidebar');
+    this.addClass('jp-ppe-sidebar');
     this.title.icon = clusterIcon;
     this.title.caption = 'Clusters';
     this.node.setAttribute('role', 'region');
@@ -53,42 +54,53 @@ export class Sidebar extends ReactWidget {
 
   protected onAfterShow(message: Message): void {
     super.onAfterShow(message);
-    this.watch.follow(1);
-    this.update();
+    this.follow();
   }
 
   protected onAfterHide(message: Message): void {
     super.onAfterHide(message);
-    this.watch.follow(-1);
+    this.follow();
+  }
+
+  private follow(): void {
+    if (this.following !== this.isVisible) {
+      this.following = this.isVisible;
+      this.watch.follow(this.following ? 1 : -1);
+    }
     this.update();
   }
 
   render(): React.JSX.Element {
     const { watch, changes, act } = this;
-    const services = { watch, changes, act, shown: this.isVisible };
+    const services = { watch, changes, act, shown: this.following };
     const { overview, problem } = watch;
     return (
       <>
         <Header overview={overview} form={this.form} onForm={form => this.showForm(form)} />
-        <div className="ppe-scroll">
+        <div className="jp-ppe-scroll">
           {problem && <Trouble problem={problem} onAgain={() => watch.again()} />}
           {overview?.problem && (
             <Trouble problem={overview.problem} label="Last known" onAgain={() => watch.again()} />
           )}
           {overview?.preparing && !overview.up && (
-            <p className="ppe-quiet" role="status">
+            <p className="jp-ppe-quiet" role="status">
               {overview.preparing}
             </p>
           )}
           {this.form && <LaunchForm services={services} onDone={() => this.showForm(false)} />}
           <div hidden={this.form}>
-            <Clusters overview={overview} services={services} dismissed={this.dismissed} onChange={() => this.update()} />
+            <Clusters
+              overview={overview}
+              services={services}
+              dismissed={this.dismissed}
+              onChange={() => this.update()}
+            />
             {overview && !overview.clusters.length && !launching(overview).length && !overview.problem && (
               <Empty overview={overview} onLaunch={() => this.showForm(true)} />
             )}
           </div>
           {!overview && !problem && (
-            <p className="ppe-quiet" role="status">
+            <p className="jp-ppe-quiet" role="status">
               Looking for clusters…
             </p>
           )}
@@ -106,15 +118,18 @@ function Header(props: {
   const { overview, form } = props;
   const cap = overview?.max_usd_per_hour;
   return (
-    <header className="ppe-header">
-      <div className="ppe-headerTop">
+    <header className="jp-ppe-header">
+      <div className="jp-ppe-headerTop">
         <h2>{form ? 'New cluster' : 'Clusters'}</h2>
-        <button className={`ppe-button${form ? '' : ' ppe-mod-main'}`} onClick={() => props.onForm(!form)}>
+        <button
+          className={`jp-ppe-button${form ? '' : ' jp-ppe-mod-main'}`}
+          onClick={() => props.onForm(!form)}
+        >
           {form ? 'Back to clusters' : 'New cluster'}
         </button>
       </div>
       {overview && (
-        <div className="ppe-money" aria-live="polite">
+        <div className="jp-ppe-money" aria-live="polite">
           <span title="Who pays">{overview.whose || 'account unknown'}</span>
           {overview.clusters.length > 0 && (
             <span>
@@ -129,7 +144,7 @@ function Header(props: {
   );
 }
 
-/** Launches of clusters that EC2 does not show yet. */
+/** What runs on no cluster that is shown: launches at their beginning, cleanup. */
 function launching(overview: IOverview): IOperation[] {
   const shown = new Set(overview.clusters.map(each => each.name));
   return overview.operations.filter(each => each.state === 'running' && !shown.has(each.cluster));
@@ -158,15 +173,17 @@ function Clusters(props: {
             <Trouble key={id} problem={problem} label={`${verb} ${cluster}`} onDismiss={() => dismiss(id)} />
           )
       )}
-      <ul className="ppe-cards" aria-label="Clusters">
+      <ul className="jp-ppe-cards" aria-label="Clusters">
         {launching(overview).map(each => (
-          <li key={each.id} className="ppe-card">
-            <div className="ppe-cardHead">
-              <span className="ppe-name">{each.cluster || 'all'}</span>
+          <li key={each.id} className="jp-ppe-card">
+            <div className="jp-ppe-cardHead">
+              <span className="jp-ppe-name">{each.cluster || 'This account'}</span>
             </div>
             <Progress
               operation={each}
-              onStop={each.verb === 'launch' ? () => void services.changes.stop(each.id, each.cluster) : undefined}
+              onStop={
+                each.verb === 'launch' ? () => void services.changes.stop(each.id, each.cluster) : undefined
+              }
             />
           </li>
         ))}
@@ -186,18 +203,18 @@ function Clusters(props: {
 
 function Empty({ overview, onLaunch }: { overview: IOverview; onLaunch: () => void }): React.JSX.Element {
   return (
-    <div className="ppe-empty">
+    <div className="jp-ppe-empty">
       <clusterIcon.react tag="span" width="48px" height="48px" />
       <p>No clusters yet.</p>
-      <p className="ppe-quiet">
+      <p className="jp-ppe-quiet">
         {overview.free
           ? `Launch one on this machine: it is free.${overview.up ? '' : ' The local cloud starts with it.'}`
           : 'You see what it costs before it is launched.'}
       </p>
-      <button className="ppe-button ppe-mod-main" onClick={onLaunch}>
+      <button className="jp-ppe-button jp-ppe-mod-main" onClick={onLaunch}>
         Launch a cluster
       </button>
-      <p className="ppe-quiet">
+      <p className="jp-ppe-quiet">
         In a notebook: <code>%ppe_launch</code>
       </p>
     </div>

@@ -12,7 +12,7 @@ export class ClusterStatus extends ReactWidget {
     private readonly open: () => void
   ) {
     super();
-    this.addClass('ppe-status');
+    this.addClass('jp-ppe-status');
     watch.changed.connect(() => this.update());
   }
 
@@ -30,7 +30,12 @@ export class ClusterStatus extends ReactWidget {
     const said = `${text} · ${rate}${stale ? ' · last known' : ''}`;
     const caption = `${overview.whose}: ${said}. Click to show the clusters.`;
     return (
-      <button className="jp-StatusBar-TextItem" title={stale?.detail ?? caption} aria-label={caption} onClick={this.open}>
+      <button
+        className="jp-StatusBar-TextItem"
+        title={stale?.detail ?? caption}
+        aria-label={caption}
+        onClick={this.open}
+      >
         <clusterIcon.react tag="span" width="14px" height="14px" />
         {said}
       </button>

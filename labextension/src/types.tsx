@@ -21,7 +21,10 @@ export function TypeTable(props: {
 }): React.JSX.Element {
   const [filter, setFilter] = React.useState('');
   const [least, setLeast] = React.useState({ cores: '', gb: '' });
-  const [sort, setSort] = React.useState<{ by: keyof IInstanceType; down: boolean }>({ by: 'usd_per_hour', down: false });
+  const [sort, setSort] = React.useState<{ by: keyof IInstanceType; down: boolean }>({
+    by: 'usd_per_hour',
+    down: false
+  });
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
   const fitting = (props.types ?? []).filter(
     each =>
@@ -42,8 +45,8 @@ export function TypeTable(props: {
     />
   );
   return (
-    <div className="ppe-types">
-      <div className="ppe-filter">
+    <div className="jp-ppe-types">
+      <div className="jp-ppe-filter">
         <input
           className="jp-mod-styled"
           type="search"
@@ -56,7 +59,7 @@ export function TypeTable(props: {
         {number('cores', 'cores ≥')}
         {number('gb', 'GB ≥')}
       </div>
-      <div className="ppe-tableBox">
+      <div className="jp-ppe-tableBox">
         <table>
           <thead>
             <tr>
@@ -67,7 +70,10 @@ export function TypeTable(props: {
                   title={caption}
                   aria-sort={sort.by === key ? (sort.down ? 'descending' : 'ascending') : undefined}
                 >
-                  <button type="button" onClick={() => setSort({ by: key, down: sort.by === key && !sort.down })}>
+                  <button
+                    type="button"
+                    onClick={() => setSort({ by: key, down: sort.by === key && !sort.down })}
+                  >
                     {label}
                   </button>
                 </th>
@@ -78,7 +84,7 @@ export function TypeTable(props: {
             {fitting.slice(0, MOST).map(each => (
               <tr
                 key={each.name}
-                className={each.name === props.chosen ? 'ppe-mod-chosen' : ''}
+                className={each.name === props.chosen ? 'jp-ppe-mod-chosen' : ''}
                 onClick={() => props.onChoose(each.name)}
               >
                 <td>
@@ -96,7 +102,7 @@ export function TypeTable(props: {
           </tbody>
         </table>
       </div>
-      <p className="ppe-quiet" role="status">
+      <p className="jp-ppe-quiet" role="status">
         {!props.types
           ? 'Asking for the types…'
           : fitting.length > MOST

@@ -29,7 +29,8 @@ const DOING: Readonly<Record<string, string>> = {
   limit: 'setting limits',
   attach_volume: 'attaching a volume',
   detach_volume: 'detaching a volume',
-  cleanup: 'cleaning up'
+  cleanup: 'cleaning up',
+  prepare: 'preparing the image of nodes'
 };
 
 export function look(state: string): Look {
