@@ -80,6 +80,15 @@ def test_snow_starts_a_worker_for_every_slot_again_and_again(cluster: Cluster, m
         assert worker_processes(cluster) == 0
 
 
+def test_a_cluster_of_parallels_ends_as_one_of_snows(cluster: Cluster, mpi: RemoteR) -> None:
+    for _ in range(CYCLES):
+        mpi.eval("cl <- parallel::makeCluster(3, type = 'MPI')", on_output=lambda output: None)
+        assert list(mpi.eval("parallel::parSapply(cl, 1:3, function(i) i^2)")) == [1, 4, 9]
+        mpi.eval("parallel::stopCluster(cl)")
+        assert worker_processes(cluster) == 0
+        assert not worker_list_exists(cluster)
+
+
 def test_a_given_count_is_obeyed(mpi: RemoteR) -> None:
     mpi.eval("mpi.spawn.Rslaves(nslaves = 2, quiet = TRUE)")
     assert mpi.eval("mpi.comm.size(1)") == 3
