@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nbformat
-
 if TYPE_CHECKING:
     from ppe_jupyter.manager import Manager
 
@@ -28,8 +26,3 @@ def test_the_quickstart_runs_on_three_nodes_and_leaves_nothing(manager: Manager,
     assert "demo is terminated; nothing of it is left" in said
     assert not [cluster for cluster in manager.clusters() if cluster.name == "demo"]
     assert "Hazard ratio" in page.read_text(encoding="utf-8")
-
-
-def test_the_quickstart_is_committed_without_outputs() -> None:
-    cells = nbformat.read(NOTEBOOKS / "quickstart.ipynb", as_version=4).cells
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
