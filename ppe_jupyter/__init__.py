@@ -6,6 +6,7 @@ must not wait for boto3, paramiko, pandas or rpy2.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "Manager":
+        _show_managers()
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
@@ -45,11 +48,24 @@ def __dir__() -> list[str]:
     return [*globals(), *__all__]
 
 
+def _show_managers() -> None:
+    """In IPython a Manager that is a cell's result is shown as the panel; what shows it is imported then."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is not None:
+        shell.display_formatter.ipython_display_formatter.for_type_by_name(
+            "ppe_jupyter.manager",
+            "Manager",
+            lambda manager: import_module(".frontends.panel_display", __name__).show_manager(manager),
+        )
+
+
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """``%load_ext ppe_jupyter``: register the magics."""
     from .frontends.magics import load
 
     load(shell)
+    _show_managers()
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

@@ -165,6 +165,14 @@ def ssh(desk: Desk, arguments: Arguments) -> str | None:
     return None
 
 
+def panel(desk: Desk, arguments: Arguments) -> None:
+    """Clusters to look at and click."""
+    from . import panel_display  # widgets are slow to import
+
+    typed = arguments.cloud or arguments.profile or arguments.region
+    panel_display.show(desk.manager(arguments).settings if typed else None, desk=desk)
+
+
 def local(desk: Desk, arguments: Arguments) -> str:
     """The local cloud's own verbs."""
     manager = desk.manager(Arguments(cloud="local"))
@@ -206,6 +214,7 @@ ACTIONS: Mapping[str, Callable[[Desk, Arguments], Any]] = {
     "terminate": changes.terminate,
     "cleanup": keeping.cleanup,
     "costs": keeping.costs,
+    "panel": panel,
     "local": local,
     "rstudio": rstudio.rstudio,
     "rstudio_tunnel": rstudio.tunnel,

@@ -242,6 +242,11 @@ def load(shell: InteractiveShell) -> None:
         _loaded[shell].register()
 
 
+def desk_of(shell: InteractiveShell | None) -> Desk | None:
+    """Of the shell whose magics are loaded."""
+    return _loaded[shell].desk if shell in _loaded else None
+
+
 def unload(shell: InteractiveShell) -> None:
     """Take the magics back."""
     if shell in _loaded:

@@ -6,23 +6,17 @@ slow itself: the table is made when the server starts.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Forgotten, NoSuchCluster, UsageError
+from ..errors import NoSuchCluster, UsageError
 from .server_route import Json, Route
 
 if TYPE_CHECKING:
-    import threading
-
     from ..overview.poller import Poller
-    from ..remote.session import RemoteR
 
 NAME = "([a-z][a-z0-9-]*)"
 ID = "([A-Za-z0-9-]+)"
-MAIN = "main"  # the R session that is always there
 
 
 def poller() -> Poller:
@@ -55,65 +49,34 @@ def cluster(name: str) -> Any:
     return {**picture, "details": told}
 
 
-def interrupt(name: str, *, session: str | None = None, step: str | None = None) -> Any:
+def interrupt(name: str, **how: Any) -> Any:
     """The stop button, from wherever."""
-    from ..node.ladder import Rung
+    from ..overview import deeds
 
-    steps = {None: Rung.NEXT, "workers": Rung.WORKERS, "restart": Rung.RESTART}
-    if step not in steps:
-        raise UsageError(f"{step!r} is none of workers and restart")
-    with _session(name, session) as r:
-        r.interrupt(steps[step])
+    deeds.interrupt(poller(), name, **how)
     return {}
 
 
-def restart(name: str, *, session: str | None = None) -> Any:
+def restart(name: str, **how: Any) -> Any:
     """R ends and starts anew, without its variables."""
-    with _session(name, session) as r:
-        r.restart()
+    from ..overview import deeds
+
+    deeds.restart(poller(), name, **how)
     return {}
 
 
-def attach(
-    name: str, *, volume: str, node: int | None = None, mount: str | None = None, format: str | None = None
-) -> Any:
+def attach(name: str, **how: Any) -> Any:
     """A volume onto a node."""
-    watched = poller()
-    held = watched.cluster(name)
-    where: dict[str, Any] = {
-        "node": None if node is None else str(node),
-        "mount": mount or "",
-        "format": format,
-    }
+    from ..overview import deeds
 
-    def work(report: Any, stop: threading.Event) -> None:
-        held.refresh().attach_volume(volume, **where, report=report)
-
-    return watched.operations.start("attach_volume", name, work).picture()
+    return deeds.attach(poller(), name, **how).picture()
 
 
-def detach(name: str, volume: str, *, force: bool = False) -> Any:
+def detach(name: str, volume: str, **how: Any) -> Any:
     """A volume off its node."""
-    watched = poller()
-    held = watched.cluster(name)
+    from ..overview import deeds
 
-    def work(report: Any, stop: threading.Event) -> None:
-        held.refresh().detach_volume(volume, force=force, report=report)
-
-    return watched.operations.start("detach_volume", name, work).picture()
-
-
-@contextlib.contextmanager
-def _session(name: str, session: str | None) -> Iterator[RemoteR]:
-    """An R session that is there, attached for so long: nobody waits here for what R says."""
-    held = poller().cluster(name)
-    if session not in (None, MAIN) and session not in [each["name"] for each in held.sessions()]:
-        raise Forgotten(f"{name} has no R session {session!r}")
-    r = held.r(session or MAIN)
-    try:
-        yield r
-    finally:
-        r.rest()
+    return deeds.detach(poller(), name, volume, **how).picture()
 
 
 # -- plans and operations -----------------------------------------------------------------------------------
@@ -195,17 +158,11 @@ def change_settings(*, fields: Json) -> Any:
 
 def cleanup(*, ids: list[Any], **flags: bool) -> Any:
     """Remove those orphans."""
-    from ..overview import lists
+    from ..overview import deeds
 
     if not all(isinstance(each, str) for each in ids):
         raise UsageError("ids is a list of ids")
-    watched = poller()
-    manager = watched.manager
-
-    def work(report: Any, stop: threading.Event) -> None:
-        lists.clean_up(manager, ids, report=report, **flags)
-
-    return watched.operations.start("cleanup", "", work).picture()
+    return deeds.clean_up(poller(), ids, **flags).picture()
 
 
 FLAGS = dict.fromkeys(("images", "everyone", "force", "all_regions"), bool)

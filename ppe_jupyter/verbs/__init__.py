@@ -49,6 +49,7 @@ VERBS: tuple[Verb, ...] = (
     clusters.TERMINATE,
     keeping.CLEANUP,
     keeping.COSTS,
+    clusters.PANEL,
     clusters.LOCAL,
     rstudio.TUNNEL,
     *CELLS,

@@ -251,6 +251,13 @@ INSTALL = Verb(
     detail="Nodes that come later get them too.",
     options=(*PACKAGES, CLUSTER, *CLOUD),
 )
+PANEL = Verb(
+    name="panel",
+    help="clusters to look at and click: state, cost, nodes, R, launch, change, end",
+    detail="It is live while the notebook has a kernel; afterwards its last picture stays.",
+    options=CLOUD,
+    faces=("magic",),
+)
 LOCAL = Verb(
     name="local",
     help="the local cloud: start it, see it, take it down",

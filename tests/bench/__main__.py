@@ -2,10 +2,12 @@
 
 import evaluator
 import launch
+import panel
 import session
 import sidebar
 
 session.main()
 evaluator.main()
 launch.main()
+panel.main()
 sidebar.main()

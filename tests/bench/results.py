@@ -25,6 +25,7 @@ TARGETS = {
     "launch_16_vs_3": ("<=", 3.5),
     "launch_connections_16": ("<=", 1),
     "launch_api_calls_500": ("<=", 25),
+    "panel_describe_calls_per_min": ("<=", 7),
 }
 
 

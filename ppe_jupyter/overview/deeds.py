@@ -1,0 +1,95 @@
+"""Deeds: what a click does at once, or as an operation, without a plan. They may wait."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Forgotten, UsageError
+from ..node.ladder import Rung
+from ..node.sessions import MAIN
+from . import lists
+
+if TYPE_CHECKING:
+    from ..remote.session import RemoteR
+    from .operations import Operation
+    from .poller import Poller
+
+STEPS = {None: Rung.NEXT, "workers": Rung.WORKERS, "restart": Rung.RESTART}
+
+
+def interrupt(poller: Poller, name: str, *, session: str | None = None, step: str | None = None) -> None:
+    """The stop button, from wherever. Raises UsageError, NoSuchCluster, Forgotten, SshError."""
+    if step not in STEPS:
+        raise UsageError(f"{step!r} is none of workers and restart")
+    with _session(poller, name, session) as r:
+        r.interrupt(STEPS[step])
+
+
+def restart(poller: Poller, name: str, *, session: str | None = None) -> None:
+    """R ends and starts anew, without its variables. Raises NoSuchCluster, Forgotten, SshError."""
+    with _session(poller, name, session) as r:
+        r.restart()
+
+
+def volumes(poller: Poller) -> list[dict[str, Any]]:
+    """Every EBS volume of the region but root disks."""
+    return lists.volumes(poller.manager)
+
+
+def attach(
+    poller: Poller,
+    name: str,
+    volume: str,
+    *,
+    node: int | None = None,
+    mount: str | None = None,
+    format: str | None = None,
+) -> Operation:
+    """A volume onto a node."""
+    held = poller.cluster(name)
+    where: dict[str, Any] = {
+        "node": None if node is None else str(node),
+        "mount": mount or "",
+        "format": format,
+    }
+
+    def work(report: Any, stop: threading.Event) -> None:
+        held.refresh().attach_volume(volume, **where, report=report)
+
+    return poller.operations.start("attach_volume", name, work)
+
+
+def detach(poller: Poller, name: str, volume: str, *, force: bool = False) -> Operation:
+    """A volume off its node."""
+    held = poller.cluster(name)
+
+    def work(report: Any, stop: threading.Event) -> None:
+        held.refresh().detach_volume(volume, force=force, report=report)
+
+    return poller.operations.start("detach_volume", name, work)
+
+
+def clean_up(poller: Poller, ids: Sequence[str], **flags: bool) -> Operation:
+    """Remove those orphans."""
+    manager = poller.manager
+
+    def work(report: Any, stop: threading.Event) -> None:
+        lists.clean_up(manager, ids, report=report, **flags)
+
+    return poller.operations.start("cleanup", "", work)
+
+
+@contextlib.contextmanager
+def _session(poller: Poller, name: str, session: str | None) -> Iterator[RemoteR]:
+    """An R session that is there, attached for so long: nobody waits here for what R says."""
+    held = poller.cluster(name)
+    if session not in (None, MAIN) and session not in [each["name"] for each in held.sessions()]:
+        raise Forgotten(f"{name} has no R session {session!r}")
+    r = held.r(session or MAIN)
+    try:
+        yield r
+    finally:
+        r.rest()
