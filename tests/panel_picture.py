@@ -24,7 +24,7 @@ NAME = "brisk-otter"
 WORK = "x <- rnorm(1e6); f <- function(i) mean(sample(x, 1e5)); y <- numeric(200)"
 
 
-def photograph(target: Path, *, dark: bool = False, width: int = 1180) -> None:
+def photograph(target: Path, *, dark: bool = False, width: int = 1240) -> None:
     """Launch, open the panel, take the picture, terminate."""
     manager = ppe.Manager()
     cluster = manager.launch(
