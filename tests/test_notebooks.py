@@ -116,7 +116,7 @@ class TestFromCloudRmpi:
     def test_each_of_its_verbs_exists_and_is_run(self) -> None:
         new = set(re.findall(r"%+(\w+)", " ".join(row[1] for row in self.table())))
         typed = "\n".join(cell.source for cell in cells("from-cloudRmpi")[1:] if cell.cell_type == "code")
-        assert new <= {"ppe", *(verb.magic for verb in of("magic").values())}
+        assert new <= {verb.magic for verb in of("magic").values()}
         assert new <= set(re.findall(r"^(?:\w+ = )?%+(\w+)", typed, re.MULTILINE))
 
     @pytest.mark.slow
