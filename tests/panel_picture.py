@@ -21,17 +21,14 @@ if TYPE_CHECKING:
 CELL = "%load_ext ppe_jupyter\n%ppe_panel"
 THEMES = "config/lab/user-settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
 NAME = "brisk-otter"
-WORK = "x <- rnorm(1e6); f <- function(i) mean(sample(x, 1e5)); y <- numeric(200)"
+SSH = "ssh -i ~/.ppe/keys/ppe-ann -o …"
 
 
 def photograph(target: Path, *, dark: bool = False, width: int = 1240) -> None:
     """Launch, open the panel, take the picture, terminate."""
     manager = ppe.Manager()
-    cluster = manager.launch(
-        ppe.ClusterSpec(name=NAME, nodes=3, instance_type="m5.xlarge", max_hours=8, budget_usd=10)
-    )
+    manager.launch(ppe.ClusterSpec(name=NAME, nodes=3, instance_type="m5.xlarge", max_hours=8, budget_usd=10))
     try:
-        cluster.r().eval(WORK)
         with tempfile.TemporaryDirectory() as place:
             if dark:
                 themes = Path(place, THEMES)
@@ -39,7 +36,7 @@ def photograph(target: Path, *, dark: bool = False, width: int = 1240) -> None:
                 themes.write_text('{"theme": "JupyterLab Dark"}')
             _visit(Path(place), target, width)
     finally:
-        cluster.terminate()
+        manager.terminate(NAME)
 
 
 def _visit(place: Path, target: Path, width: int) -> None:
@@ -61,6 +58,7 @@ def _open(page: Page, address: str, width: int) -> None:
     row = page.locator(".ppe-row", has_text=NAME)
     row.locator("button.ppe-opener").click()
     row.get_by_text("idle").first.wait_for()
+    row.locator("input[type=text]").last.evaluate(f"field => {{ field.value = '{SSH}'; }}")  # not whose files
     page.mouse.move(0, 0)
 
 
