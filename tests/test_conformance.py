@@ -205,11 +205,9 @@ def differences(pair: tuple[RemoteR, PlainR], pages: dict[str, str]) -> dict[str
     found = {}
     for page, code in pages.items():
         try:
-            if page in EXPLAINED:
-                pair[0].run("fresh()")
-                through_the_evaluator(pair[0], code)  # its R lives on
-            else:
-                found[page] = difference(*pair, code)
+            text = difference(*pair, code)
+            if page not in EXPLAINED:  # of those it counts that both R live on, with what the page has loaded
+                found[page] = text
         except (Lost, RemoteError) as exc:
             found[page] = repr(exc)
             break

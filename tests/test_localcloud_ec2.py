@@ -457,7 +457,8 @@ def test_the_default_vpc_has_a_way_out(rules: Rules) -> None:
     (out,) = [each for each in table["Routes"] if each["DestinationCidrBlock"] == "0.0.0.0/0"]
     assert out["GatewayId"].startswith("igw-")
     assert all(each["MapPublicIpOnLaunch"] for each in rules.ec2.describe_subnets()["Subnets"])
-    assert rules.ec2.describe_nat_gateways()["NatGateways"] == []
+    gateways = rules.ec2.describe_nat_gateways()["NatGateways"]  # another test's is listed for an hour
+    assert all(each["State"] == "deleted" for each in gateways)
 
 
 def test_another_region_is_listed_and_refused(rules: Rules) -> None:
