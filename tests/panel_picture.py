@@ -1,6 +1,6 @@
 """The README's picture of the panel: a real cluster in a real lab, photographed by a browser.
 
-usage: python tests/panel_picture.py docs/panel.png [dark]
+usage: python tests/panel_picture.py notebooks/panel.png [dark]
 """
 
 from __future__ import annotations

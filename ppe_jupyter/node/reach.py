@@ -5,6 +5,7 @@ first packet. Must not know what the commands are for, nor EC2.
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import tempfile
 import threading
@@ -19,12 +20,14 @@ from .this_node import ssh_settings
 
 MOST_AT_ONCE = 32
 RETRY_SECONDS = 0.25
+SPARE_SECONDS = 10.0  # for a node to say what it has waited for in vain
 FOLDER = Path.home() / ".ppe"
 NODE_FOLDER = FOLDER / "node"
 SSH_CONFIG = FOLDER / "ssh-config"
 KNOWN_HOSTS = FOLDER / "known-hosts"
 CLUSTER_KEY = Path.home() / ".ssh" / "id_ed25519"
-THIS_NODE = "sudo -n python3 -B ~/.ppe/node/this_node.py"
+# Without "site": it takes a quarter of Python's start, several times on each node.
+THIS_NODE = "sudo -n python3 -BSE ~/.ppe/node/this_node.py"
 # Two masters may copy at once, when one was just given up: configure.py does the same.
 UNPACK = (
     "umask 077 && mkdir -p ~/.ppe && new=$(mktemp -d ~/.ppe/node.XXXXXX) && trap 'rm -rf $new' EXIT && "
@@ -117,19 +120,34 @@ def everywhere(
     return answers, failed
 
 
-def copy_software(node: Node, *, deadline: float) -> None:
-    """Have the folder of this file on the node too."""
-    if not node.is_master:
-        # __pycache__ too: root, who runs it there, writes none.
-        archive = ["tar", "-C", str(NODE_FOLDER), "-cf", "-", "."]
-        tar = subprocess.run(archive, capture_output=True, check=True)
-        command(node, UNPACK, tar.stdout, deadline=deadline)
+def prepare(node: Node, launch_host_key: str, *, deadline: float, say: Say) -> Json:
+    """Have the folder of this file on the node too, and run its ``prepare``, in one connection; its answer."""
+
+    def text(left: float) -> str:
+        task = json.dumps({"launch_host_key": launch_host_key, "timeout": max(1.0, left - SPARE_SECONDS)})
+        run = f"{THIS_NODE} prepare {shlex.quote(task)}"
+        return run if node.is_master else f"( {UNPACK} ) && {run}"
+
+    if node.is_master:
+        return _answer(node, "prepare", text, b"", deadline, say)
+    # __pycache__ too: root, who runs it there, writes none.
+    archive = ["tar", "-C", str(NODE_FOLDER), "-cf", "-", "."]
+    tar = subprocess.run(archive, capture_output=True, check=True).stdout
+    return _answer(node, "prepare", text, tar, deadline, say)
 
 
 def ask(
     node: Node, action: str, task: Mapping[str, Any], *, deadline: float, say: Say = lambda text: None
 ) -> Json:
     """Run this_node.py there; its answer. ``say`` gets its progress."""
+    return _answer(
+        node, action, lambda left: f"{THIS_NODE} {action}", json.dumps(task).encode(), deadline, say
+    )
+
+
+def _answer(
+    node: Node, action: str, text: Callable[[float], str], stdin: bytes, deadline: float, say: Say
+) -> Json:
     lines: list[str] = []
 
     def hear(line: str) -> None:
@@ -137,7 +155,7 @@ def ask(
         if line.startswith('{"progress"'):
             say(json.loads(line)["progress"])
 
-    command(node, f"{THIS_NODE} {action}", json.dumps(task).encode(), deadline=deadline, hear=hear)
+    command(node, text, stdin, deadline=deadline, hear=hear)
     try:
         answer: Json = json.loads(lines[-1])
     except (IndexError, ValueError):
@@ -148,15 +166,23 @@ def ask(
 
 
 def command(
-    node: Node, text: str, stdin: bytes = b"", *, deadline: float, hear: Say = lambda line: None
+    node: Node,
+    text: str | Callable[[float], str],
+    stdin: bytes = b"",
+    *,
+    deadline: float,
+    hear: Say = lambda line: None,
 ) -> None:
     """Run a shell command on a node, waiting until its sshd lets us in; ``hear`` gets the lines that it prints.
 
-    ``deadline`` is by time.monotonic. Raises NodeFailed.
+    ``deadline`` is by time.monotonic; a ``text`` that depends on how many seconds are left is made anew for each try.
+    Raises NodeFailed.
     """
-    argv = ["sh", "-c", text] if node.is_master else ["ssh", "-F", str(SSH_CONFIG), node.private_ip, text]
-    error = "no answer"
+    make = text if callable(text) else lambda left: text
+    shell = ["sh", "-c"] if node.is_master else ["ssh", "-F", str(SSH_CONFIG), node.private_ip]
+    words, error = make(0.0), "no answer"
     while (left := deadline - time.monotonic()) > 0:
+        argv = [*shell, words := make(left)]
         status, printed, error = _run(argv, stdin, left, hear)
         if status != 255 or node.is_master:
             break
@@ -165,11 +191,11 @@ def command(
             raise Stranger(node.describe(why), node.private_ip)
         time.sleep(RETRY_SECONDS)
     else:
-        raise node.failed(f"no answer in time to `{text[:60]}`: {error}")
+        raise node.failed(f"no answer in time to `{words[:60]}`: {error}")
     if time.monotonic() >= deadline:
-        raise node.failed(f"no end in time of `{text[:60]}`")
+        raise node.failed(f"no end in time of `{words[:60]}`")
     if status != 0 and not printed:
-        raise node.failed(f"`{text}` ended with status {status}: {error}")
+        raise node.failed(f"`{words}` ended with status {status}: {error}")
 
 
 def _run(argv: Sequence[str], stdin: bytes, seconds: float, hear: Say) -> tuple[int, bool, str]:

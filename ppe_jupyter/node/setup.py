@@ -154,11 +154,8 @@ class SetUp:
     def _prepare(self, node: Node, say: reach.Say) -> Json:
         """Copy the node's software there and wait for its boot; it may only be coming up."""
         seconds = BOOT_SECONDS if node.is_master else float(self._task.get("patience_seconds", BOOT_SECONDS))
-        deadline = time.monotonic() + seconds
-        reach.copy_software(node, deadline=deadline)
-        left = max(1.0, deadline - time.monotonic())
-        task = {"launch_host_key": self._launch_key_of(node), "timeout": left}
-        answer = reach.ask(node, "prepare", task, deadline=deadline + PROBE_SECONDS, say=say)
+        deadline = time.monotonic() + seconds + reach.SPARE_SECONDS
+        answer = reach.prepare(node, self._launch_key_of(node), deadline=deadline, say=say)
         if node.is_master:
             self._shim = shim()  # for all; the others still boot
         return answer

@@ -6,7 +6,8 @@
     clean       make it ready for an image (baking.py)
 
 Between the first two setup.py notes the fresh key, so that a setup that is cut off can be repeated. Each reads a JSON
-object from standard input and prints JSON lines: ``{"progress": text}``, at last its answer or ``{"error": text}``.
+object from its argument or standard input and prints JSON lines:
+``{"progress": text}``, at last its answer or ``{"error": text}``.
 All are safe to repeat. Runs with the standard library of the node's own Python; knows nothing of SSH to other nodes.
 """
 
@@ -320,8 +321,9 @@ ACTIONS: dict[str, Callable[[dict[str, Any]], Answer]] = {
 
 def main() -> int:
     """Do what the first argument names; answer in a JSON line."""
+    action, *told = sys.argv[1:]
     try:
-        answer = ACTIONS[sys.argv[1]](json.loads(sys.stdin.read() or "{}"))
+        answer = ACTIONS[action](json.loads(told[0] if told else sys.stdin.read() or "{}"))
     except (Unfit, packages.NotInstalled) as exc:
         answer = {"error": str(exc)}
     except (OSError, KeyError, ValueError, subprocess.SubprocessError) as exc:
