@@ -481,6 +481,7 @@ def test_a_key_pair_is_imported_once(ec2: EC2) -> None:
     for _ in range(2):
         ec2.import_key_pair("test-ec2-key", public, tags={"ppe:owner": "test"})
     assert ec2.has_key_pair("test-ec2-key")
+    ec2.delete_key_pair("test-ec2-key")
 
 
 def test_a_foreign_key_is_refused(local_cloud: Endpoint, settings: Settings) -> None:

@@ -15,6 +15,7 @@ import pytest
 import requests
 from cloud_client import Cloud
 from jupyter_lab import Lab, jupyter_lab
+from localcloud_nodes import until
 from many_clusters import many_clusters
 
 from ppe_jupyter.frontends.server import LARGEST_BODY, QUEUE, THREADS, Busy, Calls, Handler
@@ -292,11 +293,12 @@ def test_a_cluster_from_launch_to_end_as_two_clients_see_it(lab: Lab) -> None:
     one.ask("GET", "clusters/rest", status=404)
 
 
-def test_a_launch_that_is_stopped_undoes_itself(client: Client) -> None:
+def test_a_launch_that_is_stopped_undoes_itself(client: Client, local_cloud: Endpoint) -> None:
+    hooks.reset(local_cloud)
     launch = client.carry_out(
         verb="launch", spec={"name": "stopped", "nodes": 2, "instance_type": "m5.large"}
     )
-    client.until(lambda seen: "stopped" in states(seen))
+    until(lambda: "RunInstances" in hooks.calls(local_cloud))  # the picture may come when all is done
     client.ask("DELETE", f"operations/{launch}", status=202)
     assert client.follow(launch)[1]["state"] == "cancelled"
     client.until(lambda seen: "stopped" not in states(seen))
