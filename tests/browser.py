@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import secrets
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jupyter_lab import jupyter_lab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -28,13 +23,6 @@ BROWSER_ARGUMENTS = [
     "--no-first-run",
     "--disable-sync",
 ]
-LAB_ARGUMENTS = [
-    "--no-browser",
-    "--allow-root",
-    "--port=0",
-    "--LabApp.extension_manager=readonly",
-]
-NEWS = "@jupyterlab/apputils-extension:announcements"
 
 
 def notebook(sources: Iterable[str]) -> dict[str, Any]:
@@ -48,40 +36,8 @@ def notebook(sources: Iterable[str]) -> dict[str, Any]:
 @contextlib.contextmanager
 def jupyterlab(place: Path, *, base_url: str = "/") -> Iterator[tuple[Path, Callable[[str], str]]]:
     """A JupyterLab with empty settings: its folder of notebooks, and what makes a path in it an address."""
-    folder = place / "notebooks"
-    folder.mkdir()
-    settings = place / "config" / "labconfig" / "page_config.json"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
-    token = secrets.token_hex()
-    places = {f"JUPYTER_{kind.upper()}_DIR": str(place / kind) for kind in ("config", "data", "runtime")}
-    environment = {**os.environ, **places, "JUPYTER_TOKEN": token}
-    own = [f"--ServerApp.root_dir={folder}", f"--ServerApp.base_url={base_url}"]
-    command = [sys.executable, "-m", "jupyter", "lab", *LAB_ARGUMENTS, *own]
-    with (place / "log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        root = _address(server, place)
-        yield folder, lambda path: f"{root}{path}?token={token}"
-    finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            # It has stopped serving, and waits for an idle AnyIO worker thread that nobody ends.
-            server.kill()
-            server.wait()
-
-
-def _address(server: subprocess.Popen[bytes], place: Path, *, within: float = 60) -> str:
-    """The URL that a Jupyter server writes down once it listens."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline and server.poll() is None:
-        for file in (place / "runtime").glob(f"jpserver-{server.pid}.json"):
-            if text := file.read_text():
-                return str(json.loads(text)["url"])
-        time.sleep(0.1)
-    pytest.fail(f"JupyterLab did not start: {(place / 'log').read_text()}")
+    with jupyter_lab(place, base_url=base_url) as lab:
+        yield place / "notebooks", lab.page
 
 
 @contextlib.contextmanager

@@ -38,8 +38,9 @@ if __name__ == "__main__" and not __package__:
 
 from .clients import Client
 from .limits import Limits
+from .protocol import MAIN
 from .rlife import State
-from .sessions import MAIN, Sessions
+from .sessions import Sessions
 from .watchdog import Watchdog
 from .workspace import NotSaved
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Union
 from .packing import BLOCK_BYTES, MAGIC_PACKED, PACKED, WORD, BadBlock, unpacked
 
 VERSION = 3
+MAIN = "main"  # the session of those who name none
 MAGIC = b"\x89ppeR\r\n@"
 HEADER = struct.Struct("<8s4d")
 MAX_JSON = 2**20

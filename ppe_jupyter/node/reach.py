@@ -120,20 +120,21 @@ def everywhere(
     return answers, failed
 
 
-def prepare(node: Node, launch_host_key: str, *, deadline: float, say: Say) -> Json:
-    """Have the folder of this file on the node too, and run its ``prepare``, in one connection; its answer."""
+def software() -> bytes:
+    """The folder of this file as a tar; with __pycache__: root, who runs it on the other nodes, writes none."""
+    archive = ["tar", "-C", str(NODE_FOLDER), "-cf", "-", "."]
+    return subprocess.run(archive, capture_output=True, check=True).stdout
+
+
+def prepare(node: Node, launch_host_key: str, tar: bytes, *, deadline: float, say: Say) -> Json:
+    """Have the software on the node too, and run its ``prepare``, in one connection; its answer."""
 
     def text(left: float) -> str:
         task = json.dumps({"launch_host_key": launch_host_key, "timeout": max(1.0, left - SPARE_SECONDS)})
         run = f"{THIS_NODE} prepare {shlex.quote(task)}"
         return run if node.is_master else f"( {UNPACK} ) && {run}"
 
-    if node.is_master:
-        return _answer(node, "prepare", text, b"", deadline, say)
-    # __pycache__ too: root, who runs it there, writes none.
-    archive = ["tar", "-C", str(NODE_FOLDER), "-cf", "-", "."]
-    tar = subprocess.run(archive, capture_output=True, check=True).stdout
-    return _answer(node, "prepare", text, tar, deadline, say)
+    return _answer(node, "prepare", text, b"" if node.is_master else tar, deadline, say)
 
 
 def ask(

@@ -18,12 +18,11 @@ from .autosave import Autosave
 from .clients import Client
 from .eventlog import LOG_BYTES
 from .notices import Notices
-from .protocol import Kind, ProtocolError
+from .protocol import MAIN, Kind, ProtocolError
 from .rlife import State
 from .rsession import RSession
 from .workspace import NotSaved, Workspace
 
-MAIN = "main"
 # Within what who asks where R is waits.
 STARTED_SECONDS = 20.0
 LEAST_LOG_BYTES = 100_000

@@ -109,7 +109,7 @@ class SetUp:
         self._expect(keys, launching=True)
         reach.write_ssh_config()
 
-        answers = self._each("booting", self._prepare)
+        answers = self._each("booting", partial(self._prepare, reach.software()))
         keys = {node.instance_id: answers[node.private_ip]["host_key"] for node in self._nodes}
         write(HOST_KEYS, json.dumps(keys))
         # Before they are in force, for whoever has to begin again.
@@ -151,11 +151,11 @@ class SetUp:
         self._lost.update(lost)
         self._nodes = [node for node in self._nodes if node.private_ip not in lost]
 
-    def _prepare(self, node: Node, say: reach.Say) -> Json:
+    def _prepare(self, tar: bytes, node: Node, say: reach.Say) -> Json:
         """Copy the node's software there and wait for its boot; it may only be coming up."""
         seconds = BOOT_SECONDS if node.is_master else float(self._task.get("patience_seconds", BOOT_SECONDS))
         deadline = time.monotonic() + seconds + reach.SPARE_SECONDS
-        answer = reach.prepare(node, self._launch_key_of(node), deadline=deadline, say=say)
+        answer = reach.prepare(node, self._launch_key_of(node), tar, deadline=deadline, say=say)
         if node.is_master:
             self._shim = shim()  # for all; the others still boot
         return answer

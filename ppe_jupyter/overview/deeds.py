@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Forgotten, UsageError
 from ..node.ladder import Rung
-from ..remote.transfer import MAIN
+from ..node.protocol import MAIN
 from . import lists
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..cloud.records import ClusterRecord
 from ..errors import PpeError
+from ..node.protocol import MAIN
 from ..remote.answers import in_local_time
 from . import pictures
 from .pictures import UP, OperationPicture, Problem, instant
@@ -222,10 +223,10 @@ def _watchdog(watch: Watchdog | None) -> WatchdogPicture:
 
 
 def _session(glance: Glance) -> SessionPicture | None:
-    row = next((each for each in glance.sessions if each["name"] == "main"), None)
+    row = next((each for each in glance.sessions if each["name"] == MAIN), None)
     if row is None:
         return None
-    running = (job for job in glance.jobs if (job["session"], job["state"]) == ("main", "running"))
+    running = (job for job in glance.jobs if (job["session"], job["state"]) == (MAIN, "running"))
     job = next(running, None) if glance.busy else None
     since = glance.busy.get("since") or row.get("used") or row.get("since")
     held = glance.workspace

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from ..cloud.records import Progress
 from ..errors import Forgotten, LaunchFailed, Occupied, UsageError
-from .pictures import OperationPicture, instant, problem
+from .pictures import OperationPicture, ProgressPicture, instant, problem
 
 if TYPE_CHECKING:
     from .pictures import Problem
@@ -26,16 +26,10 @@ Work = Callable[[Callable[[Progress], None], threading.Event], None]
 KEPT = 20  # that have ended
 
 
-class Event(TypedDict):
+class Event(ProgressPicture):
     """What was reported; ``n`` counts from 1."""
 
     n: int
-    phase: str
-    ready: int
-    total: int
-    unit: str
-    message: str
-    elapsed: float
 
 
 class Operation:

@@ -56,20 +56,25 @@ class NodePicture(TypedDict):
     reason: str
 
 
-class OperationPicture(TypedDict):
-    """A launch or change that this process carries out; ``elapsed`` in seconds, ``ready`` of ``total`` in ``unit``."""
+class ProgressPicture(TypedDict):
+    """How far something is: ``ready`` of ``total`` in ``unit``, ``elapsed`` in seconds."""
 
-    id: str
-    verb: str
-    cluster: str
-    state: str
-    started: str
     phase: str
     ready: int
     total: int
     unit: str
     message: str
     elapsed: float
+
+
+class OperationPicture(ProgressPicture):
+    """A launch or change that this process carries out."""
+
+    id: str
+    verb: str
+    cluster: str
+    state: str
+    started: str
     problem: Problem | None
 
 

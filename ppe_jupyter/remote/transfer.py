@@ -21,7 +21,7 @@ from ..node.arrivals import Arrivals, Unreceivable, size_text
 from ..node.exchange import Line, LineLost, OnProgress, Refused, Tally
 from ..node.files import HERE
 from ..node.listing import Entry, Unsendable, entries, expanded
-from ..node.protocol import Kind, ProtocolError
+from ..node.protocol import MAIN, Kind, ProtocolError
 from ..ssh import Channel, Connection
 from .session import AGENT
 
@@ -30,7 +30,6 @@ __all__ = ["OnProgress", "Tally", "Transferred", "download", "size_text", "uploa
 # The node says something every 5 s.
 SILENCE_SECONDS = 30.0
 MOST_NAMED = 5
-MAIN = "main"
 AGAIN = "what is whole is there; do the same again to go on"
 
 
