@@ -59,7 +59,7 @@ def checked(
 ) -> list[Any]:
     """R's answer: value, outputs. ``say`` is told what of it has no form here. Raises what it says went wrong."""
     if kind is Kind.FAILED:
-        raise failure(parse_json(bytes(body)))
+        raise failure(parse_json(bytes(body)), late)
     if kind is Kind.INTERRUPTED:
         why = f"no end within {late:g} s, so R was interrupted" if late is not None else "interrupted"
         raise RemoteInterrupted(f"{why}; the R session and its variables are still there")
@@ -81,8 +81,8 @@ def r_error(body: bytearray, code: str) -> RemoteError:
     return RemoteRError(message, call=call, traceback=frames, line=line, text=text)
 
 
-def failure(told: dict[str, Any]) -> PpeError:
-    """The error in the body of a frame FAILED."""
+def failure(told: dict[str, Any], late: float | None = None) -> PpeError:
+    """The error in the body of a frame FAILED; ``late`` if it was interrupted for having no end in so many seconds."""
     message = told["message"]
     if told["reason"] == "rank":
         return RankFailed(message, rank=told["rank"], node=told["node"])
@@ -92,7 +92,7 @@ def failure(told: dict[str, Any]) -> PpeError:
         return UsageError(message)
     if told["reason"] == "result":
         return RemoteError(message)
-    return RemoteInterrupted(message)
+    return RemoteInterrupted(message if late is None else f"no end within {late:g} s: {message}")
 
 
 def done(link: Link) -> dict[str, Any]:

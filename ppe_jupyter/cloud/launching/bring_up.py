@@ -131,6 +131,8 @@ class _BringUp:
                     raise
                 self.close()
             except SetupFailed as exc:
+                if self._more_are_lost() and not last:  # an instance that ends fails in many ways before EC2 says so
+                    continue
                 failed = next((node for node in self._boot.nodes if node.private_ip == exc.node), None)
                 if failed is None or last or len(self._boot.nodes) == 1:
                     raise
@@ -183,11 +185,14 @@ class _BringUp:
             note_keys=self._note_keys,
         )
         self._keyed = master.instance_id
-        before = len(boot.lost)
-        boot.look()
-        if len(boot.lost) > before:
+        if self._more_are_lost():
             raise NodesLost
         return done
+
+    def _more_are_lost(self) -> bool:
+        before = len(self._boot.lost)
+        self._boot.look()
+        return len(self._boot.lost) > before
 
     def _note_keys(self, host_keys: Mapping[str, str]) -> None:
         """Let other clients, and this one if the line is cut, know the nodes by the keys that they will show."""
