@@ -69,6 +69,7 @@ def assert_usable(cloud: Cloud, record: ClusterRecord, *, left: list[int], maste
         assert b'"state": "idle"' in connection.run("python3 ~/.ppe/node/agent.py status", timeout=30).stdout
 
 
+@pytest.mark.slow
 def test_a_worker_and_then_the_master_are_lost(cloud: Cloud) -> None:
     said: list[str] = []
     losses = {"connecting": 3, "configuring": 0}

@@ -245,6 +245,7 @@ def test_a_lost_worker_is_named_and_replaced(changing: Cluster, manager: Manager
     assert_works(changing, nodes=2)
 
 
+@pytest.mark.slow
 def test_a_worker_lost_while_it_computes_does_not_take_r_along(changing: Cluster, manager: Manager) -> None:
     r = changing.r()
     r.eval("library(Rmpi); mpi.spawn.Rslaves(quiet = TRUE); invisible(NULL)")

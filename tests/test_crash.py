@@ -175,6 +175,7 @@ def launch_killed(clients: Clients, endpoint: Endpoint, *, every: bool) -> None:
         assert everything(endpoint) == before, (strike, called)
 
 
+@pytest.mark.slow
 def test_a_client_killed_at_the_end_of_a_launch_leaves_nothing_for_long(
     clients: Clients, local_cloud: Endpoint
 ) -> None:

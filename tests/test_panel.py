@@ -201,7 +201,7 @@ def test_a_page_that_answers_no_more_is_noticed_and_welcomed_back() -> None:
 # -- against the cloud --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (20, 200))])
 def test_many_clusters_are_seen_filtered_and_followed(
     panels: Callable[[], Panel], local_cloud: Endpoint, settings: Settings, count: int
 ) -> None:

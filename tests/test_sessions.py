@@ -372,6 +372,7 @@ class TestOthers:
             assert job.status == "interrupted"
             r.wish = Wish(0)
 
+    @pytest.mark.slow
     def test_eight_sessions_leave_room_for_a_verb(self, cluster: Cluster, r: RemoteR) -> None:
         others = [cluster.r(f"s{n}") for n in range(MAX_CHANNELS)]
         assert [each.eval(f"x <- {n}; x") for n, each in enumerate(others)] == list(range(MAX_CHANNELS))

@@ -46,6 +46,7 @@ def pid(members: Members) -> int:
         return int(r.eval("Sys.getpid()"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_answer_is_left_out(members: Members) -> None:
     nowhere = Member(
         2, "i-0123456789abcdef0", "worker", "", members.free_address(), "ip-nowhere.ec2.internal"
@@ -62,6 +63,7 @@ def test_a_worker_that_does_not_answer_is_left_out(members: Members) -> None:
     assert json.loads(members.shell("sudo ppe-deadman status"))["running"]
 
 
+@pytest.mark.slow
 def test_a_running_session_sees_new_nodes_and_forgets_removed_ones(members: Members) -> None:
     assert spawned(members) == 2 * SLOTS
     with members.r() as r:
