@@ -61,7 +61,7 @@ def jupyter_lab(folder: Path, *, base_url: str = "/", arguments: tuple[str, ...]
     finally:
         server.terminate()
         try:
-            server.wait(10)
+            server.wait(4)
         except subprocess.TimeoutExpired:
             # It has stopped serving, and waits for an idle AnyIO worker thread that nobody ends.
             server.kill()

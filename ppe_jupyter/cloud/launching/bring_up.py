@@ -131,7 +131,8 @@ class _BringUp:
                     raise
                 self.close()
             except SetupFailed as exc:
-                if self._more_are_lost() and not last:  # an instance that ends fails in many ways before EC2 says so
+                # An instance that ends fails in many ways before EC2 says so.
+                if self._more_are_lost() and not last:
                     continue
                 failed = next((node for node in self._boot.nodes if node.private_ip == exc.node), None)
                 if failed is None or last or len(self._boot.nodes) == 1:
