@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ import pytest
 
 if TYPE_CHECKING:
     from notebook_kernel import Kernel
+    from playwright.sync_api import Page
 
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.localcloud import Endpoint
@@ -137,3 +138,25 @@ def bare_kernel() -> Iterator[Kernel]:
 def kernel(bare_kernel: Kernel, r: RemoteR) -> Kernel:
     """With a launched cluster and an empty R workspace."""
     return bare_kernel
+
+
+@pytest.fixture
+def lab(tmp_path: Path, local_cloud: Endpoint) -> Iterator[Callable[[str], str]]:
+    """Addresses in a JupyterLab of its own, which serves tmp_path/notebooks, on the tests' local cloud."""
+    from browser import jupyterlab
+
+    with jupyterlab(tmp_path) as (_, address):
+        yield address
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a headless browser; what a test waits for has half a minute."""
+    from browser import SOON, browser_page
+
+    with browser_page() as page:
+        from playwright.sync_api import expect
+
+        page.set_default_timeout(SOON)
+        expect.set_options(timeout=SOON)
+        yield page

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import browser_page, editors, jupyterlab, notebook
+from browser import editors, jupyterlab, notebook
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -117,13 +117,6 @@ def lab(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     with jupyterlab(tmp_path) as (folder, address):
         (folder / "remote.ipynb").write_text(json.dumps(notebook(CELLS)))
         yield address
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page of a headless browser."""
-    with browser_page() as page:
-        yield page
 
 
 def expect_language(editor: Locator, language: str) -> None:

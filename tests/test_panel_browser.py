@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import browser_page, editors, jupyterlab, notebook
-from test_sidebar import SLEEP, SOON, run
+from browser import editors, notebook
+from test_sidebar import SLEEP, run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-    from ppe_jupyter.localcloud import Endpoint
     from ppe_jupyter.manager import Manager
 
 CELL = "%load_ext ppe_jupyter\n%ppe_panel"
 
 
-@pytest.fixture
-def lab(tmp_path: Path, local_cloud: Endpoint) -> Iterator[Callable[[str], str]]:
-    """Addresses in a JupyterLab of its own, with panel.ipynb, on the tests' local cloud."""
-    with jupyterlab(tmp_path) as (folder, address):
-        (folder / "panel.ipynb").write_text(json.dumps(notebook([CELL])))
-        yield address
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    with browser_page() as page:
-        page.set_default_timeout(SOON)
-        yield page
-
-
-def open_panel(page: Page, lab: Callable[[str], str]) -> None:
+def open_panel(page: Page, lab: Callable[[str], str], folder: Path) -> None:
+    (folder / "notebooks" / "panel.ipynb").write_text(json.dumps(notebook([CELL])))
     page.goto(lab("lab/tree/panel.ipynb"))
     page.get_by_role("button", name="| Idle").wait_for()
     editors(page).first.click()
@@ -55,12 +40,13 @@ def fill_form(panel: Locator, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_from_the_form_to_the_end_by_clicks(lab: Callable[[str], str], page: Page, manager: Manager) -> None:
+def test_from_the_form_to_the_end_by_clicks(
+    lab: Callable[[str], str], page: Page, manager: Manager, tmp_path: Path
+) -> None:
     from playwright.sync_api import expect
 
-    expect.set_options(timeout=SOON)
     page.set_viewport_size({"width": 1400, "height": 1000})
-    open_panel(page, lab)
+    open_panel(page, lab, tmp_path)
     panel = page.locator(".ppe-panel").first
     fill_form(panel, "Clicks 1")
     expect(panel).to_contain_text("name 'Clicks 1' is not small letters")
@@ -92,12 +78,11 @@ def test_from_the_form_to_the_end_by_clicks(lab: Callable[[str], str], page: Pag
 
 @pytest.mark.slow
 def test_a_page_whose_kernel_knows_no_panel_shows_its_last_picture(
-    lab: Callable[[str], str], page: Page
+    lab: Callable[[str], str], page: Page, tmp_path: Path
 ) -> None:
     from playwright.sync_api import expect
 
-    expect.set_options(timeout=SOON)
-    open_panel(page, lab)
+    open_panel(page, lab, tmp_path)
     expect(page.locator(".ppe-panel").first).to_contain_text("local cloud: free")
     expect(page.locator(".ppe-last")).to_contain_text("Clusters at")  # the update came
     expect(page.locator(".ppe-last")).to_be_hidden()

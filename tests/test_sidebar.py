@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import pytest
-from browser import browser_page, editors, jupyterlab
+from browser import editors
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-    from ppe_jupyter.localcloud import Endpoint
     from ppe_jupyter.manager import Manager
 
 BUTTON = """from IPython.display import HTML
 HTML('<button class="ppe-server-action" data-ppe-action="interrupt" data-ppe-cluster="side">stop R</button>')"""
 SLEEP = "%%remote_r\nSys.sleep(600)"
-SOON = 30_000  # milliseconds
-
-
-@pytest.fixture
-def lab(tmp_path: Path, local_cloud: Endpoint) -> Iterator[Callable[[str], str]]:
-    """Addresses in a JupyterLab of its own, on the tests' local cloud."""
-    with jupyterlab(tmp_path) as (_, address):
-        yield address
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    with browser_page() as page:
-        page.set_default_timeout(SOON)
-        yield page
 
 
 def run(page: Page, source: str) -> Locator:
@@ -54,7 +36,6 @@ def prompt_name(cell: Locator) -> str:
 def test_launched_used_and_ended_by_clicks(lab: Callable[[str], str], page: Page, manager: Manager) -> None:
     from playwright.sync_api import expect
 
-    expect.set_options(timeout=SOON)
     page.goto(lab("lab"))
     page.locator(".jp-LauncherCard", has_text="MPI cluster").click()
     form = page.get_by_role("form", name="New cluster")
