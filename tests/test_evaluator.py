@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import struct
 import subprocess
@@ -442,6 +443,24 @@ class TestInterrupt:
         for _ in range(20):
             with pytest.raises(RemoteInterrupted, match="no end within"):
                 r.eval("Sys.sleep(60)", timeout=0.0001)
+
+    def test_it_hits_once(self, r: RemoteR) -> None:
+        begun = "t <- proc.time()[[3]]; n <- 0"
+        counts = "while (proc.time()[[3]] - t < 0.4) tryCatch(Sys.sleep(0.01), interrupt = function(i) n <<- n + 1)"
+        for i in range(5):
+            with soon(0.02 + i / 100, r.interrupt):
+                assert r.eval(f"{begun}; {counts}; n") == 1
+
+    def test_one_press_of_stop_ends_a_loop_of_short_evaluations(self, r: RemoteR) -> None:
+        chance = random.Random(6)
+        for _ in range(20):
+            deadline = time.monotonic() + 10
+            # Anywhere in an evaluation, or between two.
+            stop = soon(chance.uniform(0.02, 0.03), press_stop)
+            with stop, pytest.raises((KeyboardInterrupt, RemoteInterrupted)):
+                while time.monotonic() < deadline:
+                    r.eval("1")
+            assert r.eval("2") == 2
 
     def test_the_code_may_handle_it(self, r: RemoteR) -> None:
         with soon(0.3, r.interrupt):

@@ -78,6 +78,13 @@ class TestFrozenAgent:
             own.eval("Sys.sleep(60)", on_output=Seen().append)
         assert own.eval("6 * 7", on_output=Seen().append, timeout=20) == 42
 
+    def test_one_press_of_stop_ends_an_upload(self, r: RemoteR, own: RemoteR) -> None:
+        own.eval("x <- 'old'")
+        array = np.random.default_rng(3).random(8_000_000)  # more than all the buffers on the way hold
+        with self.frozen(r), soon(1, press_stop), pytest.raises(RemoteInterrupted, match="was stopped"):
+            own.push("x", array)
+        assert own.eval("x", on_output=Seen().append, timeout=20) == "old"
+
     def test_a_time_out_says_whose_fault_it_is(self, r: RemoteR, own: RemoteR) -> None:
         own.eval("0")
         with self.frozen(r), pytest.raises(RemoteInterrupted, match=r"agent on .* does not answer"):

@@ -57,10 +57,11 @@ run <- function(expressions, print) {
 
 # --- Conditions, worded and placed as R's console does
 
-# What comes outside of the user's code is late. And while the workspace is rescued (SIGUSR1), one would end that half-way.
+# What comes before the user's code and has no flag is late. And while the workspace is rescued (SIGUSR1), one would
+# end that half-way.
 # Rprofile.site wants to know which MPI call it ends.
 on_interrupt <- function(i) {
-  if (!state$begun || file.exists(saving)) invokeRestart("resume")
+  if (!(state$begun || file.exists(pressed)) || file.exists(saving)) invokeRestart("resume")
   for (hook in getHook("ppe.interrupt")) hook()
 }
 

@@ -148,8 +148,6 @@ class Evaluations:
             if self.state is State.BUSY and not self._life.stream.ended:
                 self._running.signal_r()
         elif mine or not id:
-            if mine and self._running.evaluating():
-                client.tell(frame(Kind.INTERRUPT, id=id))
             self._running.ladder.press(rung)
         return None
 
@@ -229,6 +227,7 @@ class Evaluations:
         self._since = time.time()
         self.number += 1
         life = self._life
+        life.r.took_interrupt()  # what ended without a result
         life.stream.begin(self.number)
         life.go(State.TAKING)
         head = header(request.kind, request.size, id=self.number, seq=request.whole)
@@ -305,9 +304,12 @@ class Evaluations:
 
     def on_result(self, head: Header) -> None:
         """The head of its result."""
-        assert self.current is not None
+        request = self.current
+        assert request is not None
         self._objects = head.seq
-        self._endings.begin(self.current, head)
+        if self._life.r.took_interrupt() and request.client is not None:
+            request.client.tell(frame(Kind.INTERRUPT, id=request.id))
+        self._endings.begin(request, head)
 
     def on_result_piece(self, data: memoryview, left: int) -> None:
         """A piece of it, for the client or to be kept."""

@@ -17,6 +17,7 @@ magic <- readBin(as.raw(c(0x89, 0x70, 0x70, 0x65, 0x52, 0x0d, 0x0a, 0x40)), "dou
 folder <- Sys.getenv("PPE_RUN")
 marker <- Sys.getenv("PPE_MARKER")
 saving <- file.path(folder, "saving")
+pressed <- file.path(folder, "pressed")  # rprocess.py
 workspace <- file.path(folder, "workspace.RData")
 surroundings <- file.path(folder, "surroundings.rds")
 
@@ -76,7 +77,7 @@ answer <- function() {
     if (readBin(requests, "integer", 1L) != 1L) return(end_text())
     if (inherits(request, "error")) stop(request)
   }
-  allowInterrupts(Sys.sleep(0))  # one that came late ends here
+  allowInterrupts(Sys.sleep(0))  # one that came late, for the request before, ends here
   state$begun <- TRUE
   finish("result", allowInterrupts(perform(request)))
 }
@@ -84,6 +85,10 @@ answer <- function() {
 # Ends the request: its last text and plots, then the frame.
 finish <- function(kind, columns) {
   force(columns)  # the evaluation itself
+  if (.Internal(file.exists(pressed))) {
+    unlink(pressed)
+    if (kind == "result" && still_interrupted()) return(finish("interrupted", encode(NULL)))
+  }
   if (state$warned) deferred_warnings()
   if (length(pages$devices)) try(finish_pages(), silent = TRUE)
   # A short frame waits in the buffer while its end is marked: the agent, which is woken by that, finds both.
@@ -93,6 +98,14 @@ finish <- function(kind, columns) {
   if (!is.double(columns)) put_frame(kind, columns)
   .Internal(flush(results))
   state <<- NULL  # lets go of the value
+}
+
+# Whether an interrupt for the present request, which has ended, was not taken by it. The signal follows the flag.
+still_interrupted <- function() {
+  tryCatch({
+    allowInterrupts(Sys.sleep(0.05))
+    FALSE
+  }, interrupt = function(i) TRUE)
 }
 
 end_text <- function() {

@@ -41,6 +41,7 @@ class RProcess:
     """R, started by the constructor. Raises OSError.
 
     ``entered``: it was told to load the evaluator. ``quits``: it said that it ends; ``crashed``: after a segfault.
+    An interrupt's flag is there until R has met it: what R then takes is meant for the present evaluation, else late.
     """
 
     def __init__(self, *, run: Path, hostfile: Path | None) -> None:
@@ -54,7 +55,9 @@ class RProcess:
         self.log = run / "mpirun.log"
         self._run = run
         self._descriptors: list[int] = []
-        for name in ("saving", "lost"):
+        self._flag = run / "pressed"
+        self._flagged = False
+        for name in ("saving", "lost", "pressed"):
             (run / name).unlink(missing_ok=True)
         try:
             self._descriptors += os.openpty()
@@ -128,7 +131,21 @@ class RProcess:
 
     def interrupt(self) -> None:
         """SIGINT to R and its children. Only for an R that evaluates."""
+        with contextlib.suppress(OSError):  # on a full disk R may take it for a late one
+            self._flag.touch()
+            self._flagged = True
         self._signal(signal.SIGINT)
+
+    def took_interrupt(self) -> bool:
+        """Whether the evaluation, which has ended, was interrupted and R has met that; no later one is now."""
+        if not self._flagged:
+            return False
+        self._flagged = False
+        try:
+            self._flag.unlink()
+        except FileNotFoundError:
+            return True
+        return False
 
     def ignores_interrupt(self) -> bool:
         """Whether R ignores SIGINT just now, as it does while system() waits for a child."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +17,6 @@ from .protocol import Kind, Wish, json_frame
 from .rlife import RLife, State
 from .watch import Watch
 
-# R may not have begun with an evaluation that is younger.
-YOUNG_SECONDS = 0.2
 CRASH_MENU, EXIT_WITHOUT_SAVING = b"\n4: exit R saving workspace\nSelection: ", "3"
 
 
@@ -45,14 +42,12 @@ class Running:
         self._life = life
         self._watch = Watch(self, life.workers)
         self._suspect = 0
-        self._begun = 0.0
         self._asked = False
         self._tail = b""
 
     def begin(self) -> None:
         """An evaluation begins, or its client is another one now."""
         self._asked = False
-        self._begun = time.monotonic()
         self._watch.begin()
 
     def hear(self, text: bytes) -> None:
@@ -114,14 +109,9 @@ class Running:
         # The child's end may be seen before this second look.
         if ignored or r.ignores_interrupt():
             loop.call_later(0.02, self._interrupt_again, number)
-        elif time.monotonic() - self._begun < YOUNG_SECONDS:
-            loop.call_later(YOUNG_SECONDS, self._interrupt_again, number)
 
     def _interrupt_again(self, number: int) -> None:
-        """R needs another one: system() ignores the signal that ended its child, until it is over.
-
-        And R forgets one that comes before it has begun, as it cannot know that it was not meant for what was before.
-        """
+        """system() ignores the signal that ended its child: once it is over, R needs one of its own."""
         life = self._life
         if life.state is not State.BUSY or life.stream.ended or number != self._evaluations.number:
             return

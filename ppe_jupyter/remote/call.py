@@ -25,6 +25,8 @@ from .pulse import SILENT_SECONDS, Pulse
 GRACE = 15.0
 # So often does the stop button go to the agent, which has a ladder for it; then to the line.
 MOST_STOPS = 6
+# A request that has not gone out so long after the stop button (seconds) is held up: nobody takes it.
+HELD_UP_SECONDS, LOOK_SECONDS = 1.0, 0.02
 ENDINGS = ENDS | {Kind.DONE}
 
 
@@ -62,7 +64,7 @@ class Call:
         self._seen = 0
         self._failure: BaseException | None = None
         self._stops = self._stops_before = 0
-        self._dropped = self._heard = False
+        self._dropped = self._heard = self._sending = False
         self._asking = False
         self.open = True
         self.late = False
@@ -95,7 +97,10 @@ class Call:
         sent: Sequence[Buffer] = request
         while True:
             try:
-                if not self._link.send(*sent, stop=self._stopped if sent is request else _never):
+                self._sending = sent is request
+                whole = self._link.send(*sent, stop=self._stopped if self._sending else _never)
+                self._sending = False
+                if not whole:
                     raise RemoteInterrupted("the transfer was interrupted; nothing was assigned in R")
                 if sent is not request and (self._stops or self._failure is not None):
                     self._interrupt()
@@ -108,6 +113,7 @@ class Call:
                     return kind, body
                 sent = request
             except ConnectionLost as lost:
+                self._sending = False
                 if not self._patient:
                     raise
                 self._check_stops()
@@ -209,7 +215,7 @@ class Call:
 
     def _stop(self) -> None:
         with contextlib.suppress(RemoteError):
-            if self._link.receiving_result:
+            if self._link.receiving_result or self._held_up():
                 self._dropped = True
                 self._link.close()
             else:
@@ -217,6 +223,13 @@ class Call:
                     self._interrupt()
                 if self._stops > MOST_STOPS or self._pulse.lost:
                     self._link.close()
+
+    def _held_up(self) -> bool:
+        """Whether the request still goes out; else whoever sends it has looked for the press."""
+        deadline = time.monotonic() + HELD_UP_SECONDS
+        while self._sending and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+        return self._sending
 
 
 def _never() -> bool:
