@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from . import ssh
+from . import settings, ssh
 from .cloud import tags
 from .cloud.account import Account
 from .cloud.keeping.install import Packages, install
@@ -252,6 +252,13 @@ class Cluster(Files, Sessions):
             ids = [node.instance_id for node in self.nodes if node.state.alive]
             context.ec2.tag(ids, tags.of_spec(packages.added_to(spec)))
             self.refresh()
+
+    def install_rstudio(self) -> None:
+        """RStudio Server on the master: the settings' package or the pinned release. Raises SetupFailed, SshError."""
+        from .remote import rstudio
+
+        chosen = settings.load()  # a package may just have been set, because of the last try
+        rstudio.install(self.ssh(), url=chosen.rstudio_url, sha256=chosen.rstudio_sha256)
 
     def bake(self, name: str | None = None, *, report: Report = IGNORE) -> str:
         """Make an image of the master as it is, without secrets; its id. Later launches use it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +30,7 @@ from .cloud.plan import Plan
 from .cloud.records import ClusterRecord, ClusterState, Progress
 from .cloud.spec import ClusterSpec
 from .cluster import Cluster
-from .errors import CloudError, LocalCloudUnavailable, NoSuchCluster
+from .errors import CloudError, LocalCloudUnavailable, NoSuchCluster, PpeError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,13 +96,25 @@ class Manager:
 
         A node that does not come up leaves the cluster degraded: ``record.troubles`` say why. Raises SpecError for
         what cannot be launched, CapacityError, LaunchFailed; then nothing is left, or the error names it. Setting
-        ``stop`` undoes the launch as a Ctrl-C does, and LaunchFailed says so.
+        ``stop`` undoes the launch as a Ctrl-C does, and LaunchFailed says so. RStudio Server comes last, and not
+        without ``wait``; a Ctrl-C then leaves the cluster without it.
         """
+        began = time.monotonic()
         plan = self.plan(spec) if isinstance(spec, ClusterSpec) else spec
         record = self._account.clusters.launch(plan, report=report, wait=wait, stop=stop)
         if plan.existing is None:
             self._account.note("launch", record)
-        return Cluster(self._account, record)
+        cluster = Cluster(self._account, record)
+        if plan.spec.rstudio and wait:
+            up, phase, where = (
+                sum(node.up for node in record.nodes),
+                "installing",
+                "RStudio Server on the master",
+            )
+            report(Progress(phase, up, record.wanted, time.monotonic() - began, where))
+            said = _install_rstudio(cluster)
+            report(Progress(str(record.state), up, record.wanted, time.monotonic() - began, said))
+        return cluster
 
     def clusters(self) -> list[Cluster]:
         """Every cluster that has not been terminated, whoever launched it; the newest first."""
@@ -325,3 +338,15 @@ class Manager:
             raise CloudError(
                 f"cannot find out this machine's public address from {url} ({exc}); give it with --from CIDR"
             ) from exc
+
+
+def _install_rstudio(cluster: Cluster) -> str:
+    """How that went; a cluster without it is as good as launched, and its troubles say so."""
+    try:
+        cluster.install_rstudio()
+    except PpeError as error:
+        name = cluster.name
+        said = f"{error}. {name} runs without it; to try again: %ppe_rstudio {name} --install"
+        cluster.record = replace(cluster.record, troubles=(*cluster.record.troubles, said))
+        return said
+    return cluster.name

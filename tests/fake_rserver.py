@@ -137,12 +137,26 @@ class Server(Handler):
             self.answer(PAGE.encode(), headers=[("X-Frame-Options", "SAMEORIGIN")], kind="text/html")
         elif path == "/file":
             self.answer(b"0123456789abcdef" * (int(query) // 16), kind="application/octet-stream")
+        elif path == "/export":
+            self.export(int(query))
         elif path == "/headers":
             self.answer(
                 {"root": self.root(), "proxied": self.proxied("/"), "cookie": self.headers.get("Cookie")}
             )
         else:
             self.answer(f"{self.path} not found".encode(), 404, kind="text/html")
+
+    def export(self, size):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Disposition", "attachment; filename*=UTF-8''big.bin")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        block = bytes(range(256)) * 4096
+        for at in range(0, size, len(block)):
+            part = block[: size - at]
+            self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
 
     do_HEAD = do_GET
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +57,24 @@ def test_a_node_that_does_not_answer_is_named(cluster: Cluster, worker: str) -> 
         assert cluster.losses().silent == (worker,)
     finally:
         connection.run(f"ssh {worker} mv .ppe-away .ppe")
+
+
+def test_r_in_rstudio_is_told_of_though_it_cannot_be_asked(cluster: Cluster) -> None:
+    connection = cluster.ssh()
+    folder = ".local/share/rstudio/sessions/active/session-1a/suspended-session-data"
+    connection.run(f"mkdir -p {folder}/more; printf 12345 > {folder}/more/environment")
+    connection.run(
+        "bash -c 'exec -a /usr/lib/rstudio-server/bin/rsession sleep 600' >/dev/null 2>&1 </dev/null &"
+    )
+    try:
+        lost = cluster.losses()
+    finally:
+        connection.run(
+            "pkill -f ^/usr/lib/rstudio-server/bin/rsession; rm -r .local/share/rstudio", check=False
+        )
+    ((size, since),) = lost.rstudio
+    assert 10**5 < size < 10**8 and abs((datetime.now(timezone.utc) - since).total_seconds()) < 60
+    assert (lost.suspended_bytes, lost.any) == (5, True)
 
 
 def test_many_files_are_counted_and_the_biggest_are_named(cluster: Cluster, worker: str) -> None:

@@ -111,6 +111,12 @@ def test_losses_name_the_biggest_that_were_never_pulled() -> None:
         ("lost", "R is busy, and cannot say what it holds"),
         ("lost", "ip-10-0-0-2: cannot be asked for files"),
     ]
+    since = datetime(2026, 5, 4, 9, 5).astimezone()
+    lost = Losses(objects=(), files=(), jobs=(), rstudio=((210_000_000, since),), suspended_bytes=3_000)
+    assert losses.rows(lost) == [
+        ("lost", "in RStudio: an R session of 210 MB, since Mon 09:05; what it holds is seen there only"),
+        ("lost", "in RStudio: suspended R sessions, 3 kB"),
+    ]
 
 
 @pytest.mark.parametrize(

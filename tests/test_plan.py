@@ -673,6 +673,13 @@ def test_the_same_cluster_running_is_nothing_to_do(asked: ClusterSpec, held: Clu
     assert made.review() == "cluster  brisk-otter is running already: nothing to launch"
 
 
+def test_rstudio_is_no_difference_and_still_wanted() -> None:
+    for asked, held in ((replace(NAMED, rstudio=True), HELD), (NAMED, replace(HELD, rstudio=True))):
+        made = plan_launch(asked, facts(existing=existing(ClusterState.RUNNING, held)))
+        made.check()
+        assert made.spec == replace(held, rstudio=asked.rstudio)
+
+
 @pytest.mark.parametrize(
     ("asked", "held", "said"),
     [

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 BASE_URL = "/user/a/"
 INSTANCE_TYPE = "m5.xlarge"
+EXPORT_BYTES = 150_000_001  # the proxy keeps 100 MB at most
 BIN = "/usr/lib/rstudio-server/bin"
 PUT = f"sudo mkdir -p {BIN} && sudo tee {BIN}/rserver >/dev/null && sudo chmod 755 {BIN}/rserver && "
 PUT += f"sudo ln -sf rserver {BIN}/rsession"
@@ -203,6 +204,28 @@ def test_large_files_go_both_ways(tab: Browser) -> None:
     assert tab.get("file?32000000").content == b"0123456789abcdef" * 2_000_000
     packed = tab.get("file?1600000")
     assert packed.headers["Content-Encoding"] == "gzip" and len(packed.content) == 1_600_000
+
+
+def test_a_file_larger_than_the_proxy_keeps_is_passed_on_as_it_comes(tab: Browser, lab: Lab) -> None:
+    size, digest = 0, hashlib.sha256()
+    with tab.get(f"export?{EXPORT_BYTES}", stream=True) as answer:
+        assert (answer.status_code, urlsplit(answer.url).path.rpartition("/")[0]) == (
+            200,
+            f"{BASE_URL}ppe-jupyter/api/downloads",
+        )
+        assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''big.bin"
+        for block in answer.iter_content(2**20):
+            size += len(block)
+            digest.update(block)
+    block = bytes(range(256)) * 4096
+    whole = hashlib.sha256(block * (EXPORT_BYTES // len(block)) + block[: EXPORT_BYTES % len(block)])
+    assert (size, digest.hexdigest()) == (EXPORT_BYTES, whole.hexdigest())
+    assert tab.session.get(answer.url).status_code == 410  # it is taken once
+    with tab.get("file?160000000", stream=True) as large:  # no attachment, and with its length
+        assert len(large.content) == 160_000_000
+    held = tab.get("export?5000000", allow_redirects=False).headers["Location"]
+    assert requests.get(f"http:{held}", allow_redirects=False, timeout=60).status_code in (302, 403)
+    assert len(tab.session.get(f"http:{held}", timeout=60).content) == 5_000_000
 
 
 def test_more_polls_than_sshd_has_sessions(tab: Browser) -> None:

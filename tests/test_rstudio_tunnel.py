@@ -15,6 +15,7 @@ from tornado.httputil import HTTPHeaders
 from ppe_jupyter.cloud.records import ClusterState
 from ppe_jupyter.errors import CloudError, NoSuchCluster, Unreachable
 from ppe_jupyter.frontends import rstudio, tunnel, tunnel_links
+from ppe_jupyter.frontends.tunnel_downloads import Downloads
 from ppe_jupyter.frontends.tunnel_pages import Page
 from ppe_jupyter.settings import Settings
 from ppe_jupyter.verbs import find
@@ -32,6 +33,7 @@ HOST = "hub.example:8000"
         (f"{ROOT}/help", f"//{HOST}{ROOT}/help"),
         ("/help", f"//{HOST}{ROOT}/help"),
         (ROOT, f"//{HOST}{ROOT}"),
+        ("/user/a/ppe-jupyter/api/downloads/1-x", f"//{HOST}/user/a/ppe-jupyter/api/downloads/1-x"),
         (f"{ROOT}atory/", f"//{HOST}{ROOT}{ROOT}atory/"),
         ("../doc/", "../doc/"),
         ("lab/", "lab/"),
@@ -206,6 +208,46 @@ def test_the_head_is_rewritten_for_rserver() -> None:
     ]
     upgrade = head.replace(b"keep-alive", b"Upgrade\r\nUpgrade: websocket")
     assert "Connection: Upgrade" in tunnel._rewritten(upgrade, "GET", "/p/1", ROOT).decode()
+
+
+@pytest.mark.parametrize(
+    ("head", "held"),
+    [
+        ("HTTP/1.1 200 OK\r\nContent-disposition:attachment; filename=a", True),
+        ("HTTP/1.1 206 Partial Content\r\nX: y\r\nContent-Length: 500000000", True),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5000", False),
+        ("HTTP/1.1 200 OK\r\nX: Content-Disposition: attachment", False),
+        ("HTTP/1.1 404 Not Found\r\nContent-Disposition: attachment", False),
+    ],
+)
+def test_a_file_goes_past_the_proxy_and_waits_until_somebody_comes(head: str, held: bool) -> None:
+    answer = f"{head}\r\n\r\nbody".encode()
+
+    def writer(taken: bytearray) -> Any:
+        return SimpleNamespace(write=taken.extend, drain=_nothing, close=lambda: None)
+
+    async def run() -> None:
+        proxy, browser, downloads = bytearray(), bytearray(), Downloads("/user/a/")
+
+        async def carry() -> None:
+            with downloads.held(writer(proxy)) as to:
+                for at in range(0, len(answer), 7):
+                    to.write(answer[at : at + 7])
+                    await to.drain()
+
+        carried = asyncio.ensure_future(carry())
+        while not proxy:
+            await asyncio.sleep(0)
+        if held:
+            where = location(proxy.decode())
+            assert where.startswith("/user/a/ppe-jupyter/api/downloads/")
+            ticket = where.partition("-")[2].partition("-")[2]
+            assert await downloads.hand_over(ticket, writer(browser))
+            assert not await downloads.hand_over(ticket, writer(browser))
+        await carried
+        assert (browser if held else proxy) == answer
+
+    asyncio.run(run())
 
 
 def test_a_local_cloud_that_is_down_is_not_started_to_look(

@@ -117,6 +117,7 @@ SPECS = st.builds(
     bootstrap=st.none() | TEXT,
     apt_packages=PACKAGES,
     python_packages=PACKAGES,
+    rstudio=st.booleans(),
     tags=st.dictionaries(st.text("abc-. \"'", min_size=1), TEXT, max_size=10),
 )
 

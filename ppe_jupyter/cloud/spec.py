@@ -76,7 +76,8 @@ class ClusterSpec:
 
     The watchdog: ``idle_hours`` without work (0: never, None: the settings'), ``max_hours`` since its launch or last
     start, and ``budget_usd``; what it does is ``then``. ``bootstrap`` is a shell script of the user's, run as root on
-    every node at its first boot. ``tags`` go on everything that is created.
+    every node at its first boot; ``rstudio`` has RStudio Server installed on the master. ``tags`` go on everything that
+    is created.
     """
 
     name: str | None = None
@@ -110,6 +111,7 @@ class ClusterSpec:
     apt_packages: tuple[str, ...] = ()
     r_packages: tuple[str, ...] = ()
     python_packages: tuple[str, ...] = ()
+    rstudio: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -66,6 +66,7 @@ MEANINGS: Mapping[str, tuple[object, str]] = {
     "apt_packages": (["libgsl-dev"], "for all nodes"),
     "r_packages": (["lme4"], "for all nodes"),
     "python_packages": (["scipy"], "for all nodes"),
+    "rstudio": (False, "install RStudio Server on the master, once it runs"),
     "tags": ({"project": "rain"}, "on everything that is created"),
 }
 

@@ -14,7 +14,7 @@ from ..cloud.records import ClusterState
 from ..errors import CloudError, NothingToDo, PpeError, UsageError
 from ..overview import losses
 from ..overview.pictures import UP
-from . import rstudio, views
+from . import views
 from .specs import typed_spec
 from .tables import Sheet, dollars
 
@@ -41,10 +41,11 @@ def launch(desk: Desk, arguments: Arguments) -> None:
     spec = typed_spec(arguments)
     plan = manager.plan(spec, dry_run=bool(arguments.dry_run))
     if plan.existing is not None and not plan.errors and not plan.steps:
-        desk.connect(manager.launch(plan), arguments)
-        how = "connected to " if desk.keep else ""
-        desk.say(f"{manager.whose()}; {how}{views.summary(desk.cluster(plan.name, arguments))}")
-        _install_rstudio(desk, arguments, desk.cluster(plan.name, arguments))
+        if spec.rstudio:
+            desk.say(f"installing RStudio Server on {plan.name}'s master, unless it is there")
+        cluster = manager.launch(plan)
+        desk.connect(cluster, arguments)
+        _tell(desk, cluster, f"{manager.whose()}; {'connected to ' if desk.keep else ''}")
         return
     desk.show(views.review(manager.whose(), plan))
     if arguments.save:
@@ -63,25 +64,11 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         cluster = manager.launch(plan, report=report, wait=not arguments.no_wait)
     if arguments.no_wait:
         desk.say(f"{cluster.name} is being launched; see how it goes with: {desk.sign}status {cluster.name}")
-        if arguments.rstudio:
+        if spec.rstudio:
             desk.say(f"once it runs, install RStudio Server with: %ppe_rstudio {cluster.name} --install")
         return
     desk.connect(cluster, arguments)
     _tell(desk, cluster, "connected to " if desk.keep else "")
-    _install_rstudio(desk, arguments, cluster)
-
-
-def _install_rstudio(desk: Desk, arguments: Arguments, cluster: Cluster) -> None:
-    """If it is wanted; a cluster without RStudio is as good as launched."""
-    if not arguments.rstudio:
-        return
-    try:
-        rstudio.install(desk, cluster)
-    except PpeError as error:
-        name = cluster.name
-        desk.notice(
-            "warning", f"{error}. {name} runs without it; to try again: %ppe_rstudio {name} --install"
-        )
 
 
 def reboot(desk: Desk, arguments: Arguments) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import NothingToDo, UsageError
+from .tunnel_downloads import ADDRESS as DOWNLOADS
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -88,7 +89,8 @@ def _location(where: str, host: str, root: str) -> str:
         return where  # elsewhere
     if not parts.netloc and not parts.path.startswith("/"):
         return where  # relative: right as it is
-    inside = parts.path == root or parts.path.startswith(f"{root}/")
+    downloads = f"{root.rpartition(f'/{NAME}/')[0]}/{DOWNLOADS}/"
+    inside = parts.path == root or parts.path.startswith((f"{root}/", downloads))
     path = parts.path if inside else f"{root}{parts.path}"
     return urlunsplit(("", host, path, parts.query, parts.fragment))
 
@@ -113,22 +115,13 @@ def rstudio(desk: Desk, arguments: Arguments) -> Any:
         return None
     cluster = desk.cluster(arguments.name, arguments)
     if arguments.install:
-        install(desk, cluster)
+        desk.say(f"installing RStudio Server on {cluster.name}'s master")
+        cluster.install_rstudio()
     _remember(desk, arguments, cluster.name)
     _tell_tunnels("connect", cluster.name)
     if address(cluster.name) is None:
         raise UsageError(f"no JupyterLab is known here; in the lab's launcher {TITLE!r} opens {cluster.name}")
     return opener(cluster.name)
-
-
-def install(desk: Desk, cluster: Any) -> None:
-    """RStudio Server on the cluster's master. Raises SetupFailed."""
-    from .. import settings
-    from ..remote import rstudio as remote
-
-    chosen = settings.load()
-    desk.say(f"installing RStudio Server on {cluster.name}'s master")
-    remote.install(cluster.ssh(), url=chosen.rstudio_url, sha256=chosen.rstudio_sha256)
 
 
 def tunnel(desk: Desk, arguments: Arguments) -> None:

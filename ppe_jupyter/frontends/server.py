@@ -195,12 +195,13 @@ def _refused(constant: str) -> NoReturn:
 
 def load(app: ServerApp) -> None:
     """Add the addresses to the server."""
+    from .server_downloads import TICKET, Download
     from .server_routes import ROUTES
 
     base = url_path_join(app.web_app.settings["base_url"], ROOT)
     # Who watches is not kept waiting by a master that does not answer.
     calls, watching = Calls(), Calls()
-    handlers: list[Any] = []
+    handlers: list[Any] = [(url_path_join(base, "downloads", TICKET), Download)]
     for path in [*dict.fromkeys(route.path for route in ROUTES), ".*"]:
         routes = {route.method: route for route in ROUTES if route.path == path}
         watched = any(route.changes for route in routes.values())

@@ -16,7 +16,7 @@ import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import settings
 from ..cloud.records import ClusterState, advice
@@ -24,6 +24,7 @@ from ..cloud.spec import NAME
 from ..errors import NoRStudio, NoSuchCluster, PpeError
 from ..node.relay import Refused
 from . import tunnel_pages
+from .tunnel_downloads import Downloads, Held
 from .tunnel_links import COMING, Clusters, Link, NotYet, tunnels_folder, write_private
 from .tunnel_pages import Page
 
@@ -34,6 +35,7 @@ PREFIX = "ppe-rstudio"
 CONNECT = "?connect"
 HEAD_BYTES = 2**16
 HEAD_SECONDS = 30.0
+UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 AGAIN_SECONDS = 2.0
 PARENT_SECONDS = 2.0
 UP = (ClusterState.RUNNING, ClusterState.DEGRADED)
@@ -53,6 +55,7 @@ class Tunnel:
     def __init__(self, base_url: str, clusters: Clusters | None = None) -> None:
         self._root = f"{base_url.rstrip('/')}/{PREFIX}"
         self._clusters = clusters or Clusters()
+        self._downloads = Downloads(base_url)
         self._links: dict[str, Link] = {}
         self._left: set[str] = set()  # disconnected: an open RStudio that polls must not bring the line back
 
@@ -74,7 +77,7 @@ class Tunnel:
         method, target, headers = _parse(head)
         proxied = "x-forwarded-context" in headers or "upgrade" in headers
         if not proxied:
-            return await self._own(method, target)
+            return await self._own(method, target, writer)
         path, mark, query = target.partition("?")
         name, slash, rest = path.removeprefix("/").partition("/")
         rest += mark + query
@@ -106,8 +109,23 @@ class Tunnel:
             return await self._explain(name, error)
         return None
 
-    @staticmethod
     async def _carry(
+        self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes
+    ) -> None:
+        if not first.startswith(b"GET ") or UPGRADE.search(first):
+            await self._pass_on(link, reader, writer, first)
+            return
+        answer: Any  # is to the relay as a StreamWriter
+        with self._downloads.held(writer) as answer:
+            request = asyncio.StreamReader()  # nothing follows the head
+            gone = asyncio.ensure_future(_until_gone(reader, request, answer))
+            try:
+                await self._pass_on(link, request, answer, first)
+            finally:
+                gone.cancel()
+
+    @staticmethod
+    async def _pass_on(
         link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes
     ) -> None:
         if first.startswith(b"GET "):
@@ -116,10 +134,13 @@ class Tunnel:
                 return
         await (await link.forward()).carry(reader, writer, first=first)
 
-    async def _own(self, method: str, target: str) -> bytes:
+    async def _own(self, method: str, target: str, writer: asyncio.StreamWriter) -> bytes | None:
         """What does not come through the proxy: its question whether we are ready; POST /connect or /disconnect,
-        perhaps with a name."""
+        perhaps with a name; GET /download with a ticket."""
         verb, _, name = target.removeprefix("/").partition("/")
+        if verb == "download":
+            handed_over = await self._downloads.hand_over(name, writer)
+            return None if handed_over else tunnel_pages.plain("it has ended\n", status="410 Gone")
         if method == "POST" and verb == "connect":
             self._left.discard(name)
         elif method == "POST" and verb == "disconnect":
@@ -197,6 +218,14 @@ async def serve(socket: Path, base_url: str) -> None:
     finally:
         note.unlink(missing_ok=True)
         server.close()
+
+
+async def _until_gone(reader: asyncio.StreamReader, request: asyncio.StreamReader, answer: Held) -> None:
+    """End the request when whoever asked hangs up, unless that is because he was sent elsewhere."""
+    with contextlib.suppress(OSError):
+        await reader.read()
+    if not answer.is_file:
+        request.feed_eof()
 
 
 def _parse(head: bytes) -> tuple[str, str, dict[str, str]]:

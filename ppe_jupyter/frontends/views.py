@@ -115,7 +115,12 @@ def _limits(cluster: Cluster) -> list[tuple[str, str]]:
 
 
 def troubles(cluster: Cluster) -> list[str]:
-    """What is wrong with its nodes, and the way out; that nodes are not there yet, or parked, is not wrong."""
+    """What is wrong with its nodes, and the way out; that nodes are not there yet, or parked, is not wrong.
+
+    Of one that runs what it does without.
+    """
+    if cluster.state is ClusterState.RUNNING:
+        return list(cluster.record.troubles)
     if cluster.state is not ClusterState.DEGRADED:
         return []
     return [*cluster.record.troubles, f"mend it with: %ppe_retry {cluster.name}"]

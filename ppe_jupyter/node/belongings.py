@@ -2,11 +2,13 @@
 
 Run it on the master as ``python3 -m node.belongings`` in ~/.ppe; it runs itself on the other nodes (``here``). Prints
 one JSON object: ``files`` (the biggest, as [where, bytes]; a name within the home, else a path, on a worker behind its
-name), ``count`` and ``bytes`` of all, ``silent`` (nodes that did not answer). Standard library only.
+name), ``count`` and ``bytes`` of all, ``silent`` (nodes that did not answer), ``rstudio`` (the master's R sessions in
+RStudio, as [bytes of memory, when it was started]), ``suspended`` (bytes of those on its disk). Standard library only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import os
@@ -16,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from .activity import PROC, processes
 from .run_cell import hosts
 
 # Written by cloud-init at the instance's first boot, and never again: what is older came with the image.
@@ -28,6 +31,9 @@ SSH = ("ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={SECONDS // 2}")
 # No place of a login user's own; other file systems outlive the node, or not even its next boot.
 ELSEWHERE = ("/usr", "/boot", "/etc", "/var/lib", "/var/log", "/var/cache")
 PASSING = ("/tmp/Rtmp*", "/tmp/ompi.*", "/tmp/prte.*", "/tmp/pmix*")  # noqa: S108  # R's and MPI's, looked at only
+RSESSION = "rsession"
+# Beside others of RStudio's (rstudio/rstudio, core/r_util/RActiveSessions); the older place is before 1.4.
+SUSPENDED = (".local/share/rstudio", ".rstudio")
 
 Found = dict[str, Any]
 
@@ -65,8 +71,29 @@ def there(name: str) -> Found | None:
     return {**found, "files": [(f"{name}:{path}", size) for path, size in found["files"]]}
 
 
+def rstudio() -> list[tuple[int, float]]:
+    """R's processes in RStudio here: resident bytes, and when each was started, seconds of the epoch."""
+    stat = (PROC / "stat").read_text().splitlines()
+    booted = next(int(line.split()[1]) for line in stat if line.startswith("btime "))
+    found = []
+    for each in processes(os.getuid()).values():
+        if RSESSION in each.names:
+            with contextlib.suppress(OSError):  # it has just ended
+                pages = int((PROC / str(each.pid) / "statm").read_text().split()[1])
+                started = booted + each.started / os.sysconf("SC_CLK_TCK")
+                found.append((pages * os.sysconf("SC_PAGE_SIZE"), started))
+    return found
+
+
+def suspended() -> int:
+    """Bytes of the R sessions that RStudio has put to disk."""
+    places = (Path.home() / folder / "sessions" / "active" for folder in SUSPENDED)
+    files = (each for place in places for each in place.glob("*/suspended-session-data/**/*"))
+    return sum(each.lstat().st_size for each in files if each.is_file())
+
+
 def everywhere() -> Found:
-    """The files of all nodes."""
+    """The files of all nodes, and what RStudio holds."""
     workers = [name for name, _ in hosts()[1:]]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = pool.map(there, workers)
@@ -76,6 +103,8 @@ def everywhere() -> Found:
         "files": heapq.nlargest(MOST, (each for found in told for each in found["files"]), key=lambda each: each[1]),
         "count": sum(found["count"] for found in told),
         "bytes": sum(found["bytes"] for found in told),
+        "rstudio": rstudio(),
+        "suspended": suspended(),
         "silent": [name for name, answer in zip(workers, answers[1:], strict=True) if answer is None],
     }  # fmt: skip
 

@@ -39,6 +39,11 @@ def rows(lost: Losses) -> list[tuple[str, str]]:
     )
     if unpulled:
         said.append(("lost", f"in R, never pulled: {_named(unpulled)}"))
+    for size, since in lost.rstudio:
+        session = f"R session of {size_text(size)}, since {since.astimezone():%a %H:%M}"
+        said.append(("lost", f"in RStudio: an {session}; what it holds is seen there only"))
+    if lost.suspended_bytes:
+        said.append(("lost", f"in RStudio: suspended R sessions, {size_text(lost.suspended_bytes)}"))
     if lost.files:
         more = (lost.more_files, lost.more_bytes)
         said.append(("lost", f"files: {_named(sorted(lost.files, key=_by_size), *more)}"))

@@ -46,7 +46,8 @@ class Losses:
     the home if it has no root, after ``NODE:`` on a worker; bytes), work that runs.
 
     ``objects`` is None when R is busy and cannot be asked. ``files`` are the biggest, ``more_files`` how many there
-    are besides, of ``more_bytes``; ``silent`` are the nodes that do not say what files they have.
+    are besides, of ``more_bytes``; ``silent`` are the nodes that do not say what files they have. ``rstudio`` are the R
+    sessions in RStudio, which cannot be asked: bytes of memory, and since when; ``suspended_bytes`` those on its disk.
     """
 
     objects: tuple[tuple[str, int, bool], ...] | None
@@ -55,6 +56,8 @@ class Losses:
     more_files: int = 0
     more_bytes: int = 0
     silent: tuple[str, ...] = ()
+    rstudio: tuple[tuple[int, datetime], ...] = ()
+    suspended_bytes: int = 0
 
     @property
     def any(self) -> bool:
@@ -62,7 +65,7 @@ class Losses:
         return (
             self.objects is None
             or not all(pulled for _, _, pulled in self.objects)
-            or bool(self.files or self.jobs or self.silent)
+            or bool(self.files or self.jobs or self.silent or self.rstudio or self.suspended_bytes)
         )
 
 
@@ -107,6 +110,10 @@ def losses(connection: Connection, session: RemoteR) -> Losses:
         more_files=found["count"] - len(found["files"]),
         more_bytes=found["bytes"] - sum(size for _, size in found["files"]),
         silent=tuple(found["silent"]),
+        rstudio=tuple(
+            (size, datetime.fromtimestamp(since, timezone.utc)) for size, since in found.get("rstudio", ())
+        ),
+        suspended_bytes=found.get("suspended", 0),
     )
 
 

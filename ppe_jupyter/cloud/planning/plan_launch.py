@@ -62,7 +62,7 @@ def _plan_for_existing(spec: ClusterSpec, facts: Facts, existing: ClusterRecord)
     text = _difference(facts.name, differences) if differences else _unusable(facts.name, existing)
     running = existing.state is ClusterState.RUNNING
     return Plan(
-        spec=existing.spec or spec,
+        spec=replace(existing.spec or spec, rstudio=spec.rstudio),  # which can be installed at any time
         name=facts.name,
         owner=facts.owner,
         steps=(),
@@ -80,7 +80,7 @@ def _filled(spec: ClusterSpec, holds: ClusterSpec) -> ClusterSpec:
     for key in PACKAGES:
         if set(getattr(spec, key)) <= set(getattr(holds, key)):
             same[key] = getattr(holds, key)
-    return replace(spec, **same)
+    return replace(spec, **same, rstudio=holds.rstudio)
 
 
 def _difference(name: str, differences: list[str]) -> str:
