@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ from ppe_jupyter import errors
 from ppe_jupyter.cloud.records import ClusterState, Progress
 from ppe_jupyter.frontends import panel_display, panel_master, panel_options, panel_words, typed
 from ppe_jupyter.frontends.panel import Panel
-from ppe_jupyter.frontends.panel_presence import ASK_TICKS, GONE_TICKS, Presence
+from ppe_jupyter.frontends.panel_presence import GONE_TICKS, Presence
 from ppe_jupyter.frontends.panel_worker import Worker
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.overview import pictures, poller
@@ -184,18 +185,36 @@ def test_only_the_last_answer_of_a_key_counts_and_failures_are_told() -> None:
     assert answers[1] == "third"
 
 
-def test_a_page_that_answers_no_more_is_noticed_and_welcomed_back() -> None:
-    back = threading.Event()
-    presence = Presence(back.set)
-    for _ in range(ASK_TICKS):
+def says(presence: Any, view: str, seen: bool) -> None:
+    """What a page tells."""
+    presence.widget._handle_msg(
+        {"content": {"data": {"method": "custom", "content": {"view": view, "seen": seen}}}, "buffers": []}
+    )
+
+
+def test_a_page_that_is_hidden_or_silent_is_noticed_and_welcomed_back() -> None:
+    changes: list[bool] = []
+    presence = Presence(lambda: changes.append(presence.present), do=lambda act: act())
+    assert presence.present, "its view is about to come"
+    says(presence, "one", True)
+    says(presence, "two", True)
+    says(presence, "one", False)
+    assert presence.present and not changes
+    for _ in range(GONE_TICKS + 1):
         presence.tick()
-    assert presence.widget.playing and presence.present
-    presence.widget.value, presence.widget.playing = 1, False  # as a page does
-    for _ in range(ASK_TICKS + GONE_TICKS):
+    assert changes == [False]
+    says(presence, "two", True)
+    says(presence, "two", False)
+    assert changes == [False, True, False]
+
+
+def test_silence_while_the_kernel_is_not_free_says_nothing() -> None:
+    presence = Presence(
+        lambda: None, do=lambda act: act(), loop=SimpleNamespace(add_callback=lambda call: None)
+    )
+    for _ in range(3 * GONE_TICKS):
         presence.tick()
-    assert not presence.present and not back.is_set()
-    presence.widget.value = 1
-    assert presence.present and back.is_set()
+    assert presence.present
 
 
 # -- against the cloud --------------------------------------------------------------------------------------
@@ -267,12 +286,12 @@ def test_three_panels_ask_once_stay_in_step_and_stop_when_closed(
         assert not watched._callbacks
 
 
-def test_it_watches_while_it_has_views(panels: Callable[[], Panel]) -> None:
+def test_it_watches_while_it_is_seen(panels: Callable[[], Panel]) -> None:
     panel = panels()
-    panel.widget._view_count = 1
-    panel.widget._view_count = 0
+    says(panel._presence, "a view", True)
+    says(panel._presence, "a view", False)
     until(lambda: not panel.watching)
-    panel.widget._view_count = 1
+    says(panel._presence, "a view", True)
     until(lambda: panel.watching)
 
 
@@ -288,18 +307,16 @@ def test_the_form_plans_as_one_types_and_says_what_is_wrong(panels: Callable[[],
     panel.launch.fields["name"].value = "so"
     panel.launch.fields["nodes"].value = 3
     panel.launch.fields["idle_hours"].value = "90m"
-    panel.launch.types._filter.value = "m5.large"
-    until(lambda: any(value == "m5.large" for _, value in panel.launch.types.select.options))
-    panel.launch.types.select.value = "m5.large"
+    until(lambda: {"m5.large", "c7g.large"} < {each["name"] for each in panel.launch.types.types})
+    panel.launch.types.value = "m5.large"
     until(lambda: "m5.large" in launch.magic.value)
     until(lambda: not launch.confirm.disabled)
     assert launch.magic.value == "%ppe_launch so --nodes 3 --type m5.large --idle 1.5"
     assert launch.confirm.description == "Launch so"
-    panel.launch.types.select.value = None
-    panel.launch.types._filter.value = "c7g.large"
-    until(lambda: any(value == "c7g.large" for _, value in panel.launch.types.select.options))
-    panel.launch.types.select.value = "c7g.large"
-    until(lambda: "do not fit c7g.large" in shown(panel.launch.widget))
+    image = panel.launch.fields["image"]
+    assert any(not why for _, value, why in image.options if value)
+    panel.launch.types.value = "c7g.large"
+    until(lambda: any("arm64" in why for _, _, why in image.options))
 
 
 def test_what_destroys_is_reviewed_and_confirmed(

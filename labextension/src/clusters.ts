@@ -50,7 +50,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     app.shell.add(sidebar, 'left', { rank: 650, type: 'Clusters' });
     restorer?.add(sidebar, sidebar.id);
     addCommands(app, { watch, changes, sidebar, notebooks });
-    listen(changes);
+    listen(changes, app.commands);
     if (notebooks) {
       showNames(notebooks, watch);
     }

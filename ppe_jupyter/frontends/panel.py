@@ -1,10 +1,8 @@
 """The panel: clusters to look at and click, as ipywidgets in a notebook; ``%ppe_panel``, and what a Manager shows.
 
 Invariants: clicks are only queued; one thread (``panel_worker``) acts and is the only writer of traits. All panels of a
-process share one poller. A panel watches until its last view is gone (``_view_count`` of its root), until no page
-answers (``panel_presence``), or until it is closed. A page behind another one counts as one that is looked at: it costs
-a describe call each ten seconds, and SSH only while a cluster is open. Knows nothing of plans and clouds but
-``overview``.
+process share one poller. A panel watches while it is looked at (``panel_presence``), until it is closed. Knows nothing
+of plans and clouds but ``overview``.
 """
 
 from __future__ import annotations
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 4.0  # between questions to the master in sight
 SILENT_SECONDS = 30.0
-UNSEEN_SECONDS = 60.0  # a panel that nobody has looked at by then does not watch
 FORGOTTEN_SECONDS = 3600.0  # without a view it is closed: its cell was run again, or cleared
 TABS = ("Clusters", "New cluster", "Left behind", "Settings")
 
@@ -51,7 +48,7 @@ class Panel:
         self.on_picture: Callable[[Overview], object] = lambda seen: None
         self._details: tuple[str, Details] | None = None
         self._drawn, self._ask_from = "", 0.0
-        self._looked_at, self._had_views = time.monotonic(), False
+        self._viewed = time.monotonic()
         self._unsubscribe: Callable[[], object] | None = None
         self.worker = Worker(tick=self._tick, seconds=TICK_SECONDS, failed=self.fail)
         self._heading, self._glance = widgets.HTML(), widgets.HTML()
@@ -65,7 +62,7 @@ class Panel:
         refresh = button("Refresh", self._refresh, self, hint="Ask the cloud now")
         top = widgets.HBox([self._heading, refresh], layout={"justify_content": "space-between"})
         trouble = widgets.HBox([self._message, self._dismiss], layout={"align_items": "flex-start"})
-        self._presence = Presence(lambda: self.worker.do(self._watch), loop=_kernels_loop())
+        self._presence = Presence(self._looked_at, do=self.worker.do, loop=_kernels_loop())
         parts = [
             widgets.HTML(STYLE),
             self._presence.widget,
@@ -78,7 +75,6 @@ class Panel:
         self.widget = widgets.VBox(parts, layout={"padding": "4px", "width": "100%"})
         self.widget.add_class("ppe-panel")
         self.widget._view_count = 0
-        self.widget.observe(self._views_changed, "_view_count")
         self.widget.comm.on_close(lambda _: self.close())
         self._draw()
         self._watch()
@@ -134,16 +130,8 @@ class Panel:
 
     # -- watching ---------------------------------------------------------------------------------------
 
-    def _views_changed(self, change: Any) -> None:
-        self._had_views = self._had_views or bool(change["new"])
-        self.worker.do(self._views)
-
-    def _views(self) -> None:
-        self._looked_at = time.monotonic()
-        if self.widget._view_count:
-            self._watch()
-        elif self._had_views:
-            self._unwatch()
+    def _looked_at(self) -> None:
+        (self._watch if self._presence.present else self._unwatch)()
 
     def _watch(self) -> None:
         if self._unsubscribe is None:
@@ -174,12 +162,10 @@ class Panel:
             self.on_picture(latest)
 
     def _tick(self) -> None:
-        if self.watching and self._had_views:
-            self._presence.tick()
-        unseen = not self._had_views and time.monotonic() - self._looked_at > UNSEEN_SECONDS
-        if unseen or not self._presence.present:
-            self._unwatch()
-        if not self.widget._view_count and time.monotonic() - self._looked_at > FORGOTTEN_SECONDS:
+        self._presence.tick()
+        if self.widget._view_count:
+            self._viewed = time.monotonic()
+        elif time.monotonic() - self._viewed > FORGOTTEN_SECONDS:
             self.close()
         if not self.watching:
             return

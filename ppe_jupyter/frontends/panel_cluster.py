@@ -18,6 +18,7 @@ from ..overview import deeds
 from . import panel_master as master
 from . import panel_options, panel_volumes
 from . import panel_words as words
+from .panel_page import Line
 from .panel_review import Review, button, magic_field, set_magic
 from .rstudio import address, opener
 
@@ -74,9 +75,7 @@ class Opened:
         self._node = widgets.Dropdown(description="ssh to", layout={"width": "20em"})
         self._node.style.description_width = "4em"
         self._node.observe(self._node_chosen, "value")
-        self._ssh = widgets.Text(
-            tooltip="The command line; copy it into a terminal", layout={"width": "28em"}
-        )
+        self._ssh = Line(label="Command", hint="For any terminal", terminal=True, layout={"flex": "1 1 30em"})
         self._shell = widgets.HBox([self._node, self._ssh, self._links], layout={"flex_flow": "row wrap"})
         servers = widgets.HBox([self._server, self._kernel], layout={"flex_flow": "row wrap"})
         self._about_r = widgets.VBox([widgets.HTML("<b>R on the master</b>"), self._r, servers])
@@ -164,7 +163,7 @@ class Opened:
         self._form.children = (
             Review(
                 self._panel,
-                title=f"{LABELS[verb].rstrip('…')} {self.name}",
+                title=f"{LABELS[verb].rstrip('…')}{' of' * (verb == 'limit')} {self.name}",
                 read=partial(panel_options.read, options),
                 plan=partial(plans.change, verb, self.name),
                 options=list(options.values()),
@@ -247,18 +246,14 @@ def _server_buttons(name: str) -> str:
         '<span class="ppe-server-absent ppe-calm">these need JupyterLab with the ppe-jupyter extension and its '
         "server; here they do nothing, the ones beside do</span>"
     )
-    return f"{shown} {absent}"
+    return f'<span class="ppe-calm">also while a cell runs:</span> {shown} {absent}'
 
 
 def _links(name: str) -> str:
-    """What JupyterLab itself opens: a terminal, RStudio (a link where there is no lab)."""
-    shown = (
-        '<button type="button" class="ppe-link" data-commandlinker-command="terminal:create-new" '
-        'data-commandlinker-args="{}" title="A terminal of the lab; paste the ssh line there">Open a terminal</button>'
-    )
+    """RStudio: a lab's tab, else a link."""
     if address(name):
-        return f"{shown} {opener(name).data}"
-    return f'{shown} <span class="ppe-calm">RStudio: %ppe_rstudio {words.escaped(name)}</span>'
+        return str(opener(name).data)
+    return f'<span class="ppe-calm">RStudio: %ppe_rstudio {words.escaped(name)}</span>'
 
 
 def _magics(name: str) -> str:

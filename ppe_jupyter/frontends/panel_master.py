@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-
 from ..overview.details import Details
 from ..overview.pictures import ClusterPicture
-from .panel_words import escaped, moment, state, table
-from .tables import span
+from .panel_words import escaped, moment, state, table, until
 
 
 def nodes(cluster: ClusterPicture, details: Details | None) -> str:
@@ -23,15 +20,15 @@ def nodes(cluster: ClusterPicture, details: Details | None) -> str:
                 escaped(each["role"]) + (" (spot)" if each["spot"] else ""),
                 state("configuring" if waits else each["state"])
                 + (f" {escaped(each['reason'])}" if each["reason"] else ""),
+                f"{100 * load['cpu']:.0f} %" if load else "",
+                f"{load['memory_used_gb']:.1f} of {load['memory_gb']:.0f} GB" if load else "",
                 escaped(each["private_dns"] or each["private_ip"]),
                 escaped(each["public_dns"] or each["public_ip"]),
                 escaped(each["zone"]),
                 moment(each["launched"]),
-                f"{100 * load['cpu']:.0f} %" if load else "",
-                f"{load['memory_used_gb']:.1f} of {load['memory_gb']:.0f} GB" if load else "",
             )
         )
-    columns = ("#node", "role", "state", "private name", "public name", "zone", "launched", "#CPU", "#memory")
+    columns = ("#node", "role", "state", "#CPU", "#memory", "private name", "public name", "zone", "launched")
     return table("Nodes", columns, rows)
 
 
@@ -97,10 +94,9 @@ def volumes(details: Details) -> str:
 def watchdog(details: Details) -> str:
     """When and why the cluster ends by itself."""
     lines = details["watchdog"]["lines"]
-    if until := details["watchdog"]["acts_at"]:
+    if acts_at := details["watchdog"]["acts_at"]:
         verb = {"park": "parks", "terminate": "terminates"}.get(details["watchdog"]["action"] or "", "ends")
-        left = span(datetime.fromisoformat(until.replace("Z", "+00:00")) - datetime.now(timezone.utc))
-        lines = [f"{verb} the cluster at {moment(until)}, in {left}", *lines]
+        lines = [f"{verb} the cluster at {moment(acts_at)}, in {until(acts_at)}", *lines]
     said = "".join(f"<div>{escaped(each)}</div>" for each in lines)
     return f'<div class="ppe-caption">Watchdog</div>{said}' if said else ""
 

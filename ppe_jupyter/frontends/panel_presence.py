@@ -1,52 +1,61 @@
-"""Presence: whether a page still has the panel. A page that was closed or lost says nothing to the kernel.
+"""Presence: whether somebody looks at the panel. A view scrolled away, behind another tab, closed or lost is none.
 
-So it is asked: a hidden Play widget is started, and a page that has it moves its value at once, hidden or not. While a
-cell runs its answer waits behind that; only time in which the kernel was free counts.
+A view says so while it is seen, and once when it is not; of a lost page there is only silence. While a cell runs its
+words wait behind that; only time in which the kernel was free counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import ipywidgets as widgets
+from .panel_page import Seen
 
-ASK_TICKS = 15  # from one question to the next
-GONE_TICKS = 30  # without an answer, while the kernel was free
+GONE_TICKS = 10  # of 4 seconds: two signs of life and more
+UNBORN = ""  # the view that a new panel is about to have
 
 
 class Presence:
-    """``tick`` regularly; ``present`` says what is known, ``back`` is called when a page answers after all."""
+    """``tick`` regularly in the thread that ``do`` runs things in; there ``changed`` is called when that changes."""
 
-    def __init__(self, back: Callable[[], object], *, loop: Any = None) -> None:
-        self.widget = widgets.Play(min=0, max=1, value=0, interval=100, layout={"display": "none"})
-        self.widget.observe(self._moved, "value")
-        self._back, self._loop = back, loop
-        self._ticks = self._unanswered = 0
+    def __init__(
+        self,
+        changed: Callable[[], object],
+        *,
+        do: Callable[[Callable[[], object]], object],
+        loop: Any = None,
+    ) -> None:
+        self.widget = Seen()
+        self.widget.on_msg(lambda _, told, buffers: do(partial(self._told, told["view"], told["seen"])))
+        self._changed, self._loop = changed, loop
+        self._silent = {UNBORN: 0}  # ticks without a word, by view
         self._free = True
 
     @property
     def present(self) -> bool:
-        """Whether a page has answered lately, or could not."""
-        return self._unanswered < GONE_TICKS
+        """Whether a view is looked at, as far as is known."""
+        return bool(self._silent)
 
     def tick(self) -> None:
-        """Ask now and then; from the panel's worker."""
-        self._ticks += 1
-        if self._ticks % ASK_TICKS == 0 and not self.widget.playing:
-            self.widget.value = 0
-            self.widget.playing = True
-        if self.widget.playing and self.widget.value == 0 and self._free:
-            self._unanswered += 1
+        """Time passes."""
+        before = self.present
+        if self._free:
+            self._silent = {view: ticks + 1 for view, ticks in self._silent.items() if ticks < GONE_TICKS}
         if self._loop is not None:
             self._free = False
             self._loop.add_callback(self._is_free)
+        if before and not self.present:
+            self._changed()
 
     def _is_free(self) -> None:
         self._free = True
 
-    def _moved(self, change: Any) -> None:
-        if change["new"]:
-            gone, self._unanswered = not self.present, 0
-            if gone:
-                self._back()
+    def _told(self, view: str, seen: bool) -> None:
+        before = self.present
+        self._silent.pop(UNBORN, None)
+        self._silent.pop(view, None)
+        if seen:
+            self._silent[view] = 0
+        if self.present != before:
+            self._changed()

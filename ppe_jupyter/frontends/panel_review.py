@@ -14,6 +14,7 @@ import ipywidgets as widgets
 
 from ..overview import pictures
 from . import panel_words as words
+from .panel_page import Line
 from .tables import dollars
 
 if TYPE_CHECKING:
@@ -35,13 +36,8 @@ def button(label: str, act: Callable[[], object], panel: Panel, *, hint: str = "
 
 def magic_field(text: str = "") -> Any:
     """The magic that does the same, to be copied."""
-    return widgets.Text(
-        value=text,
-        description="As magic",
-        tooltip="What does the same in a cell; copy it",
-        layout={"width": "min(44em, 95%)", "display": "none" if not text else ""},
-        style={"description_width": "5.5em"},
-    )
+    shown = {"width": "min(48em, 100%)", "display": "" if text else "none"}
+    return Line(value=text, label="As magic", hint="What does the same in a cell", layout=shown)
 
 
 def set_magic(field: Any, text: str) -> None:

@@ -55,6 +55,11 @@ def since(time: str | None) -> str:
     return span(datetime.now(timezone.utc) - datetime.fromisoformat(time.replace("Z", "+00:00")))
 
 
+def until(time: str) -> str:
+    """How long that is from now."""
+    return span(datetime.fromisoformat(time.replace("Z", "+00:00")) - datetime.now(timezone.utc))
+
+
 def per_hour(usd: float | None) -> str:
     """A rate; without a price that is said."""
     return "price unknown" if usd is None else f"{dollars(usd)}/h"
@@ -151,7 +156,7 @@ def row(cluster: ClusterPicture, *, free: bool) -> str:
         f"{'on EC2 ' if free else ''}{spent}{limit} so far, {per_hour(cluster['usd_per_hour'])}",
     ]
     if cluster["deadline"]:
-        facts.append(f"ends at {moment(cluster['deadline'])}")
+        facts.append(f"ends in {until(cluster['deadline'])}, at {moment(cluster['deadline'])}")
     if not cluster["mine"]:
         facts.append(f"of {escaped(cluster['owner'].partition(' ')[0])}")
     spans = "".join(f"<span>{each}</span>" for each in facts)
@@ -185,7 +190,8 @@ def review(plan: PlanPicture) -> str:
     rows = [(escaped(label), escaped(text)) for label, text in Sheet(plan["rows"]).lines()]
     rows += [(f'<b class="ppe-bad">{escaped(label)}</b>', escaped(text)) for label, text in plan["losses"]]
     body = "".join(
-        f'<tr><th scope="row">{label}</th><td class="ppe-long">{text}</td></tr>' for label, text in rows
+        f'<tr>{f"<th scope=row>{label}</th>" if label else "<td></td>"}<td class="ppe-long">{text}</td></tr>'
+        for label, text in rows
     )
     looks = {"error": "bad", "warning": "moving", "info": "calm"}
     problems = "".join(
