@@ -3,24 +3,52 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from browser import editors, notebook
+from cloud_client import Cloud
+from test_panel import until
 from test_sidebar import SLEEP, run
+
+import ppe_jupyter as ppe
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
+    from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.localcloud import Endpoint
     from ppe_jupyter.manager import Manager
+    from ppe_jupyter.settings import Settings
 
+expect = pytest.importorskip("playwright.sync_api").expect
 CELL = "%load_ext ppe_jupyter\n%ppe_panel"
+COUNTS = """%%remote_r
+bar <- txtProgressBar(style = 3)
+for (part in 1:60) { setTxtProgressBar(bar, part / 60); Sys.sleep(1) }"""
+# Beside the panel: whether it watches, into a file.
+WATCHED = """import threading, time, pathlib
+from ppe_jupyter.frontends import panel_display
+panel = panel_display.show()
+
+def tell():
+    while True:
+        pathlib.Path("watching").write_text(str(panel.watching))
+        time.sleep(0.2)
+
+threading.Thread(target=tell, daemon=True).start()"""
+# What a screen reader would have no words for.
+NAMELESS = """panel => [...panel.querySelectorAll("button, input, select, textarea, [role=tab]")].filter(
+  each => !((each.tagName !== "SELECT" && each.innerText.trim()) || each.ariaLabel || each.title
+    || [...(each.labels ?? [])].some(label => label.innerText.trim()))).map(each => each.outerHTML)"""
+A_WHILE = 120_000  # milliseconds: nodes boot
 
 
-def open_panel(page: Page, lab: Callable[[str], str], folder: Path) -> None:
-    (folder / "notebooks" / "panel.ipynb").write_text(json.dumps(notebook([CELL])))
+def open_panel(page: Page, lab: Callable[[str], str], folder: Path, cell: str = CELL) -> None:
+    (folder / "notebooks" / "panel.ipynb").write_text(json.dumps(notebook([cell])))
     page.goto(lab("lab/tree/panel.ipynb"))
     page.get_by_role("button", name="| Idle").wait_for()
     editors(page).first.click()
@@ -39,14 +67,13 @@ def fill_form(panel: Locator, name: str) -> None:
 def test_from_the_form_to_the_end_by_clicks(
     lab: Callable[[str], str], page: Page, manager: Manager, tmp_path: Path
 ) -> None:
-    from playwright.sync_api import expect
-
     page.set_viewport_size({"width": 1400, "height": 1000})
     open_panel(page, lab, tmp_path)
     panel = page.locator(".ppe-panel").first
     fill_form(panel, "Clicks 1")
     expect(panel).to_contain_text("name 'Clicks 1' is not small letters")
     panel.get_by_label("Name", exact=True).fill("clicks")
+    assert panel.evaluate(NAMELESS) == []
     panel.get_by_role("button", name="Launch clicks").click()
     row = panel.locator(".ppe-row", has_text="clicks")
     expect(row).to_contain_text("2 of 2 nodes ready")
@@ -76,8 +103,6 @@ def test_from_the_form_to_the_end_by_clicks(
 def test_a_page_whose_kernel_knows_no_panel_shows_its_last_picture(
     lab: Callable[[str], str], page: Page, tmp_path: Path
 ) -> None:
-    from playwright.sync_api import expect
-
     open_panel(page, lab, tmp_path)
     expect(page.locator(".ppe-panel").first).to_contain_text("local cloud: free")
     expect(page.locator(".ppe-last")).to_contain_text("Clusters at")  # the update came
@@ -89,3 +114,129 @@ def test_a_page_whose_kernel_knows_no_panel_shows_its_last_picture(
     expect(page.locator(".ppe-last")).to_be_visible()
     expect(page.locator(".jp-OutputArea", has_text="Error displaying widget")).to_be_hidden()
     expect(page.locator(".ppe-last")).to_contain_text("local cloud: free")
+
+
+@pytest.mark.slow
+def test_a_hidden_panel_does_not_poll(lab: Callable[[str], str], page: Page, tmp_path: Path) -> None:
+    told = tmp_path / "notebooks" / "watching"
+    open_panel(page, lab, tmp_path, WATCHED)
+    page.locator(".ppe-panel").first.wait_for()
+    until(lambda: told.exists() and told.read_text() == "True")
+    page.keyboard.press("Control+Shift+l")  # a launcher, in front of it
+    expect(page.locator(".ppe-panel").first).to_be_hidden()
+    until(lambda: told.read_text() == "False")
+    page.get_by_role("tab", name="panel.ipynb").click()
+    until(lambda: told.read_text() == "True")
+    # Playwright's pages are always in front.
+    page.evaluate("Object.defineProperty(document, 'visibilityState', {get: () => 'hidden'})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    until(lambda: told.read_text() == "False")
+    page.reload()
+    until(lambda: told.read_text() == "True")
+
+
+@pytest.mark.slow
+def test_each_action_is_a_form_a_magic_and_a_click(
+    lab: Callable[[str], str],
+    page: Page,
+    manager: Manager,
+    local_cloud: Endpoint,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    cluster = manager.launch(ppe.ClusterSpec(name="acts", nodes=1, instance_type="m5.large"))
+    volume = manager.create_volume(gb=1, zone=cluster.nodes[0].zone)
+    try:
+        open_panel(page, lab, tmp_path)
+        panel = page.locator(".ppe-panel").first
+        panel.get_by_role("button", name="▸ acts").press("Enter")
+        volumes(panel, volume, cluster)
+        changes(panel, cluster)
+        mending(panel, cluster, Cloud(local_cloud, settings))
+        progress(page, panel)
+        panel.locator(".ppe-row").get_by_role("button", name="Terminate…").click()
+        panel.get_by_role("button", name="Terminate acts: gone for good").click()
+        expect(panel).to_contain_text("There is no cluster")
+        left_behind(panel, volume, manager)
+    finally:
+        if "acts" in [each.name for each in manager.clusters()]:
+            cluster.terminate()
+
+
+def done(panel: Locator, button: str, said: str) -> None:
+    """Press it, and wait until the operation has ended well."""
+    panel.get_by_role("button", name=button, exact=True).click()
+    expect(panel).to_contain_text(re.compile(rf"✓ done\s+{said}"), timeout=A_WHILE)
+
+
+def volumes(panel: Locator, volume: str, cluster: Cluster) -> None:
+    row = panel.locator(".ppe-row")
+    row.get_by_role("button", name="Volumes…").click()
+    row.get_by_label("Mount at").fill("/data")
+    row.get_by_label("Format").select_option("ext4 if empty")
+    magic = f"%ppe_attach_volume {volume} 0 --mount /data --format ext4 --cluster acts"
+    expect(row.get_by_role("textbox", name="As magic")).to_have_value(magic)
+    done(panel, "Attach", "attach volume acts")
+    expect(row).to_contain_text(re.compile(rf"{volume}\s+1\s+● attached\s+0\s+/data"))
+    assert cluster.ssh().run("findmnt -no FSTYPE /data").stdout.strip() == "ext4"
+    row.get_by_role("button", name="Volumes…").click()
+    done(panel, "Detach", "detach volume acts")
+    expect(row).not_to_contain_text(volume)
+
+
+def changes(panel: Locator, cluster: Cluster) -> None:
+    row = panel.locator(".ppe-row")
+    row.get_by_role("button", name="Limits…").click()
+    row.get_by_label("Idle").fill("off")
+    row.get_by_label("Budget $").fill("5")
+    expect(row.get_by_role("textbox", name="As magic")).to_have_value("%ppe_limit acts --idle off --budget 5")
+    done(panel, "Set limits of acts", "limit acts")
+    expect(row).to_contain_text("of $5.00 so far")
+    spec = cluster.refresh().record.spec
+    assert spec is not None and not spec.idle_hours
+    row.get_by_role("button", name="Resize…").click()
+    row.get_by_label("Nodes").fill("2")
+    done(panel, "Resize acts", "resize acts")
+    expect(row).to_contain_text("2 of 2 nodes ready")
+    row.get_by_role("button", name="Reboot…").click()
+    row.get_by_label("Node", exact=True).select_option("1 (worker)")
+    expect(row.get_by_role("textbox", name="As magic")).to_have_value("%ppe_reboot acts --node 1")
+    done(panel, "Reboot acts", "reboot acts")
+    row.get_by_role("button", name="Park…").click()
+    done(panel, "Park acts", "park acts")
+    expect(row).to_contain_text("■ parked")
+    row.get_by_role("button", name="Start…").click()
+    done(panel, "Start acts", "start acts")
+    expect(row).to_contain_text("2 of 2 nodes ready")
+
+
+def mending(panel: Locator, cluster: Cluster, cloud: Cloud) -> None:
+    row = panel.locator(".ppe-row")
+    cloud.ec2().terminate_instances([cluster.refresh().nodes[1].instance_id])
+    expect(row).to_contain_text("▲ degraded")
+    row.get_by_role("button", name="Mend…").click()
+    row.get_by_label("Lost nodes").select_option("go on without them")
+    done(panel, "Mend acts", "retry acts")
+    expect(row).to_contain_text("1 of 1 node ready")
+
+
+def progress(page: Page, panel: Locator) -> None:
+    """How far a job says it is, while its cell runs."""
+    panel.get_by_role("button", name="Connect").click()
+    expect(panel).to_contain_text("connected: %%remote_r runs on acts")
+    cell = run(page, COUNTS)
+    expect(panel.locator(".ppe-glance")).to_contain_text(re.compile(r"jobs\s*1 since .*, \d+ %"))
+    panel.get_by_role("button", name="Interrupt R").and_(panel.locator(".ppe-server-action")).click()
+    page.locator(".jp-Dialog").get_by_role("button", name="Interrupt").click()
+    expect(cell).to_contain_text("interrupted")
+
+
+def left_behind(panel: Locator, volume: str, manager: Manager) -> None:
+    panel.get_by_role("tab", name="Left behind").click()
+    panel.get_by_role("button", name="Look for it").click()
+    choose = panel.get_by_label("To remove")
+    choose.select_option(label=choose.locator("option", has_text=volume).inner_text())
+    panel.get_by_role("button", name="Remove the chosen for good").click()
+    expect(panel).to_contain_text(re.compile(r"✓ done\s+cleanup"))
+    assert volume not in [each.volume_id for each in manager.volumes()]

@@ -276,6 +276,23 @@ class TestColumns:
 
 
 class TestEventLog:
+    @pytest.mark.parametrize(
+        ("printed", "percent"),
+        [
+            (["\r  |====      |  40%", "\r  |=====     |  45%"], 45.0),
+            (["\r 7.5%|", "##", "| 3/40 [00:01]"], 7.5),
+            (["50 %\n", "next\n"], None),
+            ([], None),
+        ],
+    )
+    def test_a_progress_bar_says_how_far_a_job_is(self, printed: list[str], percent: float | None) -> None:
+        log = EventLog(None)
+        log.append(Kind.STDOUT, b"99 %", job=1)
+        for text in printed:
+            log.append(Kind.STDOUT, text.encode(), job=2)
+        log.append(Kind.DISPLAY, b"1 %", job=2)
+        assert log.percent(2) == percent
+
     @given(st.lists(st.binary(max_size=50), max_size=40), st.integers(1, 200))
     def test_the_newest_are_kept(self, bodies: list[bytes], limit: int) -> None:
         log = EventLog(None, limit=limit)

@@ -97,7 +97,7 @@ export interface IDetails {
     memory_mb: number | null;
     unsaved: boolean | null;
   } | null;
-  jobs: { id: number; session: string; state: string; title: string; since: string }[];
+  jobs: { id: number; session: string; state: string; title: string; since: string; percent: number | null }[];
   loads: { index: number; cpu: number; memory_used_gb: number; memory_gb: number }[];
   slots_busy: number;
   volumes: { id: string; gb: number; state: string; node: number | null; mounted: string | null }[];

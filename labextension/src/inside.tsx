@@ -46,7 +46,8 @@ export function Inside(props: {
       <Lines
         title="Jobs"
         lines={details?.jobs.map(
-          ({ id, state, title, since }) => `${id} ${state} since ${clock(since)}: ${title}`
+          ({ id, state, title, since, percent }) =>
+            `${id} ${state}${percent === null ? '' : ` ${percent} %`} since ${clock(since)}: ${title}`
         )}
       />
       <section>

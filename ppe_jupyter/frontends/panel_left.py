@@ -49,8 +49,8 @@ class LeftBehind:
             options=options,
             value=tuple(each["id"] for each in rows if each["kind"] != "volume"),
             rows=min(12, len(rows) + 1),
-            tooltip="What to remove",
-            layout={"width": "min(60em, 95%)"},
+            description="To remove",
+            layout={"width": "min(60em, 100%)"},
         )
         columns = ("kind", "name", "cluster", "region", "#$/h", "why")
         table = words.table("Left behind", columns, (_cells(each) for each in rows))

@@ -74,12 +74,22 @@ def jobs(details: Details) -> str:
         (
             each["id"],
             state(each["state"]),
+            percent(each["percent"]),
             moment(each["since"]),
             f"<code>{escaped(each['title'][:80])}</code>",
         )
         for each in details["jobs"][:8]
     ]
-    return table("Jobs", ("#job", "state", "since", "code"), rows) if rows else ""
+    return table("Jobs", ("#job", "state", "#progress", "since", "code"), rows) if rows else ""
+
+
+def percent(done: float | None) -> str:
+    """A bar and a number."""
+    return (
+        ""
+        if done is None
+        else f'<progress value="{done}" max="100" aria-hidden="true"></progress> {done:g} %'
+    )
 
 
 def volumes(details: Details) -> str:

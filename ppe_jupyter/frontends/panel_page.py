@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import traitlets
@@ -36,7 +37,7 @@ class Choice(InPage):
 
     kind = traitlets.Unicode("choice").tag(sync=True)
     label = traitlets.Unicode().tag(sync=True)
-    options = traitlets.List().tag(sync=True)
+    options: Any = traitlets.List().tag(sync=True)
     value = traitlets.Unicode().tag(sync=True)
 
 
@@ -44,6 +45,6 @@ class Types(InPage):
     """The table of instance types: rows as ``lists.types`` has them, and the name of the chosen one."""
 
     kind = traitlets.Unicode("types").tag(sync=True)
-    types = traitlets.List().tag(sync=True)
+    types: Any = traitlets.List().tag(sync=True)
     source = traitlets.Unicode().tag(sync=True)
     value = traitlets.Unicode().tag(sync=True)

@@ -59,6 +59,6 @@ STYLE = """<style>
   border-radius: 2px; cursor: pointer; color: var(--jp-ui-font-color1, inherit);
   background: var(--jp-layout-color2, #eee); text-decoration: none; }
 .ppe-panel .ppe-server-action:hover, .ppe-panel .ppe-link:hover { background: var(--jp-layout-color3, #ddd); }
-.ppe-panel :focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2); outline-offset: 1px; }
+.ppe-panel :focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2) !important; outline-offset: 1px; }
 .ppe-panel .ppe-end { color: var(--ppe-bad); }
 </style>"""

@@ -140,7 +140,8 @@ def _focus(focus: ClusterPicture, details: Details) -> list[tuple[str, str]]:
         unsaved = {True: "yes", False: "none", None: "R is busy"}[session["unsaved"]]
         facts.append(("unsaved work", unsaved))
     if running := [each for each in details["jobs"] if each["state"] in ("running", "queued")]:
-        facts.append(("jobs", f"{len(running)} at work since {moment(running[-1]['since'])}"))
+        far = [f"{each['percent']:g} %" for each in running if each["percent"] is not None]
+        facts.append(("jobs", f"{len(running)} since {moment(running[-1]['since'])}{', '.join(['', *far])}"))
     return facts
 
 

@@ -75,9 +75,12 @@ class Evaluations:
         return [*([self.current] if self.current else []), *self._queue]
 
     def busy(self) -> dict[str, object]:
-        """For whom R works since when; nothing if for nobody."""
+        """For whom R works since when, and how far it says it is; nothing if for nobody."""
         request = self.current
-        return {} if request is None else {"client": request.asker, "since": self._since}
+        if request is None:
+            return {}
+        percent = self.log.percent(request.job.number) if request.job else None
+        return {"client": request.asker, "since": self._since, "percent": percent}
 
     # --- What clients ask for
 

@@ -8,6 +8,7 @@ while the disk takes nothing. What is missing is a Gap. Must not know of clients
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ MEMORY_BYTES = 4 * 2**20
 # An event in memory, beside its body.
 EVENT_BYTES = 256
 DISKLESS_BYTES = 64 * 2**20
+# Of what was printed last, for a progress bar: a wide terminal's line.
+BAR_BYTES = 1024
+PERCENT = re.compile(rb"(\d{1,3}(?:\.\d+)?) ?%")
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,17 @@ class EventLog:
                 yield Gap(seq + 1, event.seq - 1)
             seq = event.seq
             yield event
+
+    def percent(self, job: int) -> float | None:
+        """How far a job says it is: the last percentage in what it printed last, as progress bars do."""
+        text = b""
+        for event in reversed(self._recent):
+            if event.job != job or len(text) > BAR_BYTES:
+                break
+            text = event.body + text if event.kind in (Kind.STDOUT, Kind.STDERR) else text
+        lines = re.split(rb"[\r\n]+", text[-BAR_BYTES:].strip())
+        found = PERCENT.findall(lines[-1])
+        return min(100.0, float(found[-1])) if found else None
 
     def close(self) -> None:
         """Write no more."""

@@ -22,7 +22,8 @@ from .pictures import UP, OperationPicture, Problem, instant
 if TYPE_CHECKING:
     from ..cloud.facts import Volume
     from ..cluster import Cluster
-    from ..remote.glance import Glance
+    from ..remote.glance import Glance, Load
+    from ..remote.ranks import Rank
     from ..remote.watchdog import Watchdog
     from .poller import Poller
 
@@ -57,13 +58,14 @@ class SessionPicture(TypedDict):
 
 
 class JobPicture(TypedDict):
-    """An evaluation that took long, or that nobody waits for."""
+    """An evaluation that took long, or that nobody waits for; ``percent`` as it prints it, None if it does not."""
 
     id: int
     session: str
     state: str
     title: str
     since: str
+    percent: float | None
 
 
 class LoadPicture(TypedDict):
@@ -181,30 +183,14 @@ def details(
         "at": instant(datetime.now(timezone.utc)),
         "watchdog": _watchdog(glance.watchdog if glance else None),
         "session": _session(glance) if glance else None,
-        "jobs": [_job(row) for row in glance.jobs] if glance else [],
+        "jobs": [_job(row, glance.busy) for row in glance.jobs] if glance else [],
         "loads": [
-            {
-                "index": index[name],
-                "cpu": load.cpu,
-                "memory_used_gb": round(load.memory_bytes / 1e9, 2),
-                "memory_gb": round(load.total_bytes / 1e9, 2),
-            }
+            _load(load, index[name])
             for name, load in (glance.loads if glance else {}).items()
             if name in index
         ],
         "slots_busy": len(working),
-        "ranks": [
-            {
-                "job": rank.job,
-                "rank": rank.rank,
-                "node": index.get(rank.node),
-                "pid": rank.pid,
-                "cpu": rank.cpu_percent,
-                "memory_mb": _mb(rank.memory_bytes),
-                "call": rank.call,
-            }
-            for rank in (glance.ranks if glance else ())
-        ],
+        "ranks": [_rank(rank, index.get(rank.node)) for rank in (glance.ranks if glance else ())],
         "volumes": _volumes(record, glance, volumes),
         "events": _events(glance, done),
         "problem": problem,
@@ -241,13 +227,36 @@ def _session(glance: Glance) -> SessionPicture | None:
     }
 
 
-def _job(row: Mapping[str, Any]) -> JobPicture:
+def _load(load: Load, index: int) -> LoadPicture:
+    return {
+        "index": index,
+        "cpu": load.cpu,
+        "memory_used_gb": round(load.memory_bytes / 1e9, 2),
+        "memory_gb": round(load.total_bytes / 1e9, 2),
+    }
+
+
+def _rank(rank: Rank, node: int | None) -> RankPicture:
+    return {
+        "job": rank.job,
+        "rank": rank.rank,
+        "node": node,
+        "pid": rank.pid,
+        "cpu": rank.cpu_percent,
+        "memory_mb": _mb(rank.memory_bytes),
+        "call": rank.call,
+    }
+
+
+def _job(row: Mapping[str, Any], busy: Mapping[str, Any]) -> JobPicture:
+    runs = (row["session"], row["state"]) == (MAIN, "running")
     return {
         "id": row["number"],
         "session": row["session"],
         "state": row["state"],
         "title": row["code"],
         "since": _epoch(row["ended"] or row["began"] or row["submitted"]),
+        "percent": busy.get("percent") if runs else None,
     }
 
 
