@@ -48,9 +48,9 @@ class Narrator(NotebookClient):
         """Print a code cell's source before it runs."""
         if cell.cell_type == "code":
             self._executed += 1
-            self._write(
-                f"\n\033[1mIn [{self._executed}]\033[0m " + cell.source.replace("\n", "\n    ") + "\n"
-            )
+            prompt = f"In [{self._executed}]"
+            prompt = f"\033[1m{prompt}\033[0m" if sys.stdout.isatty() else prompt
+            self._write(f"\n{prompt} " + cell.source.replace("\n", "\n    ") + "\n")
 
     def _write(self, text: str) -> None:
         sys.stdout.write("\n" + text if self._in_line and not text.startswith("\r") else text)

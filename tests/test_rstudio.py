@@ -68,7 +68,7 @@ class Browser:
     """What a browser tab of the lab does, without showing it."""
 
     def __init__(self, lab: Lab, name: str) -> None:
-        self._lab = lab
+        self.lab = lab
         self.root = f"{lab.root}ppe-rstudio/{name}/"
         self.session = requests.Session()
         self.session.headers.update(lab.headers)
@@ -98,7 +98,7 @@ class Browser:
 
     def web_socket(self, path: str) -> websocket.WebSocket:
         address = f"{self.root.replace('http', 'ws', 1)}{path}"
-        return websocket.create_connection(address, header=self._lab.headers, timeout=60)
+        return websocket.create_connection(address, header=self.lab.headers, timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from browser import browser_page, editors, jupyterlab, notebook
-from test_rstudio import BIN, END, HERE, INSTANCE_TYPE, PUT
+from test_rstudio import BIN, END, HERE, INSTANCE_TYPE, PUT, Browser, Lab
 
 from ppe_jupyter.frontends.tunnel_links import chosen_file
 
@@ -53,9 +54,22 @@ def side(manager: Manager) -> Iterator[Cluster]:
 @pytest.fixture
 def rstudio(cluster: Cluster) -> Iterator[None]:
     """On the test cluster's master only."""
-    cluster.ssh().run(PUT, stdin=(HERE / "fake_rserver.py").read_bytes())
+    put(cluster)
     yield
     cluster.ssh().run(f"{END}; sudo rm -rf {BIN}", check=False)
+
+
+def put(cluster: Cluster) -> None:
+    """The stand-in on its master."""
+    cluster.ssh().run(PUT, stdin=(HERE / "fake_rserver.py").read_bytes())
+
+
+def restart_kernels(tab: Browser) -> None:
+    """Those of the lab, which has one."""
+    kernels = f"{tab.lab.root}api/kernels"
+    (kernel,) = tab.session.get(kernels, timeout=60).json()
+    token = {"Authorization": f"token {tab.lab.token}"}
+    assert requests.post(f"{kernels}/{kernel['id']}/restart", headers=token, timeout=60).ok
 
 
 @pytest.fixture
@@ -95,9 +109,10 @@ def test_two_clusters_in_tabs_of_the_lab(
     shot(page, "rstudio")
 
     page.goto(lab("lab/tree/side.ipynb"))
+    expect(page.get_by_role("button", name="| Idle")).to_be_visible()
     for number in range(len(CELLS)):
-        editors(page).nth(number).click()
-        page.keyboard.press("Control+Enter")
+        editors(page).nth(number).press("Control+Enter")
+        expect(page.locator(".jp-CodeCell .jp-InputPrompt").nth(number)).to_have_text(f"[{number + 1}]:")
     other = page.frame_locator(".jp-MainAreaWidget:not(.lm-mod-hidden) .jp-ServerProxy iframe").last
     expect(other.get_by_role("heading")).to_have_text("RStudio on side cannot be opened")
     expect(other.get_by_text("%ppe_rstudio side --install")).to_be_visible()
@@ -105,9 +120,22 @@ def test_two_clusters_in_tabs_of_the_lab(
     page.get_by_role("tab", name="side.ipynb").click()
     expect(page.get_by_role("button", name="Open RStudio on side")).to_be_visible()
     shot(page, "button")
+    put(side)
     page.get_by_role("tab", name="RStudio: side").click()
-    side.terminate()
     other.get_by_role("link", name="Try again").click()
+    expect(other.locator("#console")).to_contain_text("R 42")
+
+    # Both at once, each its own; and the notebook's kernel has no part in it.
+    tabs = {name: Browser(Lab(*lab("").split("?token=")), name) for name in (cluster.name, "side")}
+    assert all("<h1>RStudio</h1>" in tab.opened().text for tab in tabs.values())  # signs in
+    sessions = {name: tab.rpc("client_init") for name, tab in tabs.items()}
+    for name, session in sessions.items():
+        assert f"--session-root-path=/user/a/ppe-rstudio/{name}/" in session["arguments"]
+    restart_kernels(tabs["side"])
+    assert {name: tab.rpc("client_init") for name, tab in tabs.items()} == sessions
+    shot(page, "side")
+    side.terminate()
+    other.locator("body").evaluate("() => location.reload()")
     expect(other.get_by_role("heading")).to_have_text("The cluster side is gone")
     shot(page, "gone")
     other.get_by_role("link", name=f"RStudio on {cluster.name}").click()
