@@ -59,9 +59,13 @@ class Line:
         self._lock = threading.Lock()
 
     def put(self, kind: Kind, body: Bytes = b"", *, id: int = 0, seq: int = 0) -> None:
-        """Send a frame, perhaps together with the next ones."""
+        """Send a frame, perhaps together with the next ones; ``body`` may be changed afterwards."""
         with self._lock:
             self._waiting += header(kind, len(body), id=id, seq=seq)
+            if len(body) >= JOINED:
+                self._flush()
+                self._send(body)
+                return
             self._waiting += body
             if len(self._waiting) >= JOINED:
                 self._flush()
@@ -188,11 +192,13 @@ def _send_file(
                 digest, at = hashlib.sha256(), 0
             tally.done += at
             tally.kept += at
-            while not answer.is_there and (block := file.read(min(BLOCK, entry.size - at))):
+            room = memoryview(bytearray(min(BLOCK, entry.size)))  # a new one each time would cost more than the hash
+            while not answer.is_there and (size := file.readinto(room[: min(BLOCK, entry.size - at)])):
+                block = room[:size]
                 digest.update(block)
                 line.put(Kind.DATA, block, id=index, seq=at)
-                at += len(block)
-                tally.done += len(block)
+                at += size
+                tally.done += size
                 on_progress(tally)
             about = os.fstat(file.fileno())
             if (about.st_size, about.st_mtime_ns) != (entry.size, entry.mtime):

@@ -22,11 +22,13 @@ from .protocol import Kind
 HERE = "cd ~/.ppe && exec python3 -m node.files"
 BEAT_SECONDS = 5.0
 MOST_AT_ONCE = 16
+# What a pipe holds. To allot more for each read costs more than to read.
+READ = 2**16
 
 
 def main() -> int:
     """Do what the client's first frame says; an exit status."""
-    line = Line(lambda: os.read(0, 2**20), lambda data: _write_all(1, data))
+    line = Line(lambda: os.read(0, READ), lambda data: _write_all(1, data))
     done = threading.Event()
     threading.Thread(target=_beat, args=(line, done), daemon=True).start()
     try:
@@ -109,7 +111,7 @@ def _pass_to(node: str, base: str, offered: Sequence[Entry]) -> str:
     ) as ssh:
         assert ssh.stdin and ssh.stdout and ssh.stderr
         out, into = ssh.stdout.fileno(), ssh.stdin.fileno()
-        line = Line(lambda: os.read(out, 2**20), lambda data: _write_all(into, data))
+        line = Line(lambda: os.read(out, READ), lambda data: _write_all(into, data))
         try:
             report = send(line, offered, {"dest": base, "sources": 2})
             failures: dict[str, str] = report["failures"]
