@@ -49,17 +49,20 @@ class Autosave:
     def set(self, minutes: float | None, path: str | None) -> dict[str, Any]:
         """Save every so many minutes from now on (0: no more; None: as before); what holds now.
 
-        Raises ValueError, RuntimeError, OSError.
+        Raises ValueError, RuntimeError.
         """
         if minutes is not None or path:
             minutes, path = self._minutes if minutes is None else minutes, path or self._path
             if not 0 <= minutes <= MOST_MINUTES:
                 raise ValueError(f"it cannot be saved every {minutes:g} minutes")
             _place(path)  # or it cannot be one
+            wished = json.dumps({"minutes": minutes, "path": path})
+            try:
+                self._settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._settings.write_text(wished, encoding="utf-8")
+            except OSError as exc:
+                raise ValueError(f"the wish cannot be written to {self._settings} on the master: {exc}") from exc
             self._minutes, self._path = minutes, path
-            self._settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            wished = {"minutes": self._minutes, "path": self._path}
-            self._settings.write_text(json.dumps(wished), encoding="utf-8")
             self._start()
         return {"minutes": self._minutes, "path": self._path, "saved": self._saved}
 
@@ -113,5 +116,10 @@ def _move(old: Path, new: Path) -> None:
     """Put a whole file in the place of whatever is there."""
     new.parent.mkdir(parents=True, exist_ok=True)
     between = new.with_name(f".{new.name}.new")
-    shutil.move(old, between)
-    between.replace(new)
+    try:
+        shutil.move(old, between)
+        between.replace(new)
+    except OSError:
+        for half in (between, old):  # the disk may be full, and R has it all
+            half.unlink(missing_ok=True)
+        raise

@@ -144,11 +144,11 @@ class Endings:
                 "message": f"job {job.number} was lost, with R: the agent on the master was ended",
             }
         else:
-            why = (
-                "it was given to the client that waited for it"
-                if job.told
-                else "its line was cut on the way, the disk had no room, or later ones took its place"
-            )
+            why = "its line was cut on the way, or later ones took its place"
+            if job.told:
+                why = "it was given to the client that waited for it"
+            elif job.trouble:
+                why = f"the master's disk did not take it ({job.trouble})"
             told = {
                 "reason": "result",
                 "message": f"job {job.number} has ended ({job.state.value}), but its result is not kept: {why}."
@@ -160,8 +160,10 @@ class Endings:
         assert self._file is not None
         try:
             self._file.write(data)
-        except OSError:
-            self._file.close()
+        except OSError as exc:
+            assert self._request is not None
+            assert self._request.job is not None
+            self._jobs.unkept(self._request.job, exc, self._file)
             self._file = None
 
     def _drop_stalled(self, client: Asking, taken: int, waiting: int) -> None:

@@ -192,7 +192,9 @@ def _send_file(
                 digest, at = hashlib.sha256(), 0
             tally.done += at
             tally.kept += at
-            room = memoryview(bytearray(min(BLOCK, entry.size)))  # a new one each time would cost more than the hash
+            room = memoryview(
+                bytearray(min(BLOCK, entry.size))
+            )  # a new one each time would cost more than the hash
             while not answer.is_there and (size := file.readinto(room[: min(BLOCK, entry.size - at)])):
                 block = room[:size]
                 digest.update(block)

@@ -13,6 +13,7 @@ import enum
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,8 +48,8 @@ class JobState(enum.Enum):
 class Job:
     """One evaluation. Its events are those of its number from ``first`` to ``last``; times in seconds since 1970.
 
-    ``told``: its result was given to who waited for it. ``key`` is its client's token and id. ``ending``: the kind and
-    body of the frame that ended it, if it is kept here.
+    ``told``: its result was given to who waited for it. ``trouble``: why it could not be kept. ``key`` is its client's
+    token and id. ``ending``: the kind and body of the frame that ended it, if it is kept here.
     """
 
     number: int
@@ -63,6 +64,7 @@ class Job:
     first: int = 0
     last: int = 0
     told: bool = False
+    trouble: str = ""
     ending: tuple[Kind, bytes] | None = None
 
     @property
@@ -86,11 +88,20 @@ class Job:
 class Jobs:
     """The jobs of a session; ``folder`` is its log's (None: nothing outlives the agent).
 
-    Numbers go on after ``last``: an agent that was killed may not have written its newest.
+    ``on_trouble`` is told what the disk does not take. Numbers go on after ``last``: an agent that was killed may not
+    have written its newest.
     """
 
-    def __init__(self, folder: Path | None, *, last: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        last: int = 0,
+        on_trouble: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._folder = folder
+        self._on_trouble = on_trouble
+        self._written = True
         self._jobs: dict[int, Job] = {}
         self._by_key: dict[tuple[str, int], int] = {}
         self._endings: dict[str, Job] = {}  # the last one of each client
@@ -160,7 +171,7 @@ class Jobs:
         if self._folder is None:
             return None
         folder = self._folder / "results"
-        with contextlib.suppress(OSError):
+        try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             kept = _oldest_first(folder)
             lacks = size + SPARE_BYTES - shutil.disk_usage(folder).free
@@ -168,16 +179,29 @@ class Jobs:
                 while kept and size + SPARE_BYTES > shutil.disk_usage(folder).free:
                     kept.pop(0).unlink()
             return (folder / f"{job.number}.part").open("wb")
+        except OSError as exc:
+            self.unkept(job, exc)
         return None
 
-    def keep(self, job: Job, file: BinaryIO | None) -> None:
-        """Its result is whole; older ones go when they are too much. None: it could not be written."""
-        if file is None or self._folder is None:
-            return
+    def unkept(self, job: Job, exc: OSError, file: BinaryIO | None = None) -> None:
+        """Its result cannot be written."""
+        job.trouble = str(exc)
+        if file is not None:
+            with contextlib.suppress(OSError):  # what is in its buffer has no room either
+                file.close()
+        if self._folder is not None:
+            (self._folder / "results" / f"{job.number}.part").unlink(missing_ok=True)
+        self._on_trouble(f"the result of job {job.number} could not be kept on the master's disk: {exc}")
+
+    def keep(self, job: Job, file: BinaryIO) -> None:
+        """Its result is whole; older ones go when they are too much."""
         part = Path(file.name)
-        with contextlib.suppress(OSError):
+        try:
             file.close()
             new = part.replace(part.with_suffix(".frame"))
+        except OSError as exc:
+            return self.unkept(job, exc)
+        with contextlib.suppress(OSError):
             sizes = {path: path.stat().st_size for path in _oldest_first(new.parent) if path != new}
             total = sum(sizes.values())
             most = max(RESULTS_BYTES, RESULTS_SHARE * (shutil.disk_usage(new.parent).free + total))
@@ -185,8 +209,7 @@ class Jobs:
                 if total > most:
                     path.unlink()
                     total -= size
-            return
-        part.unlink(missing_ok=True)
+        return None
 
     def result(self, job: Job) -> tuple[bytes, BinaryIO] | None:
         """The head of the frame that ended it, and a file with the body; None if it is not on the disk."""
@@ -200,10 +223,12 @@ class Jobs:
         """Write the ending that is kept in memory, for clients to come."""
         file = self.spool(job, len(job.ending[1])) if job.ending else None
         if job.ending and file is not None:
-            with contextlib.suppress(OSError):
-                kind, body = job.ending
+            kind, body = job.ending
+            try:
                 file.write(header(kind, len(body), id=job.number) + body)
-                return self.keep(job, file)
+            except OSError as exc:
+                return self.unkept(job, exc, file)
+            self.keep(job, file)
         return None
 
     # --- The list on the disk
@@ -239,9 +264,9 @@ class Jobs:
         changed = [self._jobs[number] for number in sorted(self._changed) if number in self._jobs]
         rows = [job.row() for job in changed if job.matters]
         self._changed.clear()
-        with contextlib.suppress(OSError):
-            if not rows:
-                return
+        if not rows:
+            return
+        try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lines += len(rows)
             if self._lines > 4 * KEPT:
@@ -252,7 +277,14 @@ class Jobs:
                 new.replace(path)
             else:
                 with path.open("a", encoding="utf-8") as file:
+                    file.write("" if self._written else "\n")  # behind what was cut off
                     file.writelines(f"{json.dumps(row)}\n" for row in rows)
+            self._written = True
+        except OSError as exc:
+            self._changed.update(job.number for job in changed)
+            if self._written:
+                self._written = False
+                self._on_trouble(f"the list of jobs cannot be written to {path}: {exc}")
 
 
 def _oldest_first(folder: Path) -> list[Path]:

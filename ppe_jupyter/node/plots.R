@@ -42,6 +42,7 @@ deliver_pages <- function(...) {
       unlink(path)
       svg <- if (!is.null(device$drawing)) tryCatch(as_svg(device$drawing, device$page), error = function(e) NULL)
       if (!is.null(svg)) display(list("image/svg+xml" = svg))
+      else if (!identical(png[length(png) - 7:0], png_end)) lose_page()
       else {
         pixels <- readBin(png[17:24], "integer", 2L, endian = "big")
         size <- list(width = pixels[1L] / device$page$scale, height = pixels[2L] / device$page$scale)
@@ -59,7 +60,17 @@ finish_pages <- function() {
     if (device$number %in% grDevices::dev.list() && is_ours(device)) grDevices::dev.off(device$number)
   }
   deliver_pages()
+  for (device in pages$devices) for (path in Sys.glob(paste0(device$prefix, "-*.png"))) {
+    unlink(path)
+    lose_page()
+  }
   pages$devices <- list()
+}
+
+png_end <- as.raw(c(0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82))
+
+lose_page <- function() {
+  stderr_text(writeLines(paste("A plot is lost: where R draws it, the disk has no room for it:", tempdir()), stderr()))
 }
 
 # A device's number is taken again when the user closes it and opens another one.
@@ -105,7 +116,7 @@ as_svg <- function(drawing, page) {
   own <- basename(tempfile("p"))
   svg <- gsub("( id=\"|\"#|url\\(#)", paste0("\\1", own, "-"), svg, perl = TRUE, useBytes = TRUE)
   Encoding(svg) <- "UTF-8"
-  svg
+  if (endsWith(svg, "</svg>\n")) svg  # else the disk was full
 }
 
 for (hook in c("before.plot.new", "before.grid.newpage")) setHook(hook, keep_drawing, "append")

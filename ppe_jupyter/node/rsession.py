@@ -35,7 +35,11 @@ class RSession(Evaluations):
         events = EventLog(
             log, limit=LOG_BYTES, on_trouble=lambda text: notices.tell("error", text, topic="log")
         )
-        jobs = Jobs(log, last=events.last_job)
+        jobs = Jobs(
+            log,
+            last=events.last_job,
+            on_trouble=lambda text: notices.tell("error", text, topic=f"jobs {name}"),
+        )
         super().__init__(events, jobs, run=run, hostfile=hostfile, notices=notices)
         self.name = name
         self.notices = notices

@@ -41,7 +41,7 @@ class Running:
         self._evaluations = evaluations
         self._life = life
         self._watch = Watch(self, life.workers)
-        self._suspect = 0
+        self._suspect = self._full = 0
         self._asked = False
         self._tail = b""
 
@@ -139,14 +139,26 @@ class Running:
         pid = self._life.r.pid
         return pid is not None and await ranks.waits(pid)
 
-    def name_lost(self, lost: list[ranks.Worker], fate: str) -> Path:
-        """Have R's MPI calls end with an error that names them; the file that is there until one has."""
-        self._suspect = self._evaluations.number
+    def name_lost(self, lost: list[ranks.Worker], fate: str) -> Path | None:
+        """Have R's MPI calls end with an error that names them; the file that is there until one has.
+
+        None: the disk does not take it, which was said, once.
+        """
+        self._suspect = number = self._evaluations.number
         word = self._life.run / "lost"
         more = f" ({len(lost)} workers in all)" if len(lost) > 1 else ""
         new = word.with_suffix(".new")
-        new.write_text(f"{lost[0]} was {fate}{more}", encoding="utf-8")
-        return new.replace(word)
+        try:
+            new.write_text(f"{lost[0]} was {fate}{more}", encoding="utf-8")
+            return new.replace(word)
+        except OSError as exc:  # a full disk, which would not take the workspace either
+            if self._full != number:
+                self._full = number
+                self.say(
+                    f"{lost[0]} was {fate}{more}, and this call waits for it. R cannot be told, as the master's disk"
+                    f" takes nothing ({exc}): make room there (%%remote_sh works meanwhile), and the call ends"
+                )
+            return None
 
     async def rescue(self, lost: ranks.Worker, fate: str) -> None:
         """End an evaluation that can never end: save the workspace, restart R, say which worker is lost."""

@@ -30,8 +30,11 @@ class Watched(Protocol):
     async def waits_in_mpi(self) -> bool:
         """Whether R is in an MPI call that waits."""
 
-    def name_lost(self, lost: list[ranks.Worker], fate: str) -> Path:
-        """Have R's MPI calls end with an error that names them; the file that is there until one has."""
+    def name_lost(self, lost: list[ranks.Worker], fate: str) -> Path | None:
+        """Have R's MPI calls end with an error that names them; the file that is there until one has.
+
+        None: the disk does not take it, which was said.
+        """
 
     async def rescue(self, lost: ranks.Worker, fate: str) -> None:
         """End an evaluation that can never end."""
@@ -73,7 +76,10 @@ class Watch:
             return
         if number != self._named:
             self._fate = await ranks.fate(lost[0])
-            self._named, self._word = number, self._watched.name_lost(lost, self._fate)
+            word = self._watched.name_lost(lost, self._fate)
+            if word is None:
+                return  # once more at the next look
+            self._named, self._word = number, word
             await asyncio.sleep(WORD_SECONDS)
         # Where waits.c is not, or the call is none of Rmpi's, R hangs.
         hangs = self._word.exists() and await self._watched.waits_in_mpi()

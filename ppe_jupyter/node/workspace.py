@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+from .arrivals import size_text
 from .asking import Request
 from .protocol import ENDS, FrameReader, Header, Kind, Question, ask
 from .rlife import State
@@ -69,7 +71,7 @@ class Asker:
         if self._kind is Kind.RESULT:
             self.answer.set_result(bytes(self._body))
         else:
-            self.answer.set_exception(NotSaved("R could not: its disk may be full"))
+            self.answer.set_exception(NotSaved("R could not"))
 
     def fail(self, id: int, reason: str, message: str, **more: object) -> None:
         """There will be no answer."""
@@ -151,6 +153,9 @@ class Workspace:
         """Have an idle R write the workspace to where a fresh R finds it."""
         try:
             return dict(json.loads(await asyncio.wait_for(self._ask(Question.SAVE), SAVE_SECONDS)))
+        except NotSaved as exc:
+            free = size_text(shutil.disk_usage(self._run).free)
+            raise NotSaved(f"{exc}; {free} are free in {self._run}") from exc
         except asyncio.TimeoutError:
             raise NotSaved(f"R did not end saving it within {SAVE_SECONDS:.0f} s") from None
 
