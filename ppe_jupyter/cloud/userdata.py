@@ -33,7 +33,7 @@ exec runuser -l {user} -c 'if [ -e ~/.ppe/session-hostfile ]; then python3 ~/.pp
 """
 CALL_DEADMAN = """\
 #!/bin/sh
-cd {folder}/.. && exec python3 -m ppe_node.deadman "$@"
+cd {folder}/.. && exec python3 -SEc 'from ppe_node import deadman; deadman.main()' "$@"
 """
 # At each boot, early, before the network; at the first one cloud-init writes the files only after it.
 START_DEADMAN = (

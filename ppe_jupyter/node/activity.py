@@ -12,8 +12,8 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 PROC = Path("/proc")
 WINDOW_SECONDS = 60.0
@@ -26,8 +26,7 @@ MPI_DAEMONS = {"orted", "prted"}
 NOT_WORK = {"sshd", "sshd-session", "agent.py"}
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """A process; ``seconds`` of processor time with that of its children that have ended and were waited for."""
 
     pid: int

@@ -40,6 +40,7 @@ from . import baking, blocks, packages
 
 HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key")
 FRESH_KEY = Path("/etc/ssh/ppe_fresh_ed25519_key")
+SSHD_PID = Path("/run/sshd.pid")
 SLOTS = Path("/etc/ppe/slots")
 MEMBER = Path("/etc/ppe/member.json")  # deadman.py's
 PRODUCT_UUID = Path("/sys/class/dmi/id/product_uuid")  # on EC2 one for each instance
@@ -55,6 +56,7 @@ SCRIPT_NAMES = {"bootstrap": "the installation of R and Open MPI", "extra": "you
 LOG_LINES = 8
 SAY_SECONDS = 1.0
 DEADMAN_SECONDS = 10.0
+RESTART_SECONDS, FRESH_KEY_SECONDS = 1.0, 15.0
 # How this cluster's nodes are reached from one another, by mpirun and by everything of ours.
 SSH_CONFIG = Path("/etc/ssh/ssh_config.d/ppe.conf")
 SSH_SETTINGS = (
@@ -141,7 +143,7 @@ def configure(task: dict[str, Any]) -> Answer:
     _be_patient(base64.b64decode(task["shim"]), everyone=task["shared"])
     profile = Path(__file__).with_name("Rprofile.site")
     blocks.write(Path("/etc/R/Rprofile.site"), profile.read_text(encoding="utf-8").splitlines())
-    _use_fresh_key()
+    _use_fresh_key(task["member"]["name"])
     blocks.replace(MEMBER, json.dumps(task["member"]), mode=0o600)
     _be_armed()
     return {}
@@ -257,21 +259,39 @@ def _be_patient(compiled: bytes, *, everyone: bool) -> None:
         PRELOAD.write_text(f"{PATIENCE}\n", encoding="ascii")
 
 
-def _use_fresh_key() -> None:
+def _use_fresh_key(name: str) -> None:
+    """Put it in force; ``name`` is what this node is known by."""
     if not FRESH_KEY.exists():
         return
-    fresh = _public(FRESH_KEY)
     FRESH_KEY.replace(HOST_KEY)
     Path(f"{FRESH_KEY}.pub").replace(f"{HOST_KEY}.pub")
+    before = _modified(SSHD_PID)
     if Path("/run/systemd/system").exists():
         _run("systemctl", "reload-or-restart", "ssh")  # Ubuntu starts it with the first connection
     else:
-        os.kill(int(Path("/run/sshd.pid").read_text()), 1)  # SIGHUP: sshd starts anew, its connections stay.
-    deadline = time.monotonic() + 15
-    while fresh not in _run("ssh-keyscan", "-T", "2", "-t", "ed25519", "127.0.0.1", check=False):
-        if time.monotonic() > deadline:
+        os.kill(int(SSHD_PID.read_text()), 1)  # SIGHUP: sshd starts anew, its connections stay.
+    began = time.monotonic()
+    while time.monotonic() < began + RESTART_SECONDS and _modified(SSHD_PID) in (None, before):
+        time.sleep(
+            0.005
+        )  # it is written when sshd listens; a try that comes too early costs more than waiting
+    while not _shows_its_key(name):
+        if time.monotonic() > began + FRESH_KEY_SECONDS:
             raise Unfit("its sshd did not take the fresh host key")
         time.sleep(0.02)
+
+
+def _modified(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _shows_its_key(name: str) -> bool:
+    """Whether sshd has the host key that this node is known by, as ssh says before it would log in."""
+    ssh = ["ssh", "-o", "PreferredAuthentications=none", name, "true"]
+    return "Permission denied" in subprocess.run(ssh, capture_output=True, text=True, timeout=60).stderr
 
 
 def _be_armed() -> None:
