@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,22 @@ from localcloud_nodes import TYPE, Nodes, client, until
 from ppe_jupyter import ssh
 from ppe_jupyter.localcloud import Endpoint, hooks
 
-CONFIG = "runcmd:\n- [sh, -c, 'touch /run/from-user-data']\n"
+CONFIG = """\
+runcmd:
+- [sh, -c, 'touch /run/from-user-data']
+bootcmd:
+- |
+  python3 - >/dev/null 2>&1 <<'END' &
+  from http.server import BaseHTTPRequestHandler, HTTPServer
+  class Answer(BaseHTTPRequestHandler):
+      def do_POST(self):
+          open("/run/phoned", "wb").write(self.rfile.read(int(self.headers["Content-Length"])))
+          self.send_response(200)
+          self.end_headers()
+  HTTPServer(("127.0.0.1", 8123), Answer).handle_request()
+  END
+phone_home: {url: "http://127.0.0.1:8123/", post: [instance_id, hostname], tries: 5}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +59,15 @@ def test_a_launch_is_pending_then_running_then_boots(nodes: Nodes, pair: list[st
     key = nodes.host_key.public.split()[1]
     until(lambda: key in nodes.ec2.get_console_output(InstanceId=pair[0])["Output"])
     until(lambda: "Cloud-init v." in nodes.ec2.get_console_output(InstanceId=pair[0])["Output"])
+
+
+def test_cloud_init_can_fetch_and_send_though_it_starts_without_what_that_takes(
+    pair: list[str], connection: ssh.Connection
+) -> None:
+    until(lambda: not connection.run("test -e /var/lib/cloud/instance/boot-finished", check=False).status)
+    assert f"instance_id={pair[0]}" in connection.run("cat /run/phoned").stdout.decode()
+    result = json.loads(connection.run("cat /run/cloud-init/result.json").stdout)
+    assert result["v1"]["errors"] == []
 
 
 def test_address_and_names_are_the_containers_own(
