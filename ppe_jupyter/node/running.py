@@ -147,6 +147,8 @@ class Running:
         self._suspect = number = self._evaluations.number
         word = self._life.run / "lost"
         more = f" ({len(lost)} workers in all)" if len(lost) > 1 else ""
+        # For lapply.R, which goes on without them.
+        (self._life.run / "lost-ranks").write_text(" ".join(str(worker.rank) for worker in lost))
         new = word.with_suffix(".new")
         try:
             new.write_text(f"{lost[0]} was {fate}{more}", encoding="utf-8")

@@ -68,6 +68,8 @@ static int in_session(void) {
 
 /* For Rprofile.site: its number in Fortran is all that R can know of a communicator. */
 void ppe_abandon(int *fortran) { add(&abandoned, REAL(MPI_Comm_f2c)(*fortran)); }
+/* For lapply.R, whose messages are point to point: the other workers are there. */
+void ppe_resume(int *fortran) { drop(&abandoned, REAL(MPI_Comm_f2c)(*fortran)); }
 void ppe_is_abandoned(int *fortran) { *fortran = has(&abandoned, REAL(MPI_Comm_f2c)(*fortran)); }
 
 /* --- What R knows */

@@ -74,7 +74,8 @@ class Watch:
         lost = await ranks.lost(self._workers)
         if not lost or self._watched.evaluating() != number:
             return
-        if number != self._named:
+        # Whoever has taken up the word may go on without these, and wait for others (lapply.R).
+        if number != self._named or not self._word.exists():
             self._fate = await ranks.fate(lost[0])
             word = self._watched.name_lost(lost, self._fate)
             if word is None:

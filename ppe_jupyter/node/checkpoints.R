@@ -1,0 +1,77 @@
+# Partial results on the disk, and going on from there. Part of lapply.R.
+#
+# The file says of which call it is: one with other data, another function or seed is refused. Errors are not kept:
+# those tasks are tried again.
+
+SAVE_SECONDS <- 5
+SAVE_SHARE <- 0.05  # of the time, at most, is spent on saving
+
+fingerprints <- function(run) {
+  if (is.null(run$checkpoint)) return(NULL)
+  work <- run$work
+  globals <- work$globals[order(names(work$globals))]
+  list(X = fingerprint(list(run$X, run$names)), FUN = fingerprint(plain(work$fun)),
+       "the further arguments" = fingerprint(lapply(work$arguments, plain)),
+       "what FUN uses" = fingerprint(lapply(globals, plain)),
+       seed = if (!is.null(run$seed)) fingerprint(as.numeric(run$seed)))
+}
+
+# Compiling a function, or its place in a file, does not make it another; what it was defined in does.
+plain <- function(value) {
+  if (!is.function(value) || is.primitive(value)) return(value)
+  around <- environment(value)
+  known <- identical(around, globalenv()) || isNamespace(topenv(around)) && !identical(topenv(around), globalenv())
+  used <- if (!known) mget(intersect(all.names(body(value)), ls(around)), around)
+  list(deparse(args(value)), deparse(body(value)), Filter(Negate(is.function), used))
+}
+
+fingerprint <- function(value) {
+  file <- tempfile()
+  on.exit(unlink(file))
+  con <- file(file, "wb")
+  serialize(value, con, xdr = FALSE)
+  close(con)
+  unname(tools::md5sum(file))
+}
+
+read_checkpoint <- function(run, mark) {
+  path <- run$checkpoint
+  if (is.null(path) || !file.exists(path)) return(NULL)
+  found <- tryCatch(readRDS(path), error = function(e) NULL)
+  if (!is.list(found) || is.null(found$ppe)) {
+    stop(sprintf("%s is no checkpoint of ppe.lapply: give another name", path), call. = FALSE)
+  }
+  differ <- Filter(function(name) !identical(found$mark[[name]], mark[[name]]), names(mark))
+  # Without a seed the run goes on with the one that was drawn for it.
+  if (!is.null(found$mark$seed) && is.null(mark$seed)) differ <- c(differ, "seed")
+  if (length(differ)) {
+    stop(sprintf("%s is of another call (%s differ): give that one again, another file, or remove it", path,
+                 paste(differ, collapse = ", ")), call. = FALSE)
+  }
+  found
+}
+
+resume <- function(run, earlier) {
+  if (!length(earlier$at)) return()
+  run$parts <- list(list(at = earlier$at, values = earlier$values, failed = integer()))
+  run$done <- length(earlier$at)
+  left <- setdiff(seq_len(run$n), earlier$at)
+  run$queue <- if (length(left)) unname(lapply(split(left, cumsum(c(1, diff(left) != 1))), range)) else list()
+  message(sprintf("%s: %.0f of %d results are there already", run$checkpoint, run$done, run$n))
+}
+
+write_checkpoint <- function(run) {
+  begun <- seconds()
+  known <- collected(run)
+  at <- which(known$done)
+  new <- paste0(run$checkpoint, ".new")
+  saveRDS(list(ppe = 1L, mark = run$mark, seed = run$seed, at = at, values = unname(known$values[at])), new,
+          compress = FALSE)
+  file.rename(new, run$checkpoint)
+  run$saved <- seconds()
+  run$saving <- run$saved - begun
+}
+
+checkpoint_sometimes <- function(run) {
+  if (seconds() - run$saved > max(SAVE_SECONDS, run$saving / SAVE_SHARE)) write_checkpoint(run)
+}

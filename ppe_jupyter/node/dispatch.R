@@ -1,0 +1,239 @@
+# Gives a run's tasks to the workers, and takes what they answer. Part of lapply.R.
+#
+# - Messages are point to point, all on Rmpi's communicator 1. A worker of Rmpi's waits for a command under tag
+#   50000 + its rank, which here is to call `worker` (tasks.R). A lost one is passed over; a collective call would hang.
+# - A chunk takes about CHUNK_SECONDS by what tasks took so far, and at most half of an equal share of those that are
+#   left. Where tasks are brief the next chunk goes out ahead; but never more than Open MPI sends at once, for a
+#   worker that computes takes nothing.
+# - The session waits in naps, so that it takes no core from the workers, and can be interrupted.
+
+TAGS <- c(24117L, 24118L)  # to a worker, from one
+CHUNK_SECONDS <- 0.1
+BRIEF_SECONDS <- 0.02
+EAGER_BYTES <- 4000L
+NAP_SECONDS <- c(0.0002, 0.004)
+TICK_SECONDS <- 0.25
+CANCEL_SECONDS <- 1.2
+MOST_LOSSES <- 3L
+
+# Workers that were lost, by "host pid", until the agent has others started in their place.
+gone <- new.env()
+jobs <- 0L
+
+mpi <- function() {
+  hook <- getHook("ppe.mpi")
+  if (length(hook)) hook[[1L]]()
+}
+
+# Ranks of the workers to use, started if there are none; nothing where the tasks are to run in this R.
+find_workers <- function(slots) {
+  ours <- mpi()
+  if (is.null(ours) || identical(slots, 0L) || !requireNamespace("Rmpi", quietly = TRUE)) return(integer())
+  if (ours$abandoned(1L)) {
+    said <- ours$renew()
+    if (nzchar(said)) message(said)
+  }
+  if (Rmpi::mpi.comm.size(1L) < 2L) Rmpi::mpi.spawn.Rslaves(quiet = TRUE)
+  if (is.null(ours$processes(1L)) || "snow" %in% loadedNamespaces() && !is.null(asNamespace("snow")$getMPIcluster())) {
+    stop("the workers are snow's, which take no tasks of ppe.lapply: stopCluster() ends them", call. = FALSE)
+  }
+  ranks <- Filter(function(rank) is.null(gone[[name_of(rank)]]), seq_along(ours$processes(1L)))
+  if (!length(ranks)) stop("all workers are lost; mpi.close.Rslaves() lets others be started", call. = FALSE)
+  if (is.null(slots)) ranks else ranks[seq_len(min(slots, length(ranks)))]
+}
+
+name_of <- function(rank) {
+  process <- mpi()$processes(1L)[[rank]]
+  paste(process$host, process$pid)
+}
+
+send_to <- function(rank, bytes, tag) Rmpi::mpi.send(bytes, type = 4L, dest = rank, tag = tag, comm = 1L)
+
+dispatch <- function(run, ranks) {
+  jobs <<- jobs + 1L
+  run$job <- jobs
+  run$ranks <- ranks
+  run$ready <- logical(max(ranks))
+  run$given <- vector("list", max(ranks))  # by rank: chunks that are not answered yet, as c(first, last)
+  run$mean <- NA
+  run$losses <- list()
+  run$cancel <- FALSE
+  # A long message would wait for each worker in turn, and Rmpi's look for one ten times a second.
+  command <- serialize(list(scmd = as.call(list(enter, 1L, TAGS[[1L]])), arg = list()), NULL, xdr = FALSE)
+  bytes <- serialize(list(worker, list(run$work, 1L, run$job, TAGS, runner)), NULL, xdr = FALSE)
+  ending <- "error"
+  on.exit(if (ending == "error") cancel(run))
+  ending <- tryCatch({
+    for (rank in ranks) guarded(run, send_to(rank, command, 50000L + rank))
+    for (rank in run$ranks) guarded(run, send_to(rank, bytes, TAGS[[1L]]))
+    run$bytes <- length(bytes) * length(ranks)
+    work_off(run)
+    "done"
+  }, interrupt = function(i) "interrupt")
+  if (ending == "done" && !run$cancel) for (rank in run$ranks) send_to(rank, serialize(NULL, NULL), TAGS[[1L]])
+  else suspendInterrupts(cancel(run, ending == "interrupt"))
+  ending
+}
+
+work_off <- function(run) {
+  nap <- NAP_SECONDS[[1L]]
+  repeat {
+    if (run$cancel) return()
+    deal(run)
+    if (!length(run$queue) && !length(unlist(run$given[run$ranks]))) return()
+    if (Rmpi::mpi.iprobe(Rmpi::mpi.any.source(), TAGS[[2L]], 1L)) {
+      guarded(run, receive(run))
+      nap <- NAP_SECONDS[[1L]]
+    } else {
+      Sys.sleep(nap)
+      nap <- min(1.5 * nap, NAP_SECONDS[[2L]])
+    }
+    if (seconds() - run$ticked > TICK_SECONDS) {
+      run$ticked <- seconds()
+      take_losses(run)
+      tick(run)
+    }
+  }
+}
+
+# --- Chunks
+
+deal <- function(run) {
+  for (rank in run$ranks) if (run$ready[[rank]]) {
+    ahead <- length(run$given[[rank]])
+    brief <- isTRUE(run$mean < BRIEF_SECONDS)
+    if (ahead > (if (brief) 1L else 0L)) next
+    if (!length(run$queue)) next
+    chunk <- next_chunk(run)
+    bytes <- serialize(list(job = run$job, first = chunk[[1L]], xs = run$X[chunk[[1L]]:chunk[[2L]]],
+                            stream = run$streams[, chunk[[1L]]]), NULL, xdr = FALSE)
+    if (ahead && length(bytes) > EAGER_BYTES) {
+      run$queue <- c(list(chunk), run$queue)
+      next
+    }
+    run$given[[rank]] <- c(run$given[[rank]], list(chunk))
+    run$bytes <- run$bytes + length(bytes)
+    guarded(run, send_to(rank, bytes, TAGS[[1L]]))
+  }
+}
+
+next_chunk <- function(run) {
+  left <- sum(vapply(run$queue, function(range) range[[2L]] - range[[1L]] + 1, 0))
+  size <- if (is.na(run$mean)) 1 else CHUNK_SECONDS / max(run$mean, 1e-6)
+  size <- max(1, min(floor(size), ceiling(left / (2 * length(run$ranks)))))
+  range <- run$queue[[1L]]
+  last <- min(range[[2L]], range[[1L]] + size - 1)
+  if (last == range[[2L]]) run$queue <- run$queue[-1L]
+  else run$queue[[1L]] <- c(last + 1, range[[2L]])
+  c(range[[1L]], last)
+}
+
+receive <- function(run) {
+  from <- Rmpi::mpi.get.sourcetag()[[1L]]
+  bytes <- Rmpi::mpi.recv(raw(Rmpi::mpi.get.count(4L)), 4L, from, TAGS[[2L]], 1L)
+  suspendInterrupts({
+    answer <- unserialize(bytes)
+    if (!identical(answer$job, run$job)) return()  # of a job that was given up
+    if (is.null(answer$first)) {
+      if (!is.null(answer$unready)) unready(run, from, answer$unready)
+      run$ready[[from]] <- TRUE
+      return()
+    }
+    run$bytes_back <- run$bytes_back + length(bytes)
+    count <- length(answer$values)
+    if (count) {
+      each <- answer$seconds / count
+      run$mean <- if (is.na(run$mean)) each else (run$mean + each) / 2
+    }
+    given <- run$given[[from]]
+    if (answer$last) given <- given[-1L] else given[[1L]][[1L]] <- given[[1L]][[1L]] + count
+    run$given[from] <- list(given)
+    if (answer$cancelled) run$cancel <- TRUE
+    take(run, answer)
+  })
+}
+
+unready <- function(run, rank, why) {
+  run$unready <- sprintf("the worker on %s cannot take tasks: %s", sub(" .*", "", name_of(rank)), why)
+  stop(run$unready, call. = FALSE)
+}
+
+# --- Lost workers
+
+# An MPI call that a lost worker ends (waits.c): the others are there.
+guarded <- function(run, expr) tryCatch(expr, error = function(e) {
+  if (!mpi()$abandoned(1L)) stop(e)
+  mpi()$resume(1L)
+  take_losses(run, conditionMessage(e))
+})
+
+# The agent looks after the workers, and writes down which are lost.
+take_losses <- function(run, words = NULL) {
+  folder <- Sys.getenv("PPE_RUN")
+  word <- file.path(folder, "lost")
+  if (is.null(words)) {
+    if (!file.exists(word)) return()
+    words <- readLines(word, warn = FALSE)
+    unlink(word)
+  }
+  lost <- scan(file.path(folder, "lost-ranks"), 0L, quiet = TRUE)
+  lost <- intersect(lost, run$ranks)
+  if (!length(lost)) return()
+  again <- unlist(run$given[lost], recursive = FALSE)
+  run$ranks <- setdiff(run$ranks, lost)
+  for (rank in lost) {
+    assign(name_of(rank), TRUE, envir = gone)
+    # The first one may be what has ended it.
+    if (length(run$given[[rank]])) again <- suspect(run, again, run$given[[rank]][[1L]][[1L]])
+    run$given[rank] <- list(NULL)
+  }
+  run$queue <- c(again, run$queue)
+  tasks <- sum(vapply(again, function(chunk) chunk[[2L]] - chunk[[1L]] + 1, 0))
+  tell(run, sprintf("%s; %s", paste(words, collapse = " "), if (tasks == 1) "its task runs elsewhere" else
+    sprintf("%.0f tasks run elsewhere", tasks)))
+  if (!length(run$ranks)) stop("all workers are lost; ppe.last() has what was finished", call. = FALSE)
+}
+
+suspect <- function(run, again, index) {
+  key <- as.character(index)
+  run$losses[[key]] <- c(run$losses[[key]], 1L)
+  if (length(run$losses[[key]]) < MOST_LOSSES) return(again)
+  why <- sprintf("the worker was lost in each of %d attempts", MOST_LOSSES)
+  error <- structure(class = c("ppe_task_error", "error", "condition"),
+                     list(message = why, call = NULL, index = index, traceback = character()))
+  take(run, list(first = index, values = list(error), failed = 1L, said = list()))
+  again <- lapply(again, function(chunk) if (chunk[[1L]] == index) c(index + 1, chunk[[2L]]) else chunk)
+  Filter(function(chunk) chunk[[1L]] <= chunk[[2L]], again)
+}
+
+# --- The stop button, and an error
+
+# The workers leave their tasks, and tell what they have finished. Those that do not are ended with the evaluation.
+cancel <- function(run, interrupted = FALSE) {
+  mpi()$resume(1L)
+  run$cancel <- TRUE
+  mpi()$signal(1L, run$ranks)
+  until <- seconds() + CANCEL_SECONDS
+  busy <- function() run$ranks[lengths(run$given[run$ranks]) > 0L | !run$ready[run$ranks]]
+  while (length(busy()) && seconds() < until) {
+    if (Rmpi::mpi.iprobe(Rmpi::mpi.any.source(), TAGS[[2L]], 1L)) try(receive(run), silent = TRUE)
+    else Sys.sleep(0.005)
+  }
+  for (rank in setdiff(run$ranks, busy())) send_to(rank, serialize(NULL, NULL), TAGS[[1L]])
+  if (!length(busy())) return()
+  mpi()$abandon(1L)
+  if (!interrupted) message(mpi()$renew())  # else the agent has it done
+}
+
+# At the end of an evaluation that has lost workers all are started anew, if that can be.
+setHook("ppe.workers", action = "prepend", function() {
+  if (!length(gone) || !"Rmpi" %in% loadedNamespaces()) return("")
+  lost <- Filter(function(rank) !is.null(gone[[name_of(rank)]]), seq_along(mpi()$processes(1L)))
+  if (!length(lost)) return("")
+  if (mpi()$can_spawn()) {
+    mpi()$abandon(1L)
+    return("")
+  }
+  sprintf("ppe.lapply goes on with the %d workers that are left, until %%ppe_retry has mended the cluster",
+          length(mpi()$processes(1L)) - length(lost))
+})
