@@ -159,10 +159,17 @@ class Evaluation:
             self._raised.append(exc)
 
     def failure(self, *, within: float = 60) -> BaseException:
-        self._thread.join(timeout=within)
-        assert not self._thread.is_alive()
+        self._join(within)
         [raised] = self._raised
         return raised
+
+    def end(self, *, within: float = 60) -> None:
+        self._join(within)
+        assert not self._raised
+
+    def _join(self, within: float) -> None:
+        self._thread.join(timeout=within)
+        assert not self._thread.is_alive()
 
 
 # Ten are promised; this machine may have much else to do.

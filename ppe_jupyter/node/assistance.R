@@ -37,6 +37,7 @@ quoted_names <- function(found) {
 about_name <- function(name) {
   part <- "([[:alpha:].][[:alnum:]._]*|`[^`]+`)"
   if (!grepl(sprintf("^(%s:::?)?%s([$@]%s)*$", part, part, part), name)) return(NULL)
+  if (!is.null(own <- own_help(name))) return(list(own, NULL))
   value <- tryCatch(eval(str2lang(name), .GlobalEnv), error = function(e) NULL)
   usage <- if (is.function(value)) {
     usage <- if (!is.null(args(value))) utils::capture.output(print(args(value)))
@@ -52,6 +53,11 @@ about_name <- function(name) {
 }
 
 # --- R's help pages
+
+# Of what Rprofile.site adds to R.
+own_help <- function(name) {
+  for (hook in getHook("ppe.help")) if (!is.null(text <- hook(name))) return(text)
+}
 
 help_text <- function(page) {
   out <- tempfile()

@@ -8,8 +8,10 @@ SAVE_SHARE <- 0.05  # of the time, at most, is spent on saving
 
 fingerprints <- function(run) {
   if (is.null(run$checkpoint)) return(NULL)
+  run$checkpoint <- normalizePath(run$checkpoint, mustWork = FALSE)
+  if (!dir.exists(dirname(run$checkpoint))) stop(sprintf("there is no folder %s", dirname(run$checkpoint)), call. = FALSE)
   work <- run$work
-  globals <- work$globals[order(names(work$globals))]
+  globals <- work$globals[sort(names(work$globals))]
   list(X = fingerprint(list(run$X, run$names)), FUN = fingerprint(plain(work$fun)),
        "the further arguments" = fingerprint(lapply(work$arguments, plain)),
        "what FUN uses" = fingerprint(lapply(globals, plain)),
@@ -65,9 +67,11 @@ write_checkpoint <- function(run) {
   known <- collected(run)
   at <- which(known$done)
   new <- paste0(run$checkpoint, ".new")
-  saveRDS(list(ppe = 1L, mark = run$mark, seed = run$seed, at = at, values = unname(known$values[at])), new,
-          compress = FALSE)
-  file.rename(new, run$checkpoint)
+  tryCatch({
+    saveRDS(list(ppe = 1L, mark = run$mark, seed = run$seed, at = at, values = unname(known$values[at])), new,
+            compress = FALSE)
+    file.rename(new, run$checkpoint)
+  }, error = function(e) tell(run, sprintf("%s was not written: %s", run$checkpoint, conditionMessage(e))))
   run$saved <- seconds()
   run$saving <- run$saved - begun
 }

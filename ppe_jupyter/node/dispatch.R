@@ -3,13 +3,13 @@
 # - Messages are point to point, all on Rmpi's communicator 1. A worker of Rmpi's waits for a command under tag
 #   50000 + its rank, which here is to call `worker` (tasks.R). A lost one is passed over; a collective call would hang.
 # - A chunk takes about CHUNK_SECONDS by what tasks took so far, and at most half of an equal share of those that are
-#   left. Where tasks are brief the next chunk goes out ahead; but never more than Open MPI sends at once, for a
-#   worker that computes takes nothing.
+#   left. Where tasks are brief and many the next chunk goes out ahead; but never more than Open MPI sends at once, for
+#   a worker that computes takes nothing.
 # - The session waits in naps, so that it takes no core from the workers, and can be interrupted.
 
 TAGS <- c(24117L, 24118L)  # to a worker, from one
 CHUNK_SECONDS <- 0.1
-BRIEF_SECONDS <- 0.02
+BRIEF_SECONDS <- 0.25
 EAGER_BYTES <- 4000L
 NAP_SECONDS <- c(0.0002, 0.004)
 TICK_SECONDS <- 0.25
@@ -81,7 +81,7 @@ work_off <- function(run) {
     if (run$cancel) return()
     deal(run)
     if (!length(run$queue) && !length(unlist(run$given[run$ranks]))) return()
-    if (Rmpi::mpi.iprobe(Rmpi::mpi.any.source(), TAGS[[2L]], 1L)) {
+    if (isTRUE(guarded(run, answered()))) {
       guarded(run, receive(run))
       nap <- NAP_SECONDS[[1L]]
     } else {
@@ -99,12 +99,11 @@ work_off <- function(run) {
 # --- Chunks
 
 deal <- function(run) {
-  for (rank in run$ranks) if (run$ready[[rank]]) {
+  for (rank in run$ranks) if (run$ready[[rank]] && length(run$queue)) {
     ahead <- length(run$given[[rank]])
-    brief <- isTRUE(run$mean < BRIEF_SECONDS)
-    if (ahead > (if (brief) 1L else 0L)) next
-    if (!length(run$queue)) next
-    chunk <- next_chunk(run)
+    left <- left_over(run)
+    if (ahead > (isTRUE(run$mean < BRIEF_SECONDS) && left > 2 * length(run$ranks))) next
+    chunk <- next_chunk(run, left)
     bytes <- serialize(list(job = run$job, first = chunk[[1L]], xs = run$X[chunk[[1L]]:chunk[[2L]]],
                             stream = run$streams[, chunk[[1L]]]), NULL, xdr = FALSE)
     if (ahead && length(bytes) > EAGER_BYTES) {
@@ -117,8 +116,9 @@ deal <- function(run) {
   }
 }
 
-next_chunk <- function(run) {
-  left <- sum(vapply(run$queue, function(range) range[[2L]] - range[[1L]] + 1, 0))
+left_over <- function(run) sum(vapply(run$queue, function(range) range[[2L]] - range[[1L]] + 1, 0))
+
+next_chunk <- function(run, left) {
   size <- if (is.na(run$mean)) 1 else CHUNK_SECONDS / max(run$mean, 1e-6)
   size <- max(1, min(floor(size), ceiling(left / (2 * length(run$ranks)))))
   range <- run$queue[[1L]]
@@ -127,6 +127,8 @@ next_chunk <- function(run) {
   else run$queue[[1L]] <- c(last + 1, range[[2L]])
   c(range[[1L]], last)
 }
+
+answered <- function() Rmpi::mpi.iprobe(Rmpi::mpi.any.source(), TAGS[[2L]], 1L)
 
 receive <- function(run) {
   from <- Rmpi::mpi.get.sourcetag()[[1L]]
@@ -181,6 +183,7 @@ take_losses <- function(run, words = NULL) {
   if (!length(lost)) return()
   again <- unlist(run$given[lost], recursive = FALSE)
   run$ranks <- setdiff(run$ranks, lost)
+  run$lost <- c(run$lost, lost)
   for (rank in lost) {
     assign(name_of(rank), TRUE, envir = gone)
     # The first one may be what has ended it.
@@ -216,7 +219,7 @@ cancel <- function(run, interrupted = FALSE) {
   until <- seconds() + CANCEL_SECONDS
   busy <- function() run$ranks[lengths(run$given[run$ranks]) > 0L | !run$ready[run$ranks]]
   while (length(busy()) && seconds() < until) {
-    if (Rmpi::mpi.iprobe(Rmpi::mpi.any.source(), TAGS[[2L]], 1L)) try(receive(run), silent = TRUE)
+    if (answered()) try(receive(run), silent = TRUE)
     else Sys.sleep(0.005)
   }
   for (rank in setdiff(run$ranks, busy())) send_to(rank, serialize(NULL, NULL), TAGS[[1L]])

@@ -11,7 +11,8 @@ show_value <- function(x) {
   } else if (is.data.frame(x) && !isS4(x)) show_frame(x)
   else if (inherits(x, "help_files_with_topic") && length(x) == 1L && !isTRUE(attr(x, "tried_all_packages"))) {
     display(list("text/plain" = help_text(x), "text/html" = help_html(x)))
-  } else if (isS4(x)) methods::show(x)
+  } else if (inherits(x, "help_files_with_topic") && !is.null(own <- own_help(attr(x, "topic")))) writeLines(own)
+  else if (isS4(x)) methods::show(x)
   else print(x)
 }
 

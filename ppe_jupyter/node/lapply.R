@@ -44,7 +44,7 @@ ppe.Map <- function(f, ...) {
   each <- lapply(seq_len(count), function(i) lapply(given, function(x) x[[(i - 1L) %% length(x) + 1L]]))
   labels <- if (length(given)) names(given[[1L]])
   if (count && is.null(labels) && is.character(given[[1L]])) labels <- given[[1L]]
-  if (length(labels) == count) names(each) <- labels
+  if (!is.null(labels)) names(each) <- labels
   call_it <- function(x) do.call(f, x, quote = TRUE)
   environment(call_it) <- list2env(list(f = f), parent = globalenv())  # not all that is here
   do.call(ppe.lapply, c(list(each, call_it), options), quote = TRUE, envir = parent.frame())
@@ -58,7 +58,7 @@ ppe.last <- function() {
   list(values = known$values, done = which(known$done), failed = which(known$failed), seed = run$seed,
        said = data.frame(index = vapply(said, `[[`, 0, "index"), kind = vapply(said, `[[`, "", "kind"),
                          text = vapply(said, `[[`, "", "text")),
-       seconds = run$seconds, slots = run$slots, bytes = c(out = run$bytes, back = run$bytes_back))
+       seconds = run$seconds, slots = run$slots, lost = run$lost, bytes = c(out = run$bytes, back = run$bytes_back))
 }
 
 # --- A run
@@ -123,7 +123,7 @@ in_this_session <- function(run) {
   })
   size <- 1
   answer <- function(part) {
-    run$cancel <- part$cancelled
+    run$cancel <- run$stopped <- part$cancelled
     count <- length(part$values)
     if (part$last && count) size <<- max(1, min(4 * size, floor(count * CHUNK_SECONDS / max(part$seconds, 1e-6))))
     take(run, part)
@@ -132,13 +132,13 @@ in_this_session <- function(run) {
       tick(run)
     }
   }
-  run$cancel <- FALSE
+  run$cancel <- run$stopped <- FALSE
   while (length(run$queue) && !run$cancel) {
     range <- run$queue[[1L]]
     end <- min(range[[2L]], range[[1L]] + size - 1)
     run$queue <- c(if (end < range[[2L]]) list(c(end + 1, range[[2L]])), run$queue[-1L])
     tasks$run(range[[1L]], run$X[range[[1L]]:end], run$streams[, range[[1L]]], answer)
-    if (run$cancel && !run$failed) return("interrupt")
+    if (run$stopped) return("interrupt")
   }
   "done"
 }

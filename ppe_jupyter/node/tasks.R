@@ -1,7 +1,7 @@
 # Runs tasks: in a worker, or in the session itself where there are none. Part of lapply.R.
 #
-# `enter`, `worker` and `runner` travel to the workers, so they know base R, Rmpi and each other only. A SIGINT in a worker means
-# that the job is cancelled: what a task has not finished is left, and no further one is begun.
+# `enter`, `worker` and `runner` travel to the workers, so they know base R, Rmpi and each other only. A SIGINT in a worker
+# means that the job is cancelled: what a task has not finished is left, and no further one is begun.
 
 # A job -> run(first, xs, stream, send): FUN of each x, each with the next stream, the first one `stream`. `send` gets
 # list(first, values, failed (which of the values are errors), said, seconds, last, cancelled), the last part and, of
