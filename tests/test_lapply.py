@@ -144,7 +144,9 @@ class TestAnswers:
         assert tasks.eval("identical(again, ppe.lapply(1:30, function(i) rnorm(1), seed = 1))")
 
     def test_help_is_there(self, r: RemoteR) -> None:
-        assert "A file that keeps the results" in printed(r, "?ppe.lapply")
+        told: list[str] = []
+        r.run("?ppe.lapply", on_output=lambda output: told.append(getattr(output, "text", "")))
+        assert "A file that keeps the results" in "".join(told)
         assert "A file that keeps the results" in r.help("ppe.sapply")["text/plain"]
 
 
