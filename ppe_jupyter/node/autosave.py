@@ -61,7 +61,9 @@ class Autosave:
                 self._settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._settings.write_text(wished, encoding="utf-8")
             except OSError as exc:
-                raise ValueError(f"the wish cannot be written to {self._settings} on the master: {exc}") from exc
+                raise ValueError(
+                    f"the wish cannot be written to {self._settings} on the master: {exc}"
+                ) from exc
             self._minutes, self._path = minutes, path
             self._start()
         return {"minutes": self._minutes, "path": self._path, "saved": self._saved}
