@@ -26,7 +26,7 @@ from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
 from .errors import NothingToDo, PpeError, SshError, Unreachable
 from .files import Files
-from .remote import cells, watchdog
+from .remote import cells, team, watchdog
 from .remote.glance import Glance, glance
 from .remote.ranks import SESSION, Rank, Ranks, kill, ranks
 from .remote.session import Output
@@ -111,8 +111,19 @@ class Cluster(Files, Sessions):
     def run_python(
         self, code: str, *, ranks: int | None = None, on_output: Callable[[Output], None], **options: Any
     ) -> None:
-        """Run Python on the master, or on ``ranks`` MPI ranks over the nodes (-1: every slot)."""
-        cells.run_python(self.ssh(), code, ranks=ranks, on_output=on_output, **options)
+        """Run Python on the master, or as ``run_ranks`` on ``ranks`` MPI ranks over the nodes (-1: every slot)."""
+        if ranks is None:
+            cells.run_python(self.ssh(), code, on_output=on_output, **options)
+        else:
+            team.run(self.ssh(), team.TeamCell(code=code, ranks=ranks), on_output=on_output, **options)
+
+    def run_ranks(self, cell: team.TeamCell, **options: Any) -> list[dict[str, Any]]:
+        """Run a cell on MPI ranks that keep their variables (remote/team.py's ``run``); each rank's outputs."""
+        return team.run(self.ssh(), cell, **options)
+
+    def end_ranks(self, language: team.Language, ranks: int = -1) -> None:
+        """End the ranks of such cells, and their variables."""
+        team.end(self.ssh(), language=language, ranks=ranks)
 
     def run_shell(
         self, code: str, *, all_nodes: bool = False, on_output: Callable[[Output], None], **options: Any

@@ -93,6 +93,14 @@ class Host(Files, Sessions):
             self.refuse("MPI ranks")
         cells.run_python(self.ssh(), code, on_output=on_output, **options)
 
+    def run_ranks(self, cell: object, **options: Any) -> NoReturn:
+        """Only a cluster has them."""
+        self.refuse("MPI ranks")
+
+    def end_ranks(self, language: str, ranks: int = -1) -> NoReturn:
+        """Only a cluster has them."""
+        self.refuse("MPI ranks")
+
     def run_shell(
         self, code: str, *, all_nodes: bool = False, on_output: Callable[[Output], None], **options: Any
     ) -> None:

@@ -82,6 +82,11 @@ def test_launch_is_parsed(line: str, expected: dict[str, object]) -> None:
         ("remote_py", "", {"ranks": None}),
         ("remote_py", "--ranks", {"ranks": -1}),
         ("remote_py", "--ranks 6", {"ranks": 6}),
+        (
+            "remote_r",
+            "--ranks all --fresh -i x:scatter f",
+            {"ranks": -1, "input": ["x:scatter"], "code": "f"},
+        ),
         ("remote_py", "--ranks print(1)", {"ranks": -1, "code": "print(1)"}),
         ("remote_sh", "--all uptime -p | tr a b", {"all": True, "code": "uptime -p | tr a b"}),
         ("ssh", "--node 2 ls -l '~/a b'", {"node": "2", "code": "ls -l '~/a b'"}),

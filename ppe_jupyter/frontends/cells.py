@@ -19,11 +19,13 @@ from ..remote.session import PlotOptions, Text
 from . import borrowed, jobs
 from .output import Console
 from .ranks import rank_table
+from .teams import gathered, on_ranks, team_cell
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..host import Host
     from ..remote.session import RemoteR
+    from ..remote.team import Language
     from .desk import Desk
 
 Arguments = argparse.Namespace
@@ -34,6 +36,9 @@ Cell = Callable[["Desk", Arguments, "str | None", Names, Push], Any]
 
 def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
     """R. A cell prints as the console does; a line returns the value of its last expression."""
+    if on_ranks(arguments):
+        _ranks(desk, arguments, cell, names, push, "r")
+        return None
     if arguments.background:
         _check_background(arguments)
     inputs = _inputs(arguments.input, names)
@@ -74,10 +79,30 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
 
 def remote_py(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Python on the master, or on MPI ranks."""
+    if on_ranks(arguments):
+        _ranks(desk, arguments, cell, names, push, "python")
+        return
     with _cluster(desk, arguments) as cluster, Console(_lines(desk, arguments)) as console:
-        cluster.run_python(
-            _code(arguments, cell), ranks=arguments.ranks, on_output=console, timeout=arguments.timeout
+        cluster.run_python(_code(arguments, cell), on_output=console, timeout=arguments.timeout)
+
+
+def _ranks(
+    desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push, language: Language
+) -> None:
+    """R or Python on MPI ranks that keep their variables."""
+    task = team_cell(arguments, _code(arguments, cell), language, lambda path: _value(path, names))
+    with _cluster(desk, arguments) as cluster, Console(_lines(desk, arguments)) as console:
+        if arguments.fresh and not task.code.strip():
+            cluster.end_ranks(language, arguments.ranks)
+            return
+        found = cluster.run_ranks(
+            task,
+            on_output=console,
+            fresh=bool(arguments.fresh),
+            streamed=bool(arguments.stream),
+            timeout=arguments.timeout,
         )
+    push({_python_name(name): value for name, value in gathered(found, arguments).items()})
 
 
 def remote_sh(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from ..errors import UsageError
 from ..verbs import VERBS, Face, Option, Verb, of, suggestion
+from ..verbs.options import ALL
 
 
 def program(verb: Verb, face: Face) -> str:
@@ -199,6 +200,6 @@ def _leading(verb: Verb, tokens: Sequence[str]) -> int:
         at += 1
         if option is None or option.flag or equals:
             continue  # unknown: the parser names it; also -w5
-        if option.bare is None or (at < len(tokens) and tokens[at].isdecimal()):
+        if option.bare is None or (at < len(tokens) and (tokens[at].isdecimal() or tokens[at] == ALL)):
             at += 1
     return min(at, len(tokens))

@@ -20,7 +20,9 @@ WINDOW_SECONDS = 60.0
 # Of a core, over the window. An open RStudio tab that polls takes less than 1 %.
 WORKING_SHARE = 0.05
 MPI_PROGRAMS = {"mpirun", "mpiexec", "orterun", "prterun", "prun"}
-CELLS = {"node.run_cell", "run_cell.py"}
+CELLS = {"node.run_cell", "run_cell.py", "node.team_cell"}
+# Keeps ranks that wait for a cell: its mpirun is no work by itself.
+KEEPER = "node.team"
 # What runs below these on a worker belongs to an MPI program on the master, or to R.
 MPI_DAEMONS = {"orted", "prted"}
 NOT_WORK = {"sshd", "sshd-session", "agent.py"}
@@ -88,8 +90,14 @@ def on_worker(among: Mapping[int, Process]) -> list[Process]:
 
 def programs(found: Iterable[Process]) -> list[str]:
     """The cells and MPI programs among them, in words."""
+    found = list(found)
+    keepers = {each.pid for each in found if KEEPER in each.names}
     cells = [f"a cell (process {each.pid})" for each in found if each.names & CELLS]
-    return cells + [f"mpirun (process {each.pid})" for each in found if each.names & MPI_PROGRAMS]
+    return cells + [
+        f"mpirun (process {each.pid})"
+        for each in found
+        if each.names & MPI_PROGRAMS and each.parent not in keepers
+    ]
 
 
 class Meter:

@@ -87,28 +87,28 @@ def frames(rank: int, kind: Kind, data: bytes) -> Iterator[bytes]:
         yield (HEADER.pack(MAGIC, rank, kind, len(text)) + text).ljust(FRAME_BYTES, b"\0")
 
 
-def execute(code: str) -> str | None:
-    """Run a cell as ``__main__``, show its last expression as a notebook would; why it failed, or None."""
-    linecache.cache[CELL] = (len(code), None, code.splitlines(keepends=True), CELL)
-    # A real module, so that functions and classes of the cell's can be pickled and sent between ranks.
-    sys.modules["__main__"] = module = types.ModuleType("__main__")
+def execute(code: str, *, module: types.ModuleType, name: str = CELL) -> str | None:
+    """Run a cell in ``module``, show its last expression as a notebook would; why it failed, or None."""
+    linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
     names: dict[str, Any] = module.__dict__
-    sys.path[0] = ""  # this folder's modules are not the cell's
     try:
-        tree = ast.parse(code, CELL)
+        tree = ast.parse(code, name)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, CELL, "exec"), names)  # noqa: S102  # that is what a cell is
+        exec(compile(tree, name, "exec"), names)  # noqa: S102  # that is what a cell is
         if isinstance(last, ast.Expr):
-            value = eval(compile(ast.Expression(last.value), CELL, "eval"), names)  # noqa: S307
+            value = eval(compile(ast.Expression(last.value), name, "eval"), names)  # noqa: S307
             if value is not None:
                 print(repr(value))  # noqa: T201
     except SystemExit as exc:
         return None if exc.code in (None, 0) else f"SystemExit: {exc.code}"
     except BaseException as exc:
         frame = exc.__traceback__
-        while frame is not None and frame.tb_frame.f_code.co_filename != CELL:
+        while frame is not None and not frame.tb_frame.f_code.co_filename.startswith("<cell"):
             frame = frame.tb_next
-        traceback.print_exception(type(exc), exc, frame)
+        if isinstance(exc, KeyboardInterrupt) and frame is not None:
+            print(f"interrupted in line {frame.tb_lineno}", file=sys.stderr)  # noqa: T201
+        else:
+            traceback.print_exception(type(exc), exc, frame)
         return traceback.format_exception_only(type(exc), exc)[-1].strip()
     return None
 
@@ -122,11 +122,10 @@ def be_the_rank(outputs: tuple[int, int], report: int) -> None:
     code = sys.stdin.read()
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
-    if "OMPI_COMM_WORLD_RANK" in os.environ:
-        from mpi4py import MPI
-
-        code = MPI.COMM_WORLD.bcast(code)
-    failure = execute(code)
+    sys.path[0] = ""  # this folder's modules are not the cell's
+    # A real module, so that what the cell defines can be pickled, and found by child processes.
+    sys.modules["__main__"] = module = types.ModuleType("__main__")
+    failure = execute(code, module=module)
     sys.stdout.flush()
     sys.stderr.flush()
     if failure is None:

@@ -1,13 +1,13 @@
-"""Runs a Python or shell cell on this node, on MPI ranks, or on every node, till the caller hangs up.
+"""Runs a Python or shell cell on this node, or a shell cell on every node, till the caller hangs up.
 
-Standard input: one line of JSON (kind, code, ranks, all), then nothing: its end means that the caller is gone
+Standard input: one line of JSON (kind, code, all), then nothing: its end means that the caller is gone
 or wants no more, and everything that the cell started is ended. Standard output: events, one JSON object a
 line:
 
-- ``sources``: the ranks or node names that will report, in order; [null] if it is only this node
+- ``sources``: the node names that will report, in order; [null] if it is only this node
 - ``source``, ``host``, ``stream``, ``text``: something was printed
 - ``source``, ``host``, ``status``, ``error``: that one has ended; ``error`` says why it failed, or is null
-- ``done``: all have ended; ``error`` is what mpirun said if no rank could
+- ``done``: all have ended; ``error`` is why none could begin
 
 For every node this module runs on each of them and its events are passed on. Run it as ``python3 -m
 node.run_cell`` in ~/.ppe. Standard library only; must not know how a client shows events.
@@ -23,28 +23,23 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .mpi_cell import FrameReader, Kind
-from .this_node import PRELOAD
 
 FOLDER = Path(__file__).parent
 HOSTFILE = Path.home() / "ompi-hostfile"
 HERE = "cd ~/.ppe && exec python3 -m node.run_cell"
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# Between SIGTERM and SIGKILL mpirun sleeps for a second on each node, one after the other: 2 s instead of 0.05 s.
-SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
 GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.01
 BLOCK_BYTES = 65536
 # A line of JSON has at most a block of text, each byte of it perhaps as \uXXXX.
 LINE_BYTES = 8 * BLOCK_BYTES
 
-Emit = Callable[..., None]
 Source = int | str | None
 
 
@@ -95,56 +90,33 @@ async def started(*command: str, stdin: int = PIPE) -> AsyncIterator[Process]:
                     await asyncio.wait_for(end_of(process), patience)
 
 
-async def run_python(code: str, ranks: int | None) -> None:
-    """A cell on this node (``ranks`` None), or on so many MPI ranks (-1: one for every slot)."""
-    command = ["python3", str(FOLDER / "mpi_cell.py")]
-    sources: list[Source] = [None]
-    if ranks is not None:
-        slots = sum(count for _, count in hosts())
-        ranks = slots if ranks == -1 else ranks
-        if not 1 <= ranks <= slots:
-            emit(done=True, error=f"the cluster has {slots} slots; ask for 1 to {slots} ranks, not {ranks}")
-            return
-        environment = [part for name in ONE_THREAD for part in ("-x", f"{name}=1")]
-        if PRELOAD.exists():
-            environment += ["-x", f"LD_PRELOAD={PRELOAD.read_text(encoding='ascii').strip()}"]
-        mpirun = ["mpirun", "--hostfile", str(HOSTFILE), "-np", str(ranks), "--bind-to", "none"]
-        command = [*mpirun, *SOON_ENDED, *environment, *command]
-        sources = list(range(ranks))
-    emit(sources=sources)
-    async with started(*command) as process:
+async def run_python(code: str) -> None:
+    """A cell on this node."""
+    emit(sources=[None])
+    async with started("python3", str(FOLDER / "mpi_cell.py")) as process:
         assert process.stdin is not None
         process.stdin.write(code.encode())
         process.stdin.close()
-        error = await _pass_frames_on(process, single=ranks is None)
+        error = await _pass_frames_on(process)
     emit(done=True, error=error)
 
 
-async def _pass_frames_on(process: Process, *, single: bool) -> str | None:
-    """Events for frames, until all ranks have ended or one has failed; mpirun's words if itself has."""
+async def _pass_frames_on(process: Process) -> str | None:
+    """Events for frames, until the cell has ended; what its process said if that could not begin."""
     assert process.stderr is not None
     reader = FrameReader()
-    where: dict[int, str] = {}
-    texts: dict[tuple[int, Kind], Callable[[bytes], str]] = {}
+    about = partial(emit, source=None, host=socket.gethostname())
+    decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace").decode for kind in Kind}
     while block := await process.stderr.read(BLOCK_BYTES):
-        for rank, kind, data in reader.feed(block):
-            about = partial(emit, source=None if single else rank, host=where.get(rank))
-            if kind is Kind.HOST:
-                where[rank] = data.decode()
-            elif kind in (Kind.ENDED, Kind.FAILED):
+        for _, kind, data in reader.feed(block):
+            if kind in (Kind.ENDED, Kind.FAILED):
                 failed = kind is Kind.FAILED
                 about(status=int(failed), error=data.decode(errors="replace") if failed else None)
-                if failed:
-                    return None
-            else:
-                decode = texts.setdefault(
-                    (rank, kind), codecs.getincrementaldecoder("utf-8")("replace").decode
-                )
-                about(stream=kind.name.lower(), text=decode(data))
-    if await end_of(process) == 0:
-        return None
-    words = [line for line in reader.close().decode(errors="replace").splitlines() if line.strip("- ")]
-    return " ".join(words) or f"the cell's process ended with status {process.returncode}"
+                return None
+            if kind is not Kind.HOST:
+                about(stream=kind.name.lower(), text=decoders[kind](data))
+    words = " ".join(reader.close().decode(errors="replace").split())
+    return words or f"the cell's process ended with status {await end_of(process)}"
 
 
 async def run_shell(code: str) -> None:
@@ -211,7 +183,7 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(caller), sys.stdin)
     request = json.loads(await caller.readline())
     if request["kind"] == "python":
-        work = run_python(request["code"], request["ranks"])
+        work = run_python(request["code"])
     elif request["all"]:
         work = run_shell_everywhere(request)
     else:

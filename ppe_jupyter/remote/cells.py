@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
-from ..errors import RankFailed, RemoteCommandFailed, RemoteError, RemoteInterrupted
+from ..errors import RemoteCommandFailed, RemoteError, RemoteInterrupted
 from ..ssh import Channel, Connection
 from .session import Output, Text
 
@@ -31,24 +31,15 @@ def run_python(
     connection: Connection,
     code: str,
     *,
-    ranks: int | None = None,
     on_output: Callable[[Output], None],
     timeout: float | None = None,
 ) -> None:
-    """Run Python on the master, or on ``ranks`` MPI ranks (-1: one a slot), for at most ``timeout`` s.
+    """Run Python on the master, for at most ``timeout`` seconds.
 
-    Raises RankFailed (the other ranks were ended), RemoteCommandFailed, RemoteInterrupted, ConnectionLost.
+    Raises RemoteCommandFailed, RemoteInterrupted, ConnectionLost.
     """
-    failed = _run(connection, {"kind": "python", "code": code, "ranks": ranks}, on_output, timeout)
-    for event in failed:
-        if ranks is None:
-            raise _command_failed(code, event, event["error"])
-        where = f" on {event['host']}" if event.get("host") else ""
-        raise RankFailed(
-            f"rank {event['source']}{where} failed: {event['error']}; the other ranks were ended",
-            rank=event["source"],
-            node=event.get("host"),
-        )
+    for event in _run(connection, {"kind": "python", "code": code}, on_output, timeout):
+        raise _command_failed(code, event, event["error"])
 
 
 def run_shell(

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from .options import CLUSTER, LINES, SESSION, TIMEOUT, Option, Verb, count
+from .options import ALL_SLOTS, CLUSTER, LINES, SESSION, TIMEOUT, Option, Verb, ranks
 
-ALL_SLOTS = -1
+RANKS = (
+    Option(name="ranks", kind=ranks, bare=ALL_SLOTS, metavar="N|all", help="on N MPI ranks, or all slots"),
+    Option(name="fresh", flag=True, help="with --ranks: on new ranks; without code: only end the old ones"),
+    Option(name="stream", flag=True, help="with --ranks: show lines as they come, each behind its rank"),
+)
+KEPT = (
+    "With --ranks the code runs as an MPI program on that many processes over the nodes, which keep their "
+    "variables for the next cell on as many; -i x sends x to each, -i x:scatter a part of its first axis; "
+    "-o y brings back a list by rank, -o y:concat one value."
+)
 NO_SIMPLIFY = Option(name="no-simplify", flag=True, help="vectors of length 1 stay arrays")
 
 CELLS: tuple[Verb, ...] = (
@@ -14,7 +23,7 @@ CELLS: tuple[Verb, ...] = (
         detail=(
             "%%remote_r runs a cell and prints as R's console does; %remote_r returns the value of the last "
             "expression, unless -n is given or the line ends with a semicolon. The options are those of "
-            "rpy2's %%R."
+            f"rpy2's %%R. {KEPT} There library(Rmpi) or library(pbdMPI) is the code's own."
         ),
         options=(
             Option(
@@ -68,6 +77,7 @@ CELLS: tuple[Verb, ...] = (
                 help="while this waits for another's evaluation, show what that prints",
             ),
             Option(name="take-over", flag=True, help="interrupt another client's evaluation and go first"),
+            *RANKS,
             SESSION,
             CLUSTER,
             TIMEOUT,
@@ -79,9 +89,24 @@ CELLS: tuple[Verb, ...] = (
     Verb(
         name="remote_py",
         help="run Python on the master, or on every MPI rank",
-        detail="With --ranks the code runs on that many ranks through mpi4py, output grouped by rank.",
+        detail=f"{KEPT} Values are pickled.",
         options=(
-            Option(name="ranks", kind=count, bare=ALL_SLOTS, metavar="N", help="on N ranks, or all slots"),
+            *RANKS,
+            Option(
+                name="input",
+                short="i",
+                repeat=True,
+                values="variable",
+                metavar="A,B",
+                help="with --ranks: send first",
+            ),
+            Option(
+                name="output",
+                short="o",
+                repeat=True,
+                metavar="A,B",
+                help="with --ranks: bring back afterwards",
+            ),
             LINES,
             CLUSTER,
             TIMEOUT,

@@ -11,6 +11,8 @@ from typing import Literal
 Face = Literal["magic", "cli"]
 BOTH: tuple[Face, ...] = ("magic", "cli")
 
+ALL, ALL_SLOTS = "all", -1
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Option:
@@ -81,6 +83,11 @@ def count(text: str) -> int:
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def ranks(text: str) -> int:
+    """A whole number from 1, or all slots."""
+    return ALL_SLOTS if text == ALL else count(text)
 
 
 def number(text: str) -> int:

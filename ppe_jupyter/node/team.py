@@ -1,0 +1,340 @@
+"""A team's keeper: N rank processes of one language over the nodes, which keep their variables from cell to cell.
+
+    python3 -m node.team LANGUAGE COUNT
+
+Runs on the master, in a session of its own, and outlives clients; team_cell.py starts it and speaks to it over
+~/.ppe/run/team-LANGUAGE-COUNT.sock. mpirun starts the ranks (team_rank.py); what they are told and say goes through one
+relay on each node (team_relay.py): mpirun's own forwarding carries 6 MB/s, and ``--stdin all`` of Open MPI 4.1.4 leaves
+out the ranks beside it. One cell at a time; the others wait. A rank that ends, or that an interrupt does not reach,
+ends the team: no communicator of its can be trusted then. Standard library only.
+
+A client sends a line of JSON ({} or {"end": true}), then, once it has the ``sources``, frames: RUN for ALL or for each
+rank, INTERRUPT. It gets run_cell.py's events, ``note``, which is to be shown, and ``source``, ``bytes`` with that many
+bytes behind the line: a rank's outputs. If its line is cut the cell goes on to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .run_cell import BLOCK_BYTES, FOLDER, HOSTFILE, end_of, hosts, started
+from .team_frames import ALL, HEAD, Frame, Frames, Kind
+from .this_node import PRELOAD
+
+RUN = Path.home() / ".ppe" / "run"
+RELAY = "mkdir -p ~/.ppe/run && cd ~/.ppe && exec python3 -m node.team_relay run/{name}.relay"
+SSH = ("ssh", "-o", "ServerAliveInterval=5")
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Between SIGTERM and SIGKILL mpirun sleeps for a second on each node, one after the other: 2 s instead of 0.05 s.
+SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
+# After a rank's failure the others may come to their own end for so long, which is often the same failure.
+OTHERS_SECONDS = 1.0
+# What is ready to be shown, in frames; more waits in the ranks' pipes.
+AHEAD = 64
+# Further presses of the stop button at a cell that catches them.
+PRESSES = 3
+GONE = "the variables of all ranks are gone; the next cell starts new ranks"
+
+Emit = Callable[..., None]
+
+
+def name_of(language: str, count: int) -> str:
+    """What the team's files in RUN begin with."""
+    return f"team-{language}-{count}"
+
+
+class Client:
+    """Who asked for a cell: its line, and what ranks say for it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.inbox: asyncio.Queue[Frame] = asyncio.Queue(AHEAD)
+        self.requests: asyncio.Queue[Frame] = asyncio.Queue()
+        self.reader = reader
+        self._writer = writer
+        self.gone = False
+        self.presses = 0
+
+    def emit(self, data: bytes = b"", **fields: Any) -> None:
+        """An event, and bytes behind it."""
+        if not self.gone:
+            self._writer.write(json.dumps(fields).encode() + b"\n" + data)
+
+    async def taken(self) -> None:
+        """When the client has taken most of what was emitted."""
+        with contextlib.suppress(ConnectionError):
+            await self._writer.drain()
+
+
+class Cell:
+    """A cell at work: who has not ended, who failed first."""
+
+    def __init__(self, client: Client, count: int, where: dict[int, str]) -> None:
+        self.client = client
+        self.unfinished = set(range(count))
+        self.failed = False
+        self._where = where
+        self._decoders: dict[tuple[int, Kind], Any] = {}
+
+    def show(self, frame: Frame) -> None:
+        """Events for what a rank said."""
+        about: dict[str, Any] = {"source": frame.rank, "host": self._where.get(frame.rank)}
+        if frame.kind in (Kind.STDOUT, Kind.STDERR):
+            key = (frame.rank, frame.kind)
+            if key not in self._decoders:
+                self._decoders[key] = codecs.getincrementaldecoder("utf-8")("replace")
+            text = self._decoders[key].decode(frame.body)
+            self.client.emit(**about, stream=frame.kind.name.lower(), text=text)
+        elif frame.kind is Kind.DONE:
+            self.client.emit(frame.body, **about, bytes=len(frame.body))
+            self.end(frame.rank, None)
+        elif frame.kind is Kind.FAILED:
+            self.end(frame.rank, frame.body.decode(errors="replace"))
+
+    def end(self, rank: int, error: str | None) -> None:
+        """The rank has ended. After the first failure others, which are often its consequence, do not count."""
+        if rank in self.unfinished:
+            self.unfinished.discard(rank)
+            counts = error is not None and not self.failed
+            self.failed = self.failed or counts
+            self.client.emit(
+                source=rank, host=self._where.get(rank), status=int(counts), error=error if counts else None
+            )
+
+
+class Keeper:
+    """The team."""
+
+    def __init__(self, language: str, count: int) -> None:
+        self._language = language
+        self._count = count
+        self.name = name_of(language, count)
+        self._where: dict[int, str] = {}
+        self._relays: list[Process] = []
+        self._mpirun: Process | None = None
+        self._over = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._why = ""
+        self._turn = asyncio.Lock()
+        self._cell: Cell | None = None
+
+    async def run(self) -> None:
+        """Serve until the team ends."""
+        path = RUN / f"{self.name}.sock"
+        path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, path, limit=2**20)
+        path.chmod(0o600)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._over.set)
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            await self._over.wait()
+            path.unlink(missing_ok=True)
+            server.close()
+            for relay in self._relays:
+                assert relay.stdin is not None
+                relay.stdin.close()  # which ends its ranks
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.gather(*map(end_of, self._relays)), 2.0)
+        await asyncio.sleep(0.1)  # the last words go out
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        nodes, slots = [], 0
+        for node, more in hosts():
+            if slots < self._count:
+                nodes.append(node)
+                slots += more
+        relay = RELAY.format(name=self.name)
+        for node in nodes:
+            command = ["sh", "-c", relay] if node == nodes[0] else [*SSH, node, relay]
+            self._relays.append(await stack.enter_async_context(started(*command)))
+        environment = [part for name in ONE_THREAD for part in ("-x", f"{name}=1")]
+        if PRELOAD.exists():
+            environment += ["-x", f"LD_PRELOAD={PRELOAD.read_text(encoding='ascii').strip()}"]
+        rank = ["python3", str(FOLDER / "team_rank.py"), self._language, str(RUN / f"{self.name}.relay")]
+        mpirun = ["mpirun", "--hostfile", str(HOSTFILE), "-np", str(self._count), "--bind-to", "none"]
+        self._mpirun = await stack.enter_async_context(started(*mpirun, *SOON_ENDED, *environment, *rank))
+        work = [self._hear(relay, node) for relay, node in zip(self._relays, nodes)]  # noqa: B905  # Python 3.9
+        self._tasks = [asyncio.ensure_future(each) for each in (*work, self._watch_mpirun())]
+
+    async def _hear(self, relay: Process, node: str) -> None:
+        """What a node's ranks say, for the cell at work."""
+        assert relay.stdout is not None
+        frames = Frames()
+        while data := await relay.stdout.read(BLOCK_BYTES):
+            for frame in frames.feed(data):
+                if frame.kind is Kind.HERE:
+                    self._where[frame.rank] = frame.body.decode()
+                    if len(self._where) == self._count:
+                        self._ready.set()
+                elif self._cell is not None:
+                    await self._cell.client.inbox.put(frame)
+                elif frame.kind is Kind.GONE:
+                    self._end(f"rank {frame.rank} on {node}: {frame.body.decode()}")
+        for rank, where in self._where.items():
+            if where == node and self._cell is not None:
+                await self._cell.client.inbox.put(
+                    Frame(rank, Kind.GONE, b"the connection to its node was lost")
+                )
+        self._end(f"the connection to {node} was lost")
+
+    async def _watch_mpirun(self) -> None:
+        assert self._mpirun is not None and self._mpirun.stderr is not None
+        words = b""
+        while data := await self._mpirun.stderr.read(BLOCK_BYTES):
+            words = (words + data)[-BLOCK_BYTES:]
+        await end_of(self._mpirun)
+        lines = [line for line in words.decode(errors="replace").splitlines() if line.strip("- ")]
+        await asyncio.sleep(0.5)  # what a rank's own relay tells is more
+        self._end(" ".join(lines) or "its processes have ended")
+
+    def _end(self, why: str) -> None:
+        if not self._over.is_set():
+            self._why = why
+            if self._cell is None:
+                (RUN / f"{self.name}.ended").write_text(why)
+            self._over.set()
+            self._ready.set()
+
+    def _send(self, frame: Frame) -> None:
+        for relay in self._relays:
+            assert relay.stdin is not None
+            if not relay.stdin.is_closing():
+                relay.stdin.writelines((HEAD.pack(frame.rank, frame.kind, len(frame.body)), frame.body))
+
+    # --- Clients
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = Client(reader, writer)
+        with contextlib.suppress(ConnectionError, ValueError):
+            request = json.loads(await reader.readline())
+            if request.get("end"):
+                self._end("it was ended")
+            else:
+                reading = asyncio.ensure_future(self._read(client))
+                try:
+                    error = await self._served(client)
+                finally:
+                    reading.cancel()
+                client.emit(done=True, error=error)
+                await client.taken()
+        writer.close()
+
+    async def _read(self, client: Client) -> None:
+        frames = Frames()
+        while data := await client.reader.read(BLOCK_BYTES):
+            for frame in frames.feed(data):
+                if frame.kind is not Kind.INTERRUPT:
+                    client.requests.put_nowait(frame)
+                    continue
+                client.presses += 1
+                at_work = self._cell is not None and self._cell.client is client
+                if at_work and client.presses <= PRESSES:
+                    self._send(pack_all(Kind.INTERRUPT))
+                elif at_work:
+                    self._end("it was ended, since its code went on after interrupts")
+                else:
+                    client.requests.put_nowait(frame)
+        # Who is lost takes nothing with it: the cell goes on to its end.
+        client.gone = True
+        client.requests.put_nowait(Frame(ALL, Kind.INTERRUPT, b""))
+
+    async def _served(self, client: Client) -> str | None:
+        """Run the client's cell when it is its turn; why that could not be."""
+        if self._turn.locked():
+            client.emit(note="waits for the end of another cell on these ranks")
+        turn = asyncio.ensure_future(self._its_turn())
+        pressed = asyncio.ensure_future(client.requests.get())
+        await asyncio.wait({turn, pressed}, return_when=asyncio.FIRST_COMPLETED)
+        if not turn.done():
+            turn.cancel()
+            return "it was stopped before its turn came"
+        try:
+            if self._over.is_set():
+                return f"the ranks could not be started: {self._why}"
+            client.emit(sources=list(range(self._count)))
+            return await self._run(client, pressed)
+        finally:
+            pressed.cancel()
+            self._cell = None
+            self._turn.release()
+
+    async def _its_turn(self) -> None:
+        await self._turn.acquire()
+        try:
+            await self._ready.wait()
+        except asyncio.CancelledError:
+            self._turn.release()
+            raise
+
+    async def _run(self, client: Client, first: asyncio.Future[Frame]) -> str | None:
+        frames: list[Frame] = []
+        while not frames or (frames[0].rank != ALL and len(frames) < self._count):
+            frame = await (client.requests.get() if frames else first)
+            if frame.kind is Kind.INTERRUPT:
+                return "it was stopped before it began"
+            frames.append(frame)
+        self._cell = Cell(client, self._count, self._where)
+        for frame in frames:
+            self._send(frame)
+        return await self._to_its_end(self._cell)
+
+    async def _to_its_end(self, cell: Cell) -> str | None:
+        loop = asyncio.get_running_loop()
+        timer = None
+        while cell.unfinished:
+            getting = asyncio.ensure_future(cell.client.inbox.get())
+            over = asyncio.ensure_future(self._over.wait())
+            await asyncio.wait({getting, over}, return_when=asyncio.FIRST_COMPLETED)
+            over.cancel()
+            if not getting.done():
+                getting.cancel()
+                return f"{self._why}; {GONE}"
+            frame = getting.result()
+            if frame.kind is Kind.GONE:
+                cell.end(frame.rank, f"{frame.body.decode()}; {GONE}")
+                self._end("a rank ended")
+                return None
+            if frame.kind is Kind.DEAF:
+                self._end("deaf")
+                if not cell.failed:
+                    cell.end(frame.rank, f"it did not hear the interrupt, in MPI or other C code; {GONE}")
+                    return None
+                return f"rank {frame.rank} waited in MPI, or in other C code, which cannot be interrupted; {GONE}"
+            cell.show(frame)
+            await cell.client.taken()
+            if cell.failed and timer is None:
+                timer = loop.call_later(OTHERS_SECONDS, self._send, pack_all(Kind.INTERRUPT))
+        if timer is not None:
+            timer.cancel()
+        return None
+
+
+def pack_all(kind: Kind) -> Frame:
+    """A frame without a body, for all."""
+    return Frame(ALL, kind, b"")
+
+
+def main() -> None:
+    """Keep the team until it ends."""
+    language, count = sys.argv[1:3]
+    os.chdir(Path.home())
+    # asyncio.Event of Python 3.9 belongs to the loop in which it is made.
+    asyncio.run(_keep(language, int(count)))
+
+
+async def _keep(language: str, count: int) -> None:
+    await Keeper(language, count).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Cells on a team: N ranks of Python or R over the cluster's nodes, which keep their variables from cell to cell.
+
+Values go to the ranks whole or in parts, and come back by rank. The stop button interrupts all ranks; a second press
+does so again. Knows nothing of clusters, EC2 or notebooks; the far side is node/team_cell.py and node/team.py.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+from ..errors import RankFailed, RemoteCommandFailed, RemoteError, RemoteInterrupted, UsageError
+from ..node import team_values
+from ..node.team_frames import ALL, Kind, pack
+from ..ssh import Channel, Connection
+from . import values, wire
+from .cells import Event, Grouped
+from .outputs import Output, Text
+
+TEAM_CELL = "cd ~/.ppe && exec python3 -m node.team_cell"
+TICK_SECONDS = 0.5
+# After the time is over: for the interrupt to reach the ranks, or the team to end.
+ENDING_SECONDS = 10.0
+
+Language = Literal["python", "r"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeamCell:
+    """What a team is to do.
+
+    ``inputs`` go to every rank whole, ``scattered`` in parts of their first axis, as numpy.array_split makes them.
+    ``outputs`` are names of variables to bring back from every rank. ``ranks`` -1: one for each slot.
+    """
+
+    code: str
+    language: Language = "python"
+    ranks: int = -1
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    scattered: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Sequence[str] = ()
+
+    def bodies(self, count: int) -> Iterator[tuple[int, bytes]]:
+        """For which rank what is to be sent. Raises UsageError, ValueRefused."""
+        if not self.scattered:
+            yield ALL, self._body(self.inputs)
+            return
+        parts = {name: split(value, count, name) for name, value in self.scattered.items()}
+        for rank in range(count):
+            yield rank, self._body({**self.inputs, **{name: parts[name][rank] for name in parts}})
+
+    def _body(self, inputs: Mapping[str, Any]) -> bytes:
+        if self.language == "python":
+            dumped = {name: _dumped(value, name) for name, value in inputs.items()}
+            return team_values.dump({"code": self.code, "inputs": dumped, "outputs": list(self.outputs)})
+        nodes = [values.node(value, name) for name, value in inputs.items()]
+        request = [
+            values.node(self.code, "the code"),
+            wire.listing(nodes, list(inputs)) if nodes else wire.null(),
+            wire.characters(list(self.outputs)) if self.outputs else wire.null(),
+        ]
+        return b"".join(wire.dump(wire.listing(request)))
+
+    def loaded(self, body: bytes) -> dict[str, Any]:
+        """The outputs of a rank. Raises ProtocolError, and what the values' classes do."""
+        if self.language == "python":
+            return {name: team_values.load(each) for name, each in team_values.load(body).items()}
+        return dict(zip(self.outputs, values.decode(bytearray(body)), strict=True)) if self.outputs else {}
+
+
+class Streamed:
+    """Events in, text out: whole lines as they come, each behind its rank. Sans-IO."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[int, str], str] = {}
+
+    def feed(self, event: Event) -> Iterator[Text]:
+        """The lines that ``event`` completes."""
+        if "status" in event:
+            yield from self._rest(event["source"])
+            return
+        key = event["source"], event["stream"]
+        *lines, self._open[key] = (self._open.get(key, "") + event["text"]).split("\n")
+        if lines:
+            yield Text(key[1], "".join(f"[{key[0]}] {line}\n" for line in lines))
+
+    def rest(self) -> Iterator[Text]:
+        """Lines that have no end."""
+        for rank in sorted({rank for rank, _ in self._open}):
+            yield from self._rest(rank)
+
+    def _rest(self, rank: int) -> Iterator[Text]:
+        for stream in ("stdout", "stderr"):
+            if line := self._open.pop((rank, stream), ""):
+                yield Text(stream, f"[{rank}] {line}\n")
+
+
+def run(
+    connection: Connection,
+    cell: TeamCell,
+    *,
+    on_output: Callable[[Output], None],
+    fresh: bool = False,
+    streamed: bool = False,
+    timeout: float | None = None,
+) -> list[dict[str, Any]]:
+    """Run the cell; the outputs of each rank. ``fresh``: on new ranks, without variables. ``timeout`` in seconds.
+
+    Output comes rank after rank, or, ``streamed``, line by line as it is printed. Raises RankFailed,
+    RemoteInterrupted, RemoteCommandFailed, ConnectionLost (the cell goes on), UsageError, ValueRefused.
+    """
+    request = {"language": cell.language, "ranks": cell.ranks, "fresh": fresh, "end": False}
+    with connection.popen(TEAM_CELL) as channel:
+        return _Run(channel, cell, on_output, streamed).result(request, timeout)
+
+
+def end(connection: Connection, *, language: Language, ranks: int) -> None:
+    """End the team of that language and count, and its variables."""
+    request = {"language": language, "ranks": ranks, "fresh": False, "end": True}
+    with connection.popen(TEAM_CELL) as channel:
+        _Run(channel, TeamCell(code="", language=language), lambda output: None, False).result(request, None)
+
+
+class _Run:
+    """A cell at work, seen from here."""
+
+    def __init__(
+        self, channel: Channel, cell: TeamCell, on_output: Callable[[Output], None], streamed: bool
+    ) -> None:
+        self._channel = channel
+        self._cell = cell
+        self._show = on_output
+        self._streamed = streamed
+        self._data = bytearray()
+        self._out: Grouped | Streamed = Streamed()
+        self._found: list[dict[str, Any]] = []
+        self._failed: list[Event] = []
+        self._stopped = ""
+
+    def result(self, request: Mapping[str, Any], timeout: float | None) -> list[dict[str, Any]]:
+        channel = self._channel
+        channel.settimeout(TICK_SECONDS)
+        channel.send_all(json.dumps(request).encode() + b"\n")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                if (event := self._event()) is None:
+                    late = deadline is not None and time.monotonic() > deadline
+                    if late and not self._stopped:
+                        self._stop(f"no end within {timeout:g} s")
+                    elif late and deadline is not None and time.monotonic() > deadline + ENDING_SECONDS:
+                        raise RemoteInterrupted(
+                            f"{self._stopped}, and the ranks do not answer; start new ones: --fresh"
+                        )
+                elif "done" in event:
+                    return self._ended(event["error"])
+                else:
+                    self._take(event)
+            except KeyboardInterrupt:
+                self._stop("interrupted")
+
+    def _stop(self, why: str) -> None:
+        self._stopped = why
+        self._channel.send_all(pack(ALL, Kind.INTERRUPT))
+
+    def _event(self) -> Event | None:
+        """The next, or None if there is none for a moment."""
+        while (end := self._data.find(b"\n")) < 0:
+            if not self._receive():
+                return None
+        event: Event = json.loads(self._data[:end])
+        size = event.get("bytes", 0)
+        while len(self._data) < end + 1 + size:
+            self._receive()
+        event["body"] = bytes(self._data[end + 1 : end + 1 + size])
+        del self._data[: end + 1 + size]
+        return event
+
+    def _receive(self) -> bool:
+        try:
+            block = self._channel.recv()
+        except TimeoutError:
+            return False
+        if not block:
+            status = self._channel.exit_status()
+            said = b"".join(iter(self._channel.recv_stderr, b"")).decode(errors="replace").split("\n")
+            words = [line for line in said if line.strip()]
+            last = words[-1] if words else "it printed no error"
+            raise RemoteError(f"the master cannot run cells on ranks (status {status}): {last}")
+        self._data += block
+        return True
+
+    def _take(self, event: Event) -> None:
+        if "note" in event:
+            self._show(Text("stderr", f"[{event['note']}]\n"))
+        elif "sources" in event:
+            self._found = [{} for _ in event["sources"]]
+            if not self._streamed:
+                self._out = Grouped(event["sources"])
+            for rank, body in self._cell.bodies(len(event["sources"])):
+                self._channel.send_all(pack(rank, Kind.RUN, body))
+        elif "bytes" in event:
+            if self._cell.outputs:
+                self._found[event["source"]] = self._cell.loaded(event["body"])
+        else:
+            self._failed += [event] if event.get("error") else []
+            for text in self._out.feed(event):
+                self._show(text)
+
+    def _ended(self, error: str | None) -> list[dict[str, Any]]:
+        for text in self._out.rest():
+            self._show(text)
+        if self._stopped:
+            gone = [
+                words
+                for words in (error, *(each["error"] for each in self._failed))
+                if words and "gone" in words
+            ]
+            raise RemoteInterrupted(
+                f"{self._stopped}; {gone[0] if gone else 'the ranks keep their variables'}"
+            )
+        for event in self._failed:
+            where = f" on {event['host']}" if event.get("host") else ""
+            kept = error or ("" if "gone" in event["error"] else "the ranks keep their variables")
+            raise RankFailed(
+                f"rank {event['source']}{where} failed: {event['error']}{'; ' if kept else ''}{kept}",
+                rank=event["source"],
+                node=event.get("host"),
+            )
+        if error:
+            raise RemoteCommandFailed(error, command=self._cell.code, status=1, stderr="")
+        return self._found
+
+
+def _dumped(value: Any, name: str) -> bytes:
+    try:
+        return team_values.dump(value)
+    except Exception as exc:  # whatever a class of the user's raises
+        raise UsageError(f"{name} cannot be sent to the ranks: {exc}") from exc
+
+
+def split(value: Any, count: int, name: str) -> list[Any]:
+    """Parts of the first axis, the first ones longer by one if it does not divide. Raises UsageError."""
+    rows = value.iloc if hasattr(value, "iloc") else value
+    if isinstance(value, Mapping) or not hasattr(value, "__len__") or not hasattr(rows, "__getitem__"):
+        raise UsageError(f"{name} cannot be scattered: a {type(value).__name__} has no first axis")
+    short, longer = divmod(len(value), count)
+    starts = [rank * short + min(rank, longer) for rank in range(count + 1)]
+    return [rows[start:stop] for start, stop in pairwise(starts)]
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """What came back from each rank, as one: arrays and tables along their first axis, lists, or a list of the rest."""
+    import numpy as np
+    import pandas as pd
+
+    if all(isinstance(part, (pd.DataFrame, pd.Series)) for part in parts):
+        return pd.concat(parts, ignore_index=True)
+    if all(isinstance(part, np.ndarray) and part.ndim for part in parts):
+        return np.concatenate(parts)
+    if all(isinstance(part, list) for part in parts):
+        return [each for part in parts for each in part]
+    return list(parts)

@@ -1,0 +1,235 @@
+"""Cells on MPI ranks that keep their variables: frames, parts and lines without I/O, the rest on a launched cluster."""
+
+from __future__ import annotations
+
+import _thread
+import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_cells import Shown, end, text
+
+from ppe_jupyter import errors
+from ppe_jupyter.node import team_values
+from ppe_jupyter.node.team_frames import Frame, Frames, Kind, pack
+from ppe_jupyter.remote.team import Language, Streamed, TeamCell, joined, split
+
+if TYPE_CHECKING:
+    from notebook_kernel import Kernel
+
+    from ppe_jupyter.cluster import Cluster
+
+LANGUAGES: tuple[Language, ...] = ("python", "r")
+
+
+# --- Without a cluster
+
+
+@given(
+    st.lists(st.tuples(st.integers(-1, 9), st.sampled_from(Kind), st.binary(max_size=99))),
+    st.lists(st.integers(0, 999)),
+)
+def test_frames_survive_any_split(messages: list[tuple[int, Kind, bytes]], cuts: list[int]) -> None:
+    stream = b"".join(pack(*message) for message in messages)
+    frames = Frames()
+    bounds = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    found = [frame for start, stop in pairwise(bounds) for frame in frames.feed(stream[start:stop])]
+    assert found == [Frame(*message) for message in messages]
+
+
+@given(st.integers(0, 40), st.integers(1, 9))
+def test_parts_are_those_of_numpy(length: int, count: int) -> None:
+    value = np.arange(length)
+    for mine, theirs in zip(split(value, count, "x"), np.array_split(value, count), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(joined(split(value, count, "x")), value)
+
+
+def test_what_has_no_first_axis_is_not_scattered() -> None:
+    for value in ({"a": 1}, 3, {1, 2}):
+        with pytest.raises(errors.UsageError, match="x cannot be scattered"):
+            split(value, 2, "x")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.array(["a", None, 1], dtype=object),
+        np.array([("x", 1)], dtype=[("name", "U3"), ("n", "i4")]),
+        np.datetime64("2020-01-02"),
+        pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": pd.Categorical(["u", "v"])}, index=[5, 7]),
+        pd.Series([1.5, np.nan], name="s"),
+        {"deep": [np.float64(3), np.str_("s"), (datetime.date(2020, 1, 2), {1})]},
+    ],
+)
+def test_values_come_back_and_name_nothing_of_the_inside_of_numpy_or_pandas(value: Any) -> None:
+    data = team_values.dump(value)
+    found = team_values.load(data)
+    if isinstance(value, (pd.DataFrame, pd.Series)):
+        (
+            pd.testing.assert_frame_equal
+            if isinstance(value, pd.DataFrame)
+            else pd.testing.assert_series_equal
+        )(found, value)
+    else:
+        np.testing.assert_equal(found, value)
+    assert b"_core" not in data and b"internals" not in data
+
+
+def test_streamed_lines_are_whole_and_name_their_rank() -> None:
+    streamed = Streamed()
+    said = [streamed.feed(event) for event in (text(1, "a"), text(0, "b\nc"), text(1, "d\n"), end(0))]
+    assert [each.text for texts in said for each in texts] == ["[0] b\n", "[1] ad\n", "[0] c\n"]
+    assert list(streamed.rest()) == []
+
+
+# --- On a cluster
+
+
+def run(cluster: Cluster, code: str, language: Language = "python", **options: Any) -> str:
+    """What two or ``ranks`` ranks printed, without headings."""
+    shown = Shown()
+    how = {key: options.pop(key) for key in ("fresh", "streamed", "timeout") if key in options}
+    cell = TeamCell(code=code, language=language, **{"ranks": 2, **options})
+    cluster.run_ranks(cell, on_output=shown, **how)
+    return "".join(line + "\n" for line in shown.text.splitlines() if not line.startswith("──"))
+
+
+def test_python_ranks_keep_their_variables_until_they_are_fresh(cluster: Cluster) -> None:
+    run(cluster, "from mpi4py import MPI\nworld = MPI.COMM_WORLD\nx = 10 * world.rank", fresh=True)
+    assert run(cluster, "print(x, world.allreduce(x))") == "0 10\n10 10\n"
+    assert run(cluster, "x + 1", streamed=True) in ("[0] 1\n[1] 11\n", "[1] 11\n[0] 1\n")
+    with pytest.raises(errors.RankFailed, match="NameError"):
+        run(cluster, "x", fresh=True)
+
+
+def test_r_ranks_keep_their_variables_and_speak_mpi(cluster: Cluster) -> None:
+    run(cluster, "library(Rmpi); x <- 10 * mpi.comm.rank(0)", "r", fresh=True)
+    assert run(cluster, "mpi.allreduce(x, type = 2, op = 'sum', comm = 0)", "r") == "[1] 10\n" * 2
+    assert run(cluster, "x", "r") == "[1] 0\n[1] 10\n"
+    with pytest.raises(
+        errors.RankFailed, match=r"rank 1 on .* failed: Error in f\(x\) : too many; the ranks keep"
+    ):
+        run(cluster, "f <- function(x) if (x > 5) stop('too many')\nf(x)", "r")
+    assert run(cluster, "x", "r") == "[1] 0\n[1] 10\n"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_values_are_sent_whole_or_in_parts_and_come_back_by_rank(
+    cluster: Cluster, language: Language
+) -> None:
+    cell = TeamCell(
+        code="y = sum(v) + len(s)" if language == "python" else "y <- sum(v) + nchar(s); d <- d[d$a > 0, ]",
+        language=language,
+        ranks=2,
+        inputs={"s": "hü"},
+        scattered={"v": np.arange(5.0), "d": pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]})},
+        outputs=["y", "d"],
+    )
+    first, second = cluster.run_ranks(cell, on_output=Shown())
+    assert (first["y"], second["y"]) == (5, 9)
+    assert (len(first["d"]), list(second["d"]["b"])) == (2, ["z"])
+    assert list(joined([first["d"], second["d"]])["a"]) == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_megabyte_and_more_crosses(cluster: Cluster) -> None:
+    value = np.random.default_rng(1).normal(size=2_000_000)
+    cell = TeamCell(code="", ranks=2, scattered={"v": value}, outputs=["v"])
+    parts = [found["v"] for found in cluster.run_ranks(cell, on_output=Shown())]
+    np.testing.assert_array_equal(np.concatenate(parts), value)
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("python", "import time\nprint('begun')\ntime.sleep(4321)"),
+        ("python", "import os\nprint('begun')\nos.system('sleep 4321')"),
+        ("r", "cat('begun\\n'); repeat {}"),
+    ],
+)
+def test_the_stop_button_reaches_every_rank_and_leaves_the_variables(
+    cluster: Cluster, language: Language, code: str
+) -> None:
+    run(cluster, "x = 3", language)
+    pressed: list[str] = []
+
+    def press(printed: str) -> None:
+        if printed.endswith("begun\n") and not pressed:
+            pressed.append(printed)
+            _thread.interrupt_main()
+
+    with pytest.raises(errors.RemoteInterrupted, match="keep their variables"):
+        cluster.run_ranks(TeamCell(code=code, language=language, ranks=2), on_output=Shown(press))
+    assert "3" in run(cluster, "x", language)
+
+
+def test_a_time_out_is_an_interrupt(cluster: Cluster) -> None:
+    with pytest.raises(errors.RemoteInterrupted, match=r"no end within 0\.5 s; the ranks keep"):
+        run(cluster, "import time; time.sleep(4321)", timeout=0.5)
+
+
+def test_what_is_typed_in_a_notebook(kernel: Kernel) -> None:
+    kernel.cell("import numpy as np; v = np.arange(4.0)")
+    kernel.cell("%%remote_r --ranks 2 -i v:scatter -o s -o v:concat\ns <- sum(v)")
+    assert kernel.cell("print(s, v)").stdout == "[1.0, 5.0] [0. 1. 2. 3.]\n"
+    kernel.cell("%%remote_py --ranks 2\nz = 7")
+    assert kernel.cell("%%remote_py --ranks 2\nz").stdout.count("7") >= 2
+    kernel.cell("%remote_py --ranks 2 --fresh")
+    assert "NameError" in kernel.cell("%%remote_py --ranks 2\nz").stderr
+
+
+# --- Faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("language", "wait", "fail"),
+    [
+        ("python", "from mpi4py import MPI\nif MPI.COMM_WORLD.rank < 5: MPI.COMM_WORLD.Barrier()", "\n[][0]"),
+        ("r", "library(Rmpi); if (mpi.comm.rank(0) < 5) mpi.barrier(0)", "\nstop('here')"),
+    ],
+)
+def test_ranks_that_wait_in_mpi_for_a_failed_one_are_ended_and_the_next_cell_runs(
+    cluster: Cluster, language: Language, wait: str, fail: str
+) -> None:
+    with pytest.raises(
+        errors.RankFailed, match=r"rank 5 on .*waited in MPI.* variables of all ranks are gone"
+    ):
+        run(cluster, wait + fail, language, ranks=6)
+    assert run(cluster, "1", language, ranks=6).count("1") >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_rank_that_dies_ends_the_others_and_says_so(cluster: Cluster, language: Language) -> None:
+    kill = "import os, time\nif int(os.environ['OMPI_COMM_WORLD_RANK']) == 4: os.kill(os.getpid(), 9)\ntime.sleep(99)"
+    if language == "r":
+        kill = "if (Sys.getenv('OMPI_COMM_WORLD_RANK') == 4) tools::pskill(Sys.getpid(), 9)\nSys.sleep(99)"
+    with pytest.raises(errors.RankFailed, match=r"rank 4 on .*SIGKILL; the variables of all ranks are gone"):
+        run(cluster, kill, language, ranks=6)
+
+
+@pytest.mark.slow
+def test_ranks_that_died_between_cells_are_told_of(cluster: Cluster) -> None:
+    run(cluster, "import os; pid = os.getpid()", ranks=6)
+    cluster.ssh().run("pkill -9 -f 'team_rank.py python .*python-6' || true", check=False)
+    shown = Shown()
+    cell = TeamCell(code="print('new')", ranks=6)
+    cluster.run_ranks(cell, on_output=shown)
+    assert "these ranks are new, and have no variables" in shown.errors
+    assert shown.text.count("new\n") == 6
+
+
+@pytest.mark.slow
+def test_ranks_that_wait_for_a_cell_use_no_processor(cluster: Cluster) -> None:
+    run(cluster, "from mpi4py import MPI", ranks=6)
+    ranks = [rank for rank in cluster.ranks() if "team_rank.py" in rank.program]
+    assert len(ranks) == 6
+    assert all(rank.call == "sleeps" for rank in ranks)
