@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from .host import connect as connect
     from .manager import Manager as Manager
     from .remote.session import RemoteR as RemoteR
+    from .remote.team import TeamCell as TeamCell
 
 __version__ = "0.1.0"
-__all__ = ["Cluster", "ClusterSpec", "Host", "Manager", "RemoteR", "RemoteRError", "connect"]
+__all__ = ["Cluster", "ClusterSpec", "Host", "Manager", "RemoteR", "RemoteRError", "TeamCell", "connect"]
 
 _HOMES = {
     "Cluster": "cluster",
@@ -32,6 +33,7 @@ _HOMES = {
     "Manager": "manager",
     "RemoteR": "remote.session",
     "RemoteRError": "errors",
+    "TeamCell": "remote.team",
     "connect": "host",
 }
 

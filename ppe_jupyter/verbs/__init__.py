@@ -13,9 +13,9 @@ from collections.abc import Iterable
 
 from ..errors import UsageError
 from . import clusters, files, keeping, rstudio
-from .cells import ALL_SLOTS, CELLS
+from .cells import CELLS
 from .jobs import JOBS
-from .options import Face, Option, Verb
+from .options import ALL_SLOTS, Face, Option, Verb
 
 __all__ = ["ALL_SLOTS", "VERBS", "Face", "Option", "Verb", "find", "of", "suggestion"]
 
