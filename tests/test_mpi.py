@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import INSTANCE_TYPE
-from localcloud_nodes import pull_the_plug
+from localcloud_nodes import pull_the_plug, until
 
 import ppe_jupyter as ppe
 from ppe_jupyter import errors
@@ -245,6 +245,20 @@ def test_a_worker_that_is_killed_ends_the_call_by_its_name(
     assert f"rank {worker['rank']} on {worker['host']} was lost" in str(failed)
     workers_answer(mpi, start)
     assert mpi.eval("Sys.getpid()") == pid, "R was not restarted"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [RMPI, SNOW])
+def test_workers_can_be_closed_when_one_was_lost_between_calls(
+    cluster: Cluster, mpi: RemoteR, start: str
+) -> None:
+    mpi.eval(f"kept <- 42; {start}")
+    worker = json.loads(cluster.ssh().run("cat ~/.ppe/run/slaves.json").stdout)[3]
+    cluster.ssh().run(f"ssh {worker['host']} kill -9 {worker['pid']}")
+    mpi.eval("stopCluster(cl)" if start == SNOW else "mpi.close.Rslaves()", timeout=NAMED_SECONDS)
+    until(lambda: worker_processes(cluster) == 0)
+    mpi.eval(start)
+    workers_answer(mpi, start)
 
 
 def test_every_rank_is_listed_with_its_call_and_can_be_ended(cluster: Cluster, mpi: RemoteR) -> None:
