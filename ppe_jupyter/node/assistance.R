@@ -33,11 +33,22 @@ quoted_names <- function(found) {
   }, "")
 }
 
-# What is known of a name, `pkg::name` or `x$name`: of data its structure; of a function its arguments and help page.
-about_name <- function(name) {
+# What is known of a name, `pkg::name` or `x$name`: of data its structure; of a function its arguments and help page, as
+# much of it as is made within about so many seconds.
+about_name <- function(name, seconds) {
+  deadline <- proc.time()[["elapsed"]] + seconds
+  found <- in_time(known_of(name), seconds)
+  if (length(found$page)) {
+    text <- help_text(found$page, max(0.05, deadline - proc.time()[["elapsed"]]))
+    found$usage <- paste(c(found$usage, text), collapse = "")
+  }
+  list(found$usage, NULL)
+}
+
+known_of <- function(name) {
   part <- "([[:alpha:].][[:alnum:]._]*|`[^`]+`)"
   if (!grepl(sprintf("^(%s:::?)?%s([$@]%s)*$", part, part, part), name)) return(NULL)
-  if (!is.null(own <- own_help(name))) return(list(own, NULL))
+  if (!is.null(own <- own_help(name))) return(list(usage = own))
   value <- tryCatch(eval(str2lang(name), .GlobalEnv), error = function(e) NULL)
   usage <- if (is.function(value)) {
     usage <- if (!is.null(args(value))) utils::capture.output(print(args(value)))
@@ -49,7 +60,7 @@ about_name <- function(name) {
   page <- if (is.null(value) || is.function(value)) {
     do.call(utils::help, list(parts[length(parts)], if (length(parts) > 1L) parts[1L], help_type = "text"))
   }
-  if (length(page)) list(paste0(usage, help_text(page)), NULL) else list(usage, NULL)
+  list(usage = usage, page = page)
 }
 
 # --- R's help pages
@@ -59,12 +70,17 @@ own_help <- function(name) {
   for (hook in getHook("ppe.help")) if (!is.null(text <- hook(name))) return(text)
 }
 
-help_text <- function(page) {
+# A long page takes half a second: it is written as it is made, so its beginning is there when the time is over.
+help_text <- function(page, seconds) {
   out <- tempfile()
   on.exit(unlink(out))
-  tools::Rd2txt(asNamespace("utils")$.getHelpFile(page[1L]), out, package = package_of(page), outputEncoding = "UTF-8",
-                options = list(underline_titles = FALSE))
-  paste(readLines(out, encoding = "UTF-8"), collapse = "\n")
+  whole <- in_time({
+    tools::Rd2txt(asNamespace("utils")$.getHelpFile(page[1L]), out, package = package_of(page),
+                  outputEncoding = "UTF-8", options = list(underline_titles = FALSE))
+    TRUE
+  }, seconds)
+  lines <- if (file.exists(out)) readLines(out, encoding = "UTF-8", warn = FALSE)
+  paste(c(lines, if (is.null(whole)) sprintf("\n[...] The whole page: help(\"%s\")", basename(page[1L]))), collapse = "\n")
 }
 
 # Its links lead nowhere outside of R's own server.

@@ -57,6 +57,7 @@ class Sessions:
         self._folder = folder
         self._hostfile = hostfile
         self._held: dict[str, Held] = {}
+        self._closing: set[str] = set()
 
     def start(self) -> None:
         """Start the main session, and those that were saved when the node was stopped."""
@@ -70,6 +71,8 @@ class Sessions:
             raise ProtocolError(
                 f"{name!r} is no name of a session: up to 40 letters, digits, and . _ - between them"
             )
+        if name in self._closing:
+            raise ProtocolError(f"the session {name!r} is just being closed; try again")
         if name not in self._held:
             folder = self._folder if name == MAIN else self._folder / "sessions" / name
             log = self._folder / "log" / name
@@ -122,7 +125,7 @@ class Sessions:
     async def save(self) -> dict[str, Any]:
         """Save every workspace, and end evaluations that run. Raises NotSaved, when all have been tried."""
         saved, failed = [], []
-        for name, held in self._held.items():
+        for name, held in list(self._held.items()):
             try:
                 saved.append(await held.workspace.save())
             except (NotSaved, OSError) as exc:
@@ -143,7 +146,7 @@ class Sessions:
 
     async def status(self) -> dict[str, Any]:
         """The main session's welcome, all sessions, and what is in the workspaces (None: one cannot say)."""
-        found = [await held.workspace.summary() for held in self._held.values()]
+        found = [await held.workspace.summary() for held in list(self._held.values())]
         keys = ("objects", "bytes", "unpulled")
         whole = None if None in found else {key: sum(each[key] for each in found) for key in keys}
         return {**self.get(MAIN).welcome(), "sessions": self._rows(), "workspace": whole}
@@ -154,7 +157,7 @@ class Sessions:
         (Measured with Open MPI 4.1.4: the next spawn would end mpirun, and R without its variables.)
         """
         all_lost = set()
-        for held in self._held.values():
+        for held in list(self._held.values()):
             lost = await ranks.lost_daemons(held.run / "daemons")
             all_lost |= lost
             if lost and held.renewing is None:
@@ -226,7 +229,11 @@ class Sessions:
             raise ValueError(f"there is no session {name!r} to close (those beside {MAIN}: {known})")
         held = self._held.pop(name)
         held.autosave.stop()
-        await held.session.stop()
+        self._closing.add(name)  # its R and its log are the next one's
+        try:
+            await held.session.stop()
+        finally:
+            self._closing.discard(name)
         for client in [each for each in self.attached.values() if each.session is held.session]:
             client.close()
         return {"sessions": self._rows()}

@@ -4,7 +4,7 @@
 
 answer_question <- function(question, about) {
   switch(question, encode(workspace_table(Inf)), summary_json(), saved_json(), encode(in_time(completions(about), 0.2)),
-         encode(in_time(about_name(about), 1)), renewed_workers())
+         encode(about_name(about, 0.18)), renewed_workers())
 }
 
 # Name -> fingerprint of the value when it last went to a client or came from one. No reference is kept: it would make
