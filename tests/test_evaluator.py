@@ -445,11 +445,12 @@ class TestInterrupt:
                 r.eval("Sys.sleep(60)", timeout=0.0001)
 
     def test_it_hits_once(self, r: RemoteR) -> None:
-        begun = "t <- proc.time()[[3]]; n <- 0"
-        counts = "while (proc.time()[[3]] - t < 0.4) tryCatch(Sys.sleep(0.01), interrupt = function(i) n <<- n + 1)"
-        for i in range(5):
-            with soon(0.02 + i / 100, r.interrupt):
-                assert r.eval(f"{begun}; {counts}; n") == 1
+        counts = "interrupt = function(i) { n <<- n + 1; invokeRestart('resume') }"
+        code = (
+            f"n <- 0; withCallingHandlers({{ cat('begun'); for (i in 1:40) Sys.sleep(0.01) }}, {counts}); n"
+        )
+        for _ in range(3):
+            assert r.eval(code, on_output=lambda output: r.interrupt()) == 1
 
     def test_one_press_of_stop_ends_a_loop_of_short_evaluations(self, r: RemoteR) -> None:
         chance = random.Random(6)

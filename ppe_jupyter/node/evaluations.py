@@ -230,10 +230,11 @@ class Evaluations:
         self._since = time.time()
         self.number += 1
         life = self._life
-        life.r.took_interrupt()  # what ended without a result
         life.stream.begin(self.number)
         life.go(State.TAKING)
-        head = header(request.kind, request.size, id=self.number, seq=request.whole)
+        life.r.took_interrupt()  # what ended without a result
+        late = request.kind is Kind.EVALUATE and life.r.forget_interrupt()
+        head = header(request.kind, request.size, id=self.number, seq=request.whole + 2 * late)
         if request.whole:
             life.requests.write(head + request.body)
             life.go(State.BUSY)

@@ -70,14 +70,14 @@ answer <- function() {
     Encoding(about) <- "UTF-8"
     return(finish("result", answer_question(header[6L], about)))
   }
-  if (header[4L] == 1) request <- decode(requests, header[5L], header[6L])
+  if (header[4L] %% 2 == 1) request <- decode(requests, header[5L], header[6L])
   else {
     # A large request is followed by whether its client sent it all.
     request <- tryCatch(decode(requests, header[5L], header[6L]), error = identity)
     if (readBin(requests, "integer", 1L) != 1L) return(end_text())
     if (inherits(request, "error")) stop(request)
   }
-  allowInterrupts(Sys.sleep(0))  # one that came late, for the request before, ends here
+  if (header[4L] >= 2) allowInterrupts(Sys.sleep(0))  # one that came late, for the request before, ends here
   state$begun <- TRUE
   finish("result", allowInterrupts(perform(request)))
 }
@@ -91,12 +91,8 @@ finish <- function(kind, columns) {
   }
   if (state$warned) deferred_warnings()
   if (length(pages$devices)) try(finish_pages(), silent = TRUE)
-  # A short frame waits in the buffer while its end is marked: the agent, which is woken by that, finds both.
-  cat("")
-  if (is.double(columns)) put_frame(kind, columns)
-  mark(sprintf("e%.0f", current))
-  if (!is.double(columns)) put_frame(kind, columns)
-  .Internal(flush(results))
+  cat("")  # flushes what C code has printed
+  write_frame(kind, columns)
   state <<- NULL  # lets go of the value
 }
 
@@ -108,8 +104,9 @@ still_interrupted <- function() {
   }, interrupt = function(i) TRUE)
 }
 
+# The end of a request that its client did not finish.
 end_text <- function() {
-  cat("")  # flushes what C code has printed
+  cat("")
   mark(sprintf("e%.0f", current))
 }
 

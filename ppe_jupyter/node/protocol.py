@@ -38,8 +38,11 @@ class Kind(enum.IntEnum):
     """What a frame is. Who sends it, and what its body is."""
 
     HELLO = 1  # client: {"version", "client", "token", "session"}: (token, id) names an evaluation for ever
-    EVALUATE = 2  # client (``seq``: its Wish), and agent to R (1: its body is sure to come whole): a request in columns
-    INTERRUPT = 3  # client: id of the evaluation, 0: whichever runs; ``seq``: which Rung. Agent: R took one, in ``id``
+    # Client (``seq``: its Wish), and agent to R (1: its body is sure to come whole; 2: an interrupt of the one before
+    # may come late): a request in columns.
+    EVALUATE = 2
+    # Client: id of the evaluation, 0: whichever runs; ``seq``: which Rung. Agent: R has taken one in ``id``.
+    INTERRUPT = 3
     RESTART = 4  # client: {"restore": path}, or nothing
     FOLLOW = 5  # client: {"job", "live", "quiet"}: its events after ``seq`` (0: all jobs'); ends in DONE, or as it did
     ANSWER = 6  # client: a line for R's standard input

@@ -56,7 +56,7 @@ class RProcess:
         self._run = run
         self._descriptors: list[int] = []
         self._flag = run / "pressed"
-        self._flagged = False
+        self._flagged = self._late = False
         for name in ("saving", "lost", "pressed"):
             (run / name).unlink(missing_ok=True)
         try:
@@ -134,10 +134,11 @@ class RProcess:
         with contextlib.suppress(OSError):  # on a full disk R may take it for a late one
             self._flag.touch()
             self._flagged = True
+        self._late = True
         self._signal(signal.SIGINT)
 
     def took_interrupt(self) -> bool:
-        """Whether the evaluation, which has ended, was interrupted and R has met that; no later one is now."""
+        """Whether the evaluation, which has ended, was interrupted and R has met that."""
         if not self._flagged:
             return False
         self._flagged = False
@@ -146,6 +147,11 @@ class RProcess:
         except FileNotFoundError:
             return True
         return False
+
+    def forget_interrupt(self) -> bool:
+        """Whether there was one since this was asked last: the next evaluation is to look for what is left of it."""
+        late, self._late = self._late, False
+        return late
 
     def ignores_interrupt(self) -> bool:
         """Whether R ignores SIGINT just now, as it does while system() waits for a child."""

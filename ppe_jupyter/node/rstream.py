@@ -1,8 +1,8 @@
 """What R says, in its true order: text and markers of its terminal, frames of its pipe.
 
-Text and displays come before the result of their evaluation: its end is marked in the text, and the result is held
-back until that marker has come. A display comes at its marker's place in the text. Must not know of
-clients, or of what the session does with it all.
+Text and displays come before the result of their evaluation: what R has written into its terminal before the pipe is
+there to be read (Linux' n_tty flushes its buffers before it says that there is nothing). A display comes at its
+marker's place in the text. Must not know of clients, or of what the session does with it all.
 """
 
 from __future__ import annotations
@@ -73,7 +73,6 @@ class RStream:
         self._displays: deque[bytes] = deque()
         self._frame: Header | None = None
         self._body = bytearray()
-        self._result_waits = False
         self._printed_at = 0.0
         self._closed = False
         self._terminal_in = Inlet(r.terminal, self._terminal_readable)
@@ -91,7 +90,7 @@ class RStream:
     def resume(self) -> None:
         """Go on with it."""
         self._pump_results()
-        if not self._result_waits and not self._closed:
+        if not self._closed:
             self._results_in.resume()
 
     def catch_up(self) -> None:
@@ -125,13 +124,13 @@ class RStream:
             self._terminal_in.resume()
             self.catch_up()
 
-    def _read_terminal(self) -> None:
+    def _read_terminal(self, *, least: int = TERMINAL_PIECE) -> None:
         pieces = []
         size = 0
         while size < TERMINAL_BYTES and (piece := self._terminal_in.read()):
             pieces.append(piece)
             size += len(piece)
-            if len(piece) < TERMINAL_PIECE:
+            if len(piece) < least:
                 break
         if pieces:
             self._items.extend(self._terminal.feed(b"".join(pieces)))
@@ -160,14 +159,6 @@ class RStream:
         elif marker.mark is Mark.END and marker.number == self._number:
             self.ended = True
             self._listener.on_end()
-            if self._result_waits:
-                assert self._frame is not None
-                self._result_waits = False
-                self._tell_result(self._frame)
-                self.resume()
-            else:
-                # It follows the marker at once: often it is there now, which saves a turn of the loop.
-                self._results_readable()
 
     # --- The pipe
 
@@ -185,7 +176,7 @@ class RStream:
             self._life.on_garbage()
 
     def _take_frames(self) -> None:
-        while not (self._result_waits or self._closed) and (event := self._results.next()) is not None:
+        while not self._closed and (event := self._results.next()) is not None:
             if isinstance(event, Header):
                 self._frame = event
                 self._body = bytearray()
@@ -208,15 +199,13 @@ class RStream:
                 self._pump_items()
 
     def _begin_result(self, head: Header) -> None:
-        if not self.ended:
-            # Its text was printed before it: most often it is in the terminal by now.
-            self._result_waits = True
-            self._results_in.pause()
-            self.catch_up()
-        else:
-            self._tell_result(head)
-
-    def _tell_result(self, head: Header) -> None:
+        self._read_terminal(least=1)  # all that there is
+        self._items.extend(self._terminal.flush())
+        self._pump_items()
+        if self._closed:
+            return
+        self.ended = True
+        self._listener.on_end()
         self._listener.on_result(head)
         if not head.size:  # no piece will come
             self._listener.on_result_piece(memoryview(b""), 0)
