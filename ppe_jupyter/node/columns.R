@@ -23,6 +23,7 @@ attributes_known <- c("names", "dim", "dimnames", "levels", "class", "tzone", "u
                       ".ppe_bytes", ".ppe_original", ".ppe_rows")
 swap <- .Platform$endian != "little"
 block <- 2^26  # elements a call: writeBin and readBin take at most 2^31 - 1 bytes at once
+many <- 64L  # elements of a list, from which on it is tried to take all at once
 deepest <- 100L  # level of lists in lists; deeper ones are opaque, for neither end recurs without end
 farthest <- 8e12  # seconds from 1970 that the other end can tell
 seconds_per <- c(secs = 1, mins = 60, hours = 3600, days = 86400, weeks = 604800)
@@ -78,7 +79,12 @@ encode <- function(x) {
     }
     if (type == "list") {
       in_frame <- is.data.frame(x)
-      for (i in seq_len(n)) node(.subset2(x, i), depth + 1L, in_frame)
+      all <- if (n >= many) scalars_of(x)
+      if (is.null(all)) for (i in seq_len(n)) node(.subset2(x, i), depth + 1L, in_frame)
+      else {
+        head(rep(c(types[[typeof(all)]], 1, 0), n))
+        put(if (is.double(all)) all else as.vector(rbind(all, 0L)), 8 * n)
+      }
     }
   }
   opaque <- function(x) {
@@ -103,6 +109,15 @@ encode_one <- function(x) {
   else encode(list(x))
 }
 encoded_nothing <- c(3, 7, 0, 0)
+
+# The elements of a list that are all plain numbers of one type, or all truth values, as a vector; else NULL.
+scalars_of <- function(x) {
+  first <- .subset2(x, 1L)
+  plain <- typeof(first) %in% c("logical", "integer", "double") && is.null(attributes(first))
+  if (!plain || any(lengths(x, FALSE) != 1L)) return(NULL)
+  all <- unlist(x, FALSE, FALSE)
+  if (identical(as.list(all), bare(x))) all
+}
 
 bare <- function(x) {
   attributes(x) <- NULL
@@ -276,6 +291,15 @@ decode_any <- function(con, size, count, heads = NULL) {
   }
   pad <- function() if (used %% 8) take("raw", -used %% 8)
   head <- function() heads[[at <<- at + 1L]]
+  # The elements of a list that are scalars of one type, if they are.
+  scalars <- function(n) {
+    kind <- if (n >= many && at + 3 * n <= length(heads)) heads[at + 1L] else 0
+    if (!(kind %in% 1:3) || !identical(heads[at + seq_len(3 * n)], rep(c(kind, 1, 0), n))) return(NULL)
+    at <<- at + 3L * as.integer(n)
+    if (kind == 3) return(as.list(take("double", n)))
+    v <- take("integer", 2 * n)[c(TRUE, FALSE)]
+    as.list(if (kind == 1) as.logical(v) else v)
+  }
   strings <- function(n) {
     bytes <- head(); missing <- head(); encoding <- head()
     out <- strings_in(get("raw", bytes), n, encoding)
@@ -299,7 +323,11 @@ decode_any <- function(con, size, count, heads = NULL) {
       attributes[[name]] <- node()
     }
     # Not out[[i]] <- NULL, which would remove it.
-    if (type == 7) for (i in seq_len(n)) if (!is.null(child <- node())) out[[i]] <- child
+    if (type == 7) {
+      all <- scalars(n)
+      if (!is.null(all)) out <- all
+      else for (i in seq_len(n)) if (!is.null(child <- node())) out[[i]] <- child
+    }
     if (type == 8) some_rows(out, attributes$.ppe_rows) else if (kept) with_attributes(out, attributes) else out
   }
   opaque <- function() {

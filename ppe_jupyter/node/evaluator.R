@@ -87,8 +87,10 @@ finish <- function(kind, columns) {
   force(columns)  # the evaluation itself
   if (.Internal(file.exists(pressed))) {
     unlink(pressed)
-    if (kind == "result" && still_interrupted()) return(finish("interrupted", encode(NULL)))
+    # The signal follows the flag; one that the request has not taken ends it now.
+    if (kind == "result" && is_interrupted(0.05)) return(finish("interrupted", encode(NULL)))
   }
+  if (!state$begun && kind == "failure") is_interrupted(0)  # late, and to be forgotten
   if (state$warned) deferred_warnings()
   if (length(pages$devices)) try(finish_pages(), silent = TRUE)
   cat("")  # flushes what C code has printed
@@ -96,16 +98,17 @@ finish <- function(kind, columns) {
   state <<- NULL  # lets go of the value
 }
 
-# Whether an interrupt for the present request, which has ended, was not taken by it. The signal follows the flag.
-still_interrupted <- function() {
+# Whether an interrupt is there, or comes within so many seconds; it is none any more.
+is_interrupted <- function(seconds) {
   tryCatch({
-    allowInterrupts(Sys.sleep(0.05))
+    allowInterrupts(Sys.sleep(seconds))
     FALSE
   }, interrupt = function(i) TRUE)
 }
 
 # The end of a request that its client did not finish.
 end_text <- function() {
+  is_interrupted(0)
   cat("")
   mark(sprintf("e%.0f", current))
 }

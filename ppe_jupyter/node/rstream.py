@@ -204,8 +204,9 @@ class RStream:
         self._pump_items()
         if self._closed:
             return
-        self.ended = True
-        self._listener.on_end()
+        if not self.ended:
+            self.ended = True
+            self._listener.on_end()
         self._listener.on_result(head)
         if not head.size:  # no piece will come
             self._listener.on_result_piece(memoryview(b""), 0)

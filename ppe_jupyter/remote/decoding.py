@@ -19,7 +19,7 @@ from . import arrow
 from .completeness import all_missing, is_complete
 from .objects import ATTRS, Origin, RArray, RCell, RList, RMaskedArray, RObject
 from .times import are_whole, numbers, python_dates, python_spans, python_times
-from .wire import NA_INTEGER, Node, Type, classes
+from .wire import NA_INTEGER, Node, Scalars, Type, classes
 
 # pandas 3 has a string type of its own, without an NA that differs from NaN.
 TEXT = "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"
@@ -107,7 +107,7 @@ def column(node: Node, *, in_frame: bool = False, simplify: bool = True) -> Any:
     if node.type is Type.CHARACTER:
         return _text(node, in_frame=in_frame)
     if node.type is Type.LIST:
-        return _objects([to_python(child, simplify=simplify) for child in node.children])
+        return _objects(_elements(node, simplify=simplify))
     assert node.array is not None
     if "factor" in found:
         return _factor(node, node.array)
@@ -181,8 +181,15 @@ def _names(node: Node) -> list[str | None] | None:
     return names
 
 
+def _elements(node: Node, *, simplify: bool) -> list[Any]:
+    if simplify and isinstance(node.children, Scalars):
+        values: list[Any] = column(node.children.vector).tolist()
+        return values
+    return [to_python(child, simplify=simplify) for child in node.children]
+
+
 def _list(node: Node, *, simplify: bool) -> Any:
-    values = [to_python(child, simplify=simplify) for child in node.children]
+    values = _elements(node, simplify=simplify)
     names = _names(node)
     if names is None:
         return RList(values)
@@ -240,7 +247,7 @@ def odd_columns(node: Node) -> Iterator[str]:
     for name, child in named:
         if child.type is Type.OPAQUE:
             yield f"{name!r} ({'/'.join(classes(child))})"
-    for child in node.children:
+    for child in node.children if not isinstance(node.children, Scalars) else ():
         yield from odd_columns(child)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import array as arrays
 import datetime
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from .frames import as_it_was, cells_node, frame_node, series_node, values_node
 from .local_r import from_rpy2
 from .objects import RArray, RCell, RList, RMaskedArray, RObject
 from .vectors import SCALARS, Place, kind_of, objects, texts, typed, untyped
-from .wire import NA_INTEGER, Node, Type, characters, listing, null, vector
+from .wire import MANY, NA_INTEGER, Node, Scalars, Type, characters, listing, null, vector
 
 
 def to_r(value: Any, place: Place | str = "the value") -> Node:
@@ -82,9 +82,21 @@ def _mapping(value: Mapping[Any, Any], place: Place) -> Node:
     for name in value:
         if not isinstance(name, str):
             raise place.refused(f"names in an R list are strings, not {kind_of(name)}")
-    node = listing([to_r(item, place.inner(f"{place}[{name!r}]")) for name, item in value.items()])
+    items = _scalars(value.values(), place) or [
+        to_r(item, place.inner(f"{place}[{name!r}]")) for name, item in value.items()
+    ]
+    node = listing(items)
     node.attributes["names"] = texts(value, place.inner(f"the names of {place}"))
     return node
+
+
+def _scalars(values: Collection[Any], place: Place) -> Scalars | None:
+    """The elements of a list at once, if they are many numbers of one type, or truth values."""
+    if len(values) < MANY or set(map(type, values)) not in ({float}, {int}, {bool}):
+        return None
+    whole = untyped(objects(list(values)), place)
+    # An integer that is larger than R's is a double by itself, and makes doubles of its neighbours.
+    return None if whole.type is Type.DOUBLE and not isinstance(next(iter(values)), float) else Scalars(whole)
 
 
 def _sequence(value: list[Any] | tuple[Any, ...], place: Place) -> Node:
@@ -94,7 +106,10 @@ def _sequence(value: list[Any] | tuple[Any, ...], place: Place) -> Node:
         kind = pd.api.types.infer_dtype(array, skipna=True)
         if kind in SCALARS or (kind == "empty" and any(item is not None for item in value)):
             return untyped(array, place)
-    node = listing([to_r(item, place.inner(f"{place}[{i}]")) for i, item in enumerate(value)])
+    items = _scalars(value, place) or [
+        to_r(item, place.inner(f"{place}[{i}]")) for i, item in enumerate(value)
+    ]
+    node = listing(items)
     if isinstance(value, RList) and value.names is not None:
         missing = [i for i, name in enumerate(value.names) if name is None]
         node.attributes["names"] = characters([name or "" for name in value.names], np.array(missing, "<i4"))

@@ -7,10 +7,11 @@ joined and split in C. Knows R's types, but no Python value that stands for one.
 from __future__ import annotations
 
 import enum
+import operator
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,8 @@ DTYPES: dict[Type, np.dtype[Any]] = {
 CODE = struct.Struct("<10d")
 NUMBER = struct.Struct("<8d")
 ONE_NUMBER = [6, Type.LIST, 1, 0, Type.DOUBLE, 1, 0]
+# Elements of a list, from which on scalars of one type are taken all at once, as in columns.R.
+MANY = 64
 NO_INDEXES = np.empty(0, "<i4")
 
 
@@ -81,7 +84,7 @@ class Node:
     count: int = 0
     missing: npt.NDArray[np.int32] = field(default_factory=lambda: NO_INDEXES)
     encoding: Encoding = Encoding.BYTES
-    children: list[Node] = field(default_factory=list)
+    children: Sequence[Node] = field(default_factory=list)
     text: str = ""
     attributes: dict[str, Node] = field(default_factory=dict)
 
@@ -96,6 +99,37 @@ class Node:
         if not self.data:
             return []
         return str(self.data[:-1], "utf-8", "surrogateescape").split("\0")
+
+
+class Scalars(Sequence[Node]):
+    """The elements of a list that are plain numbers or truth values of one type: those of ``vector``, one by one."""
+
+    def __init__(self, vector: Node) -> None:
+        assert vector.array is not None
+        self.vector = vector
+        self._array = vector.array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    @overload
+    def __getitem__(self, index: int) -> Node: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Node]: ...
+    def __getitem__(self, index: int | slice) -> Node | list[Node]:
+        """As a vector of length 1."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        at = index % len(self)
+        return Node(self.vector.type, array=self._array[at : at + 1])
+
+    def padded(self) -> npt.NDArray[Any]:
+        """The data of them all."""
+        if self._array.dtype.itemsize == 8:
+            return self._array
+        return np.column_stack([self._array, np.zeros_like(self._array)]).ravel()
 
 
 def classes(node: Node) -> list[str]:
@@ -130,7 +164,7 @@ def text(data: bytes, count: int, missing: npt.NDArray[Any], encoding: Encoding,
     )
 
 
-def listing(children: list[Node], names: list[str] | None = None) -> Node:
+def listing(children: Sequence[Node], names: list[str] | None = None) -> Node:
     """A list, named if ``names`` are given."""
     attributes = {} if names is None else {"names": characters(names)}
     return Node(Type.LIST, children=children, attributes=attributes)
@@ -170,6 +204,10 @@ def _dump(node: Node, heads: list[float], buffers: list[Buffer]) -> None:
             heads.append(0)
             _dump(characters([name]), heads, buffers)
         _dump(attribute, heads, buffers)
+    if isinstance(node.children, Scalars):
+        heads += [node.children.vector.type, 1, 0] * len(node.children)
+        _put(_bytes_of(node.children.padded()), buffers)
+        return
     for child in node.children:
         _dump(child, heads, buffers)
 
@@ -227,7 +265,8 @@ def load(body: bytearray) -> Node:
 class _Loader:
     def __init__(self, body: bytearray) -> None:
         (count,) = struct.unpack_from("<d", body)
-        self._heads = map(int, struct.unpack_from(f"<{int(count)}d", body, 8))
+        self._known = [*map(int, struct.unpack_from(f"<{int(count)}d", body, 8))]
+        self._heads = iter(self._known)
         self._body = body
         self._view = memoryview(body)
         self._at = 8 + 8 * int(count)
@@ -254,10 +293,20 @@ class _Loader:
             name = ATTRIBUTES[number - 1] if number > 0 else self.node().strings[0]
             node.attributes[name] = self.node()
         if type is Type.LIST:
-            # Not a comprehension: StopIteration ends a damaged value, in whatever it is raised.
-            for _ in range(length):
-                node.children.append(self.node())
+            node.children = self._scalars(length) or [self.node() for _ in range(length)]
         return node
+
+    def _scalars(self, length: int) -> Scalars | None:
+        """The elements of a list, if they are many and scalars of one type."""
+        at = len(self._known) - operator.length_hint(self._heads)
+        if length < MANY or (type := self._known[at]) not in (Type.LOGICAL, Type.INTEGER, Type.DOUBLE):
+            return None
+        if self._known[at : at + 3 * length] != [type, 1, 0] * length:
+            return None
+        self._heads = iter(self._known[at + 3 * length :])
+        step = 8 // DTYPES[TYPES[type]].itemsize
+        array = np.frombuffer(self._take(8 * length), DTYPES[TYPES[type]])[::step]
+        return Scalars(vector(TYPES[type], array))
 
     def _strings(self, node: Node, length: int, size: int, missing: int, encoding: int) -> None:
         node.data, node.count, node.encoding = bytes(self._take(size)), length, Encoding(encoding)
