@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .node.protocol import MAIN
 from .remote import transfer
 from .remote.transfer import OnProgress, Tally, Transferred
 from .ssh import Connection
@@ -37,7 +38,7 @@ class Files:
         *sources: str | Path,
         to: str = ".",
         node: int | str | None = None,
-        session: str = "main",
+        session: str = MAIN,
         all_nodes: bool = False,
         on_progress: OnProgress = IGNORE,
     ) -> Transferred:
@@ -66,7 +67,7 @@ class Files:
         *sources: str,
         to: str | Path = ".",
         node: int | str | None = None,
-        session: str = "main",
+        session: str = MAIN,
         on_progress: OnProgress = IGNORE,
     ) -> Transferred:
         """Fetch files and folders from the master, or another ``node``; relative ones from where that R session is.

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from . import settings
+from .node.protocol import MAIN
 from .remote.outputs import Notice, OnNotice, write_notice
 from .remote.session import RemoteR
 from .ssh import Connection
@@ -27,7 +28,7 @@ class Sessions:
         """The connection to the machine that R runs on, made anew if it was cut."""
         raise NotImplementedError
 
-    def r(self, session: str = "main", *, simplify: bool | None = None) -> RemoteR:
+    def r(self, session: str = MAIN, *, simplify: bool | None = None) -> RemoteR:
         """The R session of that name, attached; the same object until ``close``.
 
         A name beside ``main`` has an R of its own, under its own mpirun; it starts if there is none. ``simplify``
@@ -49,7 +50,7 @@ class Sessions:
                 remote.simplify = simplify
             return remote
 
-    def attached(self, session: str = "main") -> RemoteR | None:
+    def attached(self, session: str = MAIN) -> RemoteR | None:
         """The session of that name if it was used and its connection stands; asks nobody."""
         known = self._attached.get(session)
         return known if known is not None and known.alive else None
@@ -86,7 +87,7 @@ class Sessions:
 
     def _let_one_go(self) -> bool:
         """Have an idle session leave its channel to others; the main one last, whose notices come there."""
-        by_need = sorted(self._attached.values(), key=lambda each: each.session == "main")
+        by_need = sorted(self._attached.values(), key=lambda each: each.session == MAIN)
         return any(each.rest() for each in by_need)
 
     def _again(self) -> Connection:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchCluster, SshError, UsageError
 from ..node.ladder import Rung
-from ..node.protocol import Wish
+from ..node.protocol import MAIN, Wish
 from ..remote.session import PlotOptions, Text
 from . import borrowed, jobs
 from .output import Console
@@ -187,7 +187,7 @@ def _cluster(desk: Desk, arguments: Arguments) -> Iterator[Cluster | Host]:
 def _session(desk: Desk, arguments: Arguments) -> Iterator[RemoteR]:
     """The R session meant; values that take long to cross are shown."""
     with _cluster(desk, arguments) as cluster:
-        session = cluster.r(arguments.session or "main")
+        session = cluster.r(arguments.session or MAIN)
         try:
             with jobs.transfers_shown(desk, session):
                 yield session

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..cloud.records import Progress
 from ..errors import UsageError
+from ..node.protocol import MAIN
 from ..remote.transfer import Tally, Transferred, size_text
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def upload(desk: Desk, arguments: Arguments) -> None:
             *sources,
             to=to,
             node=arguments.node,
-            session=arguments.session or "main",
+            session=arguments.session or MAIN,
             all_nodes=bool(arguments.all),
             on_progress=Bar(report),
         )
@@ -50,7 +51,7 @@ def download(desk: Desk, arguments: Arguments) -> None:
             *sources,
             to=to,
             node=arguments.node,
-            session=arguments.session or "main",
+            session=arguments.session or MAIN,
             on_progress=Bar(report),
         )
     _tell(desk, done, done.base)

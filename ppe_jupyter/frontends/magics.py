@@ -27,6 +27,7 @@ from IPython.display import display
 from IPython.utils.text import DollarFormatter
 
 from ..errors import NothingToDo, PpeError, RemoteRError, UsageError
+from ..node.protocol import MAIN
 from ..verbs import Verb, find, of
 from . import r_help, typed
 from .desk import Desk
@@ -176,7 +177,7 @@ class Magics:
         arguments = r_help.arguments_of(cell)
         if cluster is None or arguments is None or (arguments.cluster or cluster.name) != cluster.name:
             return None
-        name = arguments.session or "main"
+        name = arguments.session or MAIN
         session = cluster.attached(name)
         if session is None:
             threading.Thread(
@@ -188,7 +189,7 @@ class Magics:
     def _attach(cluster: Cluster | Host, name: str) -> None:
         """Attach to that session; one that is only being named does not start."""
         with suppress(PpeError):
-            if name == "main" or name in {each["name"] for each in cluster.sessions()}:
+            if name == MAIN or name in {each["name"] for each in cluster.sessions()}:
                 cluster.r(name)
 
     def _notice(self, level: str, text: str) -> None:

@@ -18,6 +18,7 @@ from .outgoing import Outgoing
 from .packing import MODES, Packer
 from .pipes import Inlet
 from .protocol import (
+    MAIN,
     VERSION,
     Body,
     FrameReader,
@@ -255,7 +256,7 @@ class Client:
             raise ProtocolError("it says hello twice")
         self.name = str(hello.get("client", self.name))
         self.token = str(hello.get("token", ""))
-        self.session = self._sessions.get(str(hello.get("session") or "main"))
+        self.session = self._sessions.get(str(hello.get("session") or MAIN))
         if self.token:
             before = self._sessions.attached.get(self.token)
             if before is not None:  # over a line that is cut, though nobody has told us yet

@@ -17,7 +17,7 @@ from ..errors import (
     RSessionDied,
     UsageError,
 )
-from ..node.protocol import Kind, parse_json
+from ..node.protocol import MAIN, Kind, parse_json
 from . import values
 from .link import Link
 from .outputs import Display, Output, Text
@@ -108,7 +108,7 @@ def done(link: Link) -> dict[str, Any]:
 
 def of_the_past(session: str, past: Mapping[str, Any], now: float) -> str:
     """How old a session is, and who used it last."""
-    name = "" if session == "main" else f" {session}"
+    name = "" if session == MAIN else f" {session}"
     objects = f", {past['objects']:.0f} objects" if past.get("objects") is not None else ""
     return (
         f"R session{name} of {_ago(now - past['since'])}, last used from {past['client']} {_ago(now - past['used'])}"

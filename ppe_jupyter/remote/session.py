@@ -23,6 +23,7 @@ from ..errors import (
     UsageError,
 )
 from ..node.protocol import (
+    MAIN,
     Header,
     Kind,
     Question,
@@ -85,7 +86,7 @@ class RemoteR(Aside):
         simplify: bool = True,
         on_progress: OnProgress | None = None,
         on_past: Callable[[str], None] | None = None,
-        session: str = "main",
+        session: str = MAIN,
         compress: str = "auto",
         reconnect: Callable[[], Connection] | None = None,
     ) -> None:
