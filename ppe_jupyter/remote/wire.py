@@ -299,9 +299,11 @@ class _Loader:
     def _scalars(self, length: int) -> Scalars | None:
         """The elements of a list, if they are many and scalars of one type."""
         at = len(self._known) - operator.length_hint(self._heads)
-        if length < MANY or (type := self._known[at]) not in (Type.LOGICAL, Type.INTEGER, Type.DOUBLE):
+        if not MANY <= length <= (len(self._known) - at) // 3:
             return None
-        if self._known[at : at + 3 * length] != [type, 1, 0] * length:
+        type = self._known[at]
+        numbers = type in (Type.LOGICAL, Type.INTEGER, Type.DOUBLE)
+        if not numbers or self._known[at : at + 3 * length] != [type, 1, 0] * length:
             return None
         self._heads = iter(self._known[at + 3 * length :])
         step = 8 // DTYPES[TYPES[type]].itemsize
