@@ -20,7 +20,9 @@ import ppe_jupyter.node
 from ppe_jupyter.node.protocol import ProtocolError
 from ppe_jupyter.remote.values import RArray, RCell, RObject, decode, encode
 
-COLUMNS = Path(ppe_jupyter.node.__file__).parent / "columns.R"
+COLUMNS = ":".join(
+    str(Path(ppe_jupyter.node.__file__).parent / f"{room}.R") for room in ("columns", "decoding")
+)
 # Of matrix(1:4, 2).
 SERIALIZED = bytes.fromhex(
     "420a030000000202040000050300050000005554462d380d020000040000000100000002000000030000000400000002"
@@ -79,7 +81,7 @@ def test_python_refuses_garbage(body: bytes) -> None:
 
 
 READ = r"""
-sys.source(Sys.getenv("COLUMNS_R"), envir = environment())
+for (file in strsplit(Sys.getenv("COLUMNS"), ":")[[1]]) sys.source(file, envir = environment())
 con <- file("stdin", "rb", raw = TRUE)
 n <- readBin(con, "integer", 1L)
 for (i in seq_len(n)) {
@@ -100,7 +102,7 @@ def test_r_consumes_exactly_the_body() -> None:
         ["Rscript", "-e", READ],
         input=struct.pack("<i", len(bodies)) + b"".join(frames),
         capture_output=True,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS_R": str(COLUMNS), "LC_ALL": "C.UTF-8"},
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": COLUMNS, "LC_ALL": "C.UTF-8"},
         timeout=60,
     )
     assert done.returncode == 0, done.stdout[-300:] + done.stderr[-300:]
@@ -110,7 +112,7 @@ def test_r_consumes_exactly_the_body() -> None:
 
 
 WRITE = r"""
-sys.source(Sys.getenv("COLUMNS_R"), envir = environment())
+for (file in strsplit(Sys.getenv("COLUMNS"), ":")[[1]]) sys.source(file, envir = environment())
 block <- 1000
 con <- pipe("cat", "wb")
 x <- list(1:2500, seq(0.5, 3000), rep(c(TRUE, NA), 1700), sprintf("text %d", 1:3000), as.raw(rep(1:250, 9)),
@@ -122,7 +124,7 @@ close(con)
 
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 def test_vectors_that_take_several_blocks(tmp_path: Path) -> None:
-    environment = {"PATH": "/usr/bin:/bin", "COLUMNS_R": str(COLUMNS), "LC_ALL": "C.UTF-8"}
+    environment = {"PATH": "/usr/bin:/bin", "COLUMNS": COLUMNS, "LC_ALL": "C.UTF-8"}
     body = subprocess.run(
         ["Rscript", "-e", WRITE], capture_output=True, env=environment, timeout=60, check=True
     ).stdout
@@ -132,7 +134,7 @@ def test_vectors_that_take_several_blocks(tmp_path: Path) -> None:
     assert len(whole[6]) == 2600
     (tmp_path / "body").write_bytes(body_of(whole))
     read = f"""
-    sys.source(Sys.getenv("COLUMNS_R"), envir = environment())
+    for (file in strsplit(Sys.getenv("COLUMNS"), ":")[[1]]) sys.source(file, envir = environment())
     block <- 1000
     con <- file("{tmp_path / "body"}", "rb")
     back <- decode(con, file.size("{tmp_path / "body"}"), readBin(con, "double", 1L))

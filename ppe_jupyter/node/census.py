@@ -141,8 +141,10 @@ def _ticks(pid: int) -> int:
     return 0
 
 
-def _memory(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _memory(pid: int, *, shared: bool = True) -> int:
+    """Its resident bytes, with those that others share or without."""
+    resident, common = map(int, Path(f"/proc/{pid}/statm").read_text().split()[1:3])
+    return (resident if shared else resident - common) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _age(pid: int) -> float:

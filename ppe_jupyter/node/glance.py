@@ -29,7 +29,6 @@ KEPT_VOLUME = re.compile(r"^\S+\s+(\S+)\s.*x-ppe\.volume=(vol-[0-9a-f]+)", re.MU
 # Of the list of jobs only its end is read.
 JOBS_BYTES = 64 * 1024
 JOBS = 20
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 Row = dict[str, Any]
 
@@ -70,9 +69,8 @@ def _memory() -> tuple[int, int]:
         return total - int(found["MemAvailable"]) * 1024, total
     used = 0
     for pid in _pids():
-        with contextlib.suppress(OSError, IndexError):
-            resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
-            used += (int(resident) - int(shared)) * PAGE
+        with contextlib.suppress(OSError, ValueError):
+            used += census._memory(pid, shared=False)
     return used, total
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from .terminal import Mark, marker_text
 from .this_node import PATIENCE
 
-ROOMS = ("columns", "plots", "displays", "workspace", "assistance", "evaluation", "evaluator")
+ROOMS = ("columns", "decoding", "plots", "displays", "workspace", "assistance", "evaluation", "evaluator")
 PIPE_BYTES = 2**20
 RESCUE_SECONDS = 10.0
 # The kernel's log may come to where it is read a little later than R's end.
