@@ -106,14 +106,7 @@ class Manager:
             self._account.note("launch", record)
         cluster = Cluster(self._account, record)
         if plan.spec.rstudio and wait:
-            up, phase, where = (
-                sum(node.up for node in record.nodes),
-                "installing",
-                "RStudio Server on the master",
-            )
-            report(Progress(phase, up, record.wanted, time.monotonic() - began, where))
-            said = _install_rstudio(cluster)
-            report(Progress(str(record.state), up, record.wanted, time.monotonic() - began, said))
+            _install_rstudio(cluster, report, began=began)
         return cluster
 
     def clusters(self) -> list[Cluster]:
@@ -340,13 +333,18 @@ class Manager:
             ) from exc
 
 
-def _install_rstudio(cluster: Cluster) -> str:
-    """How that went; a cluster without it is as good as launched, and its troubles say so."""
+def _install_rstudio(cluster: Cluster, report: Report, *, began: float) -> None:
+    """A cluster without it is as good as launched: its troubles say so, and the last report."""
+
+    def say(phase: str, text: str) -> None:
+        up = sum(node.up for node in cluster.nodes)
+        report(Progress(phase, up, cluster.record.wanted, time.monotonic() - began, text))
+
+    name = said = cluster.name
+    say("installing", "RStudio Server on the master")
     try:
         cluster.install_rstudio()
     except PpeError as error:
-        name = cluster.name
         said = f"{error}. {name} runs without it; to try again: %ppe_rstudio {name} --install"
         cluster.record = replace(cluster.record, troubles=(*cluster.record.troubles, said))
-        return said
-    return cluster.name
+    say(str(cluster.state), said)

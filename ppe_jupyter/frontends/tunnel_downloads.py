@@ -22,7 +22,7 @@ HELD_SECONDS = 60.0
 HEAD_BYTES = 2**16
 # More than the proxy takes well, file or not; the rest is better off with it, which mends cookies and redirects.
 LARGE_BYTES = 5 * 10**7
-FOUND = re.compile(rb"HTTP/1\.[01] 20[06] ")
+FOUND = re.compile(rb"HTTP/1\.1 20[06] ")
 ATTACHED = re.compile(rb"\r\ncontent-disposition:[ \t]*attachment", re.IGNORECASE)
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})", re.IGNORECASE)
 

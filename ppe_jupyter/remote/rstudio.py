@@ -42,6 +42,7 @@ def install(connection: Connection, *, url: str | None = None, sha256: str | Non
     command = " ".join(["sudo -n bash", f"{delivery.FOLDER}/rstudio.sh", *given])
     try:
         connection.run(command, timeout=INSTALL_SECONDS)
-    except RemoteCommandFailed as failed:
-        said = " / ".join(failed.stderr.strip().splitlines()[-3:]) or str(failed)
+    except (RemoteCommandFailed, TimeoutError) as failed:
+        lines = failed.stderr.strip().splitlines() if isinstance(failed, RemoteCommandFailed) else []
+        said = " / ".join(lines[-3:]) or str(failed)
         raise SetupFailed(f"RStudio Server was not installed: {said}") from failed
