@@ -14,6 +14,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
+from traitlets.config import Config
+
+# What came in pieces would have a line of the page for each.
+WHOLE_LINES = Config({"CoalesceStreamsPreprocessor": {"enabled": True}})
 
 
 class Narrator(NotebookClient):
@@ -76,7 +80,7 @@ def main(source: Path, target: Path) -> int:
         print(error, file=sys.stderr)
         status = 1
     target.parent.mkdir(parents=True, exist_ok=True)
-    page, _ = HTMLExporter().from_notebook_node(notebook)
+    page, _ = HTMLExporter(config=WHOLE_LINES).from_notebook_node(notebook)
     target.write_text(page, encoding="utf-8")
     print(f"\nThe executed notebook: {target}")
     return status
