@@ -119,6 +119,8 @@ class Cluster(Files, Sessions):
 
     def run_ranks(self, cell: team.TeamCell, **options: Any) -> list[dict[str, Any]]:
         """Run a cell on MPI ranks that keep their variables (remote/team.py's ``run``); each rank's outputs."""
+        if (cell.from_r or cell.to_r) and "session" not in options:
+            options["session"] = self.r()
         return team.run(self.ssh(), cell, **options)
 
     def end_ranks(self, language: team.Language, ranks: int = -1) -> None:

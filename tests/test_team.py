@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from notebook_kernel import Kernel
 
     from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.remote.session import RemoteR
 
 LANGUAGES: tuple[Language, ...] = ("python", "r")
 
@@ -136,6 +137,18 @@ def test_values_are_sent_whole_or_in_parts_and_come_back_by_rank(
     assert (first["y"], second["y"]) == (5, 9)
     assert (len(first["d"]), list(second["d"]["b"])) == (2, ["z"])
     assert list(joined([first["d"], second["d"]])["a"]) == [1, 2, 3]
+
+
+def test_values_go_between_the_r_session_and_its_ranks(cluster: Cluster, r: RemoteR) -> None:
+    r.eval("fit <- lm(dist ~ speed, cars); n <- 3L; invisible(NULL)")
+    code = "library(Rmpi); y <- list(coef(fit)[[2]], n * mpi.comm.rank(0), quote(a + b))"
+    run(cluster, code, "r", from_r=["fit", "n"], to_r=["y"])
+    assert r.eval("identical(lapply(y, `[[`, 1L), rep(list(coef(fit)[[2]]), 2))")
+    assert r.eval("identical(y[[2]][-1], list(3L, quote(a + b)))")
+    assert list(r.eval("ls(all.names = TRUE)")) == ["fit", "n", "y"]
+    assert r.eval("length(list.files('/dev/shm', 'ppe-team'))") == 0
+    with pytest.raises(errors.RemoteRError, match="object 'nobody' not found"):
+        run(cluster, "1", "r", from_r=["nobody"])
 
 
 @pytest.mark.slow

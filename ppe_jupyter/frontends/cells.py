@@ -95,9 +95,11 @@ def _ranks(
         if arguments.fresh and not task.code.strip():
             cluster.end_ranks(language, arguments.ranks)
             return
+        session = cluster.r(arguments.session or "main") if task.from_r or task.to_r else None
         found = cluster.run_ranks(
             task,
             on_output=console,
+            session=session,
             fresh=bool(arguments.fresh),
             streamed=bool(arguments.stream),
             timeout=arguments.timeout,

@@ -16,7 +16,7 @@ SCATTER, CONCAT = "scatter", "concat"
 # Of %%remote_r's, what a rank has no place for.
 OF_THE_SESSION = (
     "no_simplify", "noreturn", "width", "height", "units", "res", "pointsize", "bg", "png", "converter", "display",
-    "background", "watch", "take_over", "session",
+    "background", "watch", "take_over",
 )  # fmt: skip
 
 
@@ -24,8 +24,8 @@ def on_ranks(arguments: argparse.Namespace) -> bool:
     """Whether the cell is for ranks. Raises UsageError for options that only these have."""
     if arguments.ranks is not None:
         return True
-    words = ["fresh", "stream"] + ([] if "converter" in arguments else ["input", "output"])
-    if typed := [f"--{word}" for word in words if getattr(arguments, word)]:
+    words = ["fresh", "stream", *(["from_r", "to_r"] if "converter" in arguments else ["input", "output"])]
+    if typed := [f"--{word.replace('_', '-')}" for word in words if getattr(arguments, word)]:
         raise UsageError(f"{' and '.join(typed)}: only with --ranks")
     return False
 
@@ -50,6 +50,8 @@ def team_cell(
         inputs=inputs,
         scattered=scattered,
         outputs=[_parted(word, CONCAT)[0] for word in _words(arguments.output)],
+        from_r=_words(given.get("from_r", ())),
+        to_r=_words(given.get("to_r", ())),
     )
 
 

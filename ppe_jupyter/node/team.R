@@ -1,7 +1,7 @@
 # One R rank of a team: runs one cell after the other in the global environment, as Rscript would print them.
 #
 # team_rank.py starts R with this file. Requests come on descriptor 3, answers go to 4, framed as team_frames.py tells: a
-# cell is list(code, inputs, outputs) in columns (columns.R). MPI is the cells' own: library(Rmpi) or library(pbdMPI).
+# cell is list(code, inputs, outputs, names of those for the master's session) in columns (columns.R). MPI is the cells' own: library(Rmpi) or library(pbdMPI).
 # Interrupts are suspended but in the cell's code. No name of ours is on the search path.
 
 local({
@@ -14,6 +14,7 @@ local({
   answers <- fifo("/proc/self/fd/4", "wb", blocking = TRUE)
   # Of the cell at work: where it was called, and where the error was.
   call <- NULL; depth <- 0L; calls <- NULL
+  failed_value <- NULL
 
   tell <- function(kind, body = raw()) {
     writeBin(c(rank, kinds[[kind]], length(body)), answers, endian = "little")
@@ -26,7 +27,16 @@ local({
     flush(answers)
   }
 
+  named <- function(name, data) c(charToRaw(enc2utf8(name)), as.raw(0), data)
+  take <- function(body) {
+    nul <- match(as.raw(0), body)
+    name <- rawToChar(body[seq_len(nul - 1L)])
+    Encoding(name) <- "UTF-8"
+    assign(name, unserialize(body[-seq_len(nul)]), envir = .GlobalEnv)
+  }
+
   perform <- function(cell) {
+    if (!is.null(failed_value)) stop(simpleError(paste("a value of R's session cannot be read here:", failed_value)))
     call <<- sys.call()
     depth <<- Inf
     inputs <- cell[[2L]]
@@ -42,8 +52,9 @@ local({
       if (result$visible) allowInterrupts(if (isS4(result$value)) methods::show(result$value) else print(result$value))
     }
     wanted <- cell[[3L]]
-    missing <- Filter(function(name) !exists(name, envir = .GlobalEnv, inherits = FALSE), wanted)
+    missing <- Filter(function(name) !exists(name, envir = .GlobalEnv, inherits = FALSE), c(wanted, cell[[4L]]))
     if (length(missing)) stop(simpleError(sprintf("object '%s' not found", missing[1L])))
+    for (name in cell[[4L]]) tell("value", named(name, serialize(get(name, envir = .GlobalEnv), NULL, xdr = FALSE)))
     unname(mget(as.character(wanted), envir = .GlobalEnv))
   }
 
@@ -60,7 +71,7 @@ local({
     trace <- trace[-seq_len(min(length(trace), depth + 1L))]
     shown <- if (length(trace) > 1L) paste0("  ", seq_along(trace), ". ", vapply(trace, ours$one_line, ""))
     writeLines(c(text, if (length(shown)) c("Calls:", shown)), stderr())
-    strsplit(text, "\n", fixed = TRUE)[[1L]]
+    substr(gsub("[[:space:]]+", " ", text), 1L, 300L)
   }
 
   on_warning <- function(w) {
@@ -79,7 +90,7 @@ local({
         interrupt = function(i) tell("stopped"))
       flush(stdout())
       tell_columns(ours$encode(outputs))
-    }, error = function(e) tell("failed", charToRaw(failure(e)[1L])),
+    }, error = function(e) tell("failed", charToRaw(failure(e))),
     interrupt = function(i) tell("failed", charToRaw("interrupted")))
   }
 
@@ -88,10 +99,16 @@ local({
   suspendInterrupts(repeat {
     head <- readBin(requests, "double", 3L, endian = "little")
     if (length(head) < 3L) break
+    if (head[2L] == kinds[["value"]]) {
+      body <- readBin(requests, "raw", head[3L])
+      tryCatch(take(body), error = function(e) failed_value <<- conditionMessage(e))
+      next
+    }
     count <- readBin(requests, "double", 1L, endian = "little")
     cell <- tryCatch(ours$decode(requests, head[3L], count), error = identity)
     if (inherits(cell, "error")) tell("failed", charToRaw(paste("its inputs cannot be read here:", conditionMessage(cell))))
     else answer(cell)
+    failed_value <- NULL
   })
   # mpi.finalize's absence would look like a failure to mpirun; the packages' own .Last or finalizers do it.
   quit("no", runLast = TRUE)

@@ -8,9 +8,11 @@ relay on each node (team_relay.py): mpirun's own forwarding carries 6 MB/s, and 
 out the ranks beside it. One cell at a time; the others wait. A rank that ends, or that an interrupt does not reach,
 ends the team: no communicator of its can be trusted then. Standard library only.
 
-A client sends a line of JSON ({} or {"end": true}), then, once it has the ``sources``, frames: RUN for ALL or for each
-rank, INTERRUPT. It gets run_cell.py's events, ``note``, which is to be shown, and ``source``, ``bytes`` with that many
-bytes behind the line: a rank's outputs. If its line is cut the cell goes on to its end.
+A client sends a line of JSON: {"end": true}, or {"values": FOLDER, "from_r": [NAME]}, with a file from-NAME in that
+folder for each, which are to be sent first; what ranks have for R is put there as to-NAME.RANK. Then, once it has the
+``sources``, it sends frames: RUN for ALL or for each rank, INTERRUPT. It gets run_cell.py's events, ``note``, which is
+to be shown, and ``source``, ``bytes`` with that many bytes behind the line: a rank's outputs. If its line is cut the
+cell goes on to its end.
 """
 
 from __future__ import annotations
@@ -78,8 +80,9 @@ class Client:
 class Cell:
     """A cell at work: who has not ended, who failed first."""
 
-    def __init__(self, client: Client, count: int, where: dict[int, str]) -> None:
+    def __init__(self, client: Client, count: int, where: dict[int, str], values: Path) -> None:
         self.client = client
+        self._values = values
         self.unfinished = set(range(count))
         self.failed = False
         self._where = where
@@ -94,6 +97,9 @@ class Cell:
                 self._decoders[key] = codecs.getincrementaldecoder("utf-8")("replace")
             text = self._decoders[key].decode(frame.body)
             self.client.emit(**about, stream=frame.kind.name.lower(), text=text)
+        elif frame.kind is Kind.VALUE:
+            name, _, data = frame.body.partition(b"\0")
+            (self._values / f"to-{name.decode()}.{frame.rank}").write_bytes(data)
         elif frame.kind is Kind.DONE:
             self.client.emit(frame.body, **about, bytes=len(frame.body))
             self.end(frame.rank, None)
@@ -222,7 +228,7 @@ class Keeper:
             else:
                 reading = asyncio.ensure_future(self._read(client))
                 try:
-                    error = await self._served(client)
+                    error = await self._served(client, request)
                 finally:
                     reading.cancel()
                 client.emit(done=True, error=error)
@@ -248,7 +254,7 @@ class Keeper:
         client.gone = True
         client.requests.put_nowait(Frame(ALL, Kind.INTERRUPT, b""))
 
-    async def _served(self, client: Client) -> str | None:
+    async def _served(self, client: Client, request: dict[str, Any]) -> str | None:
         """Run the client's cell when it is its turn; why that could not be."""
         if self._turn.locked():
             client.emit(note="waits for the end of another cell on these ranks")
@@ -262,7 +268,7 @@ class Keeper:
             if self._over.is_set():
                 return f"the ranks could not be started: {self._why}"
             client.emit(sources=list(range(self._count)))
-            return await self._run(client, pressed)
+            return await self._run(client, pressed, request)
         finally:
             pressed.cancel()
             self._cell = None
@@ -276,14 +282,19 @@ class Keeper:
             self._turn.release()
             raise
 
-    async def _run(self, client: Client, first: asyncio.Future[Frame]) -> str | None:
+    async def _run(self, client: Client, first: asyncio.Future[Frame], request: dict[str, Any]) -> str | None:
         frames: list[Frame] = []
         while not frames or (frames[0].rank != ALL and len(frames) < self._count):
             frame = await (client.requests.get() if frames else first)
             if frame.kind is Kind.INTERRUPT:
                 return "it was stopped before it began"
             frames.append(frame)
-        self._cell = Cell(client, self._count, self._where)
+        values = Path(request["values"]).expanduser()
+        for name in request["from_r"]:
+            frames.insert(
+                0, Frame(ALL, Kind.VALUE, name.encode() + b"\0" + (values / f"from-{name}").read_bytes())
+            )
+        self._cell = Cell(client, self._count, self._where, values)
         for frame in frames:
             self._send(frame)
         return await self._to_its_end(self._cell)

@@ -1,7 +1,7 @@
 """A cell for a team of ranks: finds the team, or starts it, and passes on what client and keeper say.
 
-Standard input: a line of JSON (language, ranks, fresh, end), then what team.py takes. Standard output: its events. Run
-it as ``python3 -m node.team_cell`` in ~/.ppe. Ends when the keeper has said all. Standard library only.
+Standard input: a line of JSON (language, ranks, fresh, end, values, from_r), then what team.py takes. Standard output:
+its events. Run it as ``python3 -m node.team_cell`` in ~/.ppe. Ends when the keeper has said all. Standard library only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def main() -> None:
             emit(sources=[], done=True, error=None)
             return
         with keeper:
-            keeper.sendall(b"{}\n")
+            about = {"values": request["values"], "from_r": request["from_r"]}
+            keeper.sendall(json.dumps(about).encode() + b"\n")
             threading.Thread(target=_pass_on, args=(keeper,), daemon=True).start()
             while data := keeper.recv(BLOCK_BYTES):
                 view = memoryview(data)

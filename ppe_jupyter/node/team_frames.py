@@ -15,9 +15,9 @@ ALL = -1
 
 
 class Kind(enum.IntEnum):
-    """What a frame is. To a rank: RUN and VALUE. About a rank, to its node's relay: INTERRUPT. Others: from there."""
+    """What a frame is. To a rank: VALUE, then RUN. About a rank, to its node's relay: INTERRUPT. Others: from there."""
 
-    VALUE = 1  # something to assign: its name, a NUL, and R's serialization of it
+    VALUE = 1  # of the master's R session, or for it: its name, a NUL, and R's serialization of it
     RUN = 2  # a cell with its inputs, in the form of the rank's language
     INTERRUPT = 3
     HERE = 10  # a rank has started: its node's name

@@ -170,7 +170,7 @@ class Relay:
                 rank.pressed = time.monotonic()
                 rank.repeat_at = 0.0
             return
-        rank.running = True
+        rank.running = rank.running or frame.kind is Kind.RUN
         with contextlib.suppress(BrokenPipeError):  # it is gone, as its line says
             rank.requests.put(HEAD.pack(rank.number, frame.kind, len(frame.body)))
             rank.requests.put(frame.body)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import RankFailed, RemoteCommandFailed, RemoteError, RemoteInterrupted, UsageError
 from ..node import team_values
@@ -21,6 +22,9 @@ from . import values, wire
 from .cells import Event, Grouped
 from .outputs import Output, Text
 
+if TYPE_CHECKING:
+    from .session import RemoteR
+
 TEAM_CELL = "cd ~/.ppe && exec python3 -m node.team_cell"
 TICK_SECONDS = 0.5
 # After the time is over: for the interrupt to reach the ranks, or the team to end.
@@ -28,13 +32,31 @@ ENDING_SECONDS = 10.0
 
 Language = Literal["python", "r"]
 
+# The folder is in memory where there is such a one, and the user's alone.
+_NAMES = ".ppe_team"
+_GIVE = """local({
+  folder <- tempfile("ppe-team-", if (dir.exists("/dev/shm")) "/dev/shm" else tempdir())
+  dir.create(folder, mode = "0700")
+  for (name in unlist(.ppe_team)) saveRDS(get(name, envir = .GlobalEnv), file.path(folder, paste0("from-", name)),
+                                            compress = FALSE)
+  rm(.ppe_team, envir = .GlobalEnv)
+  folder
+})"""
+_TAKE = """local({
+  for (name in .ppe_team[-1L]) {
+    files <- file.path(.ppe_team[1L], paste0("to-", name, ".", 0:99999))
+    assign(name, lapply(files[file.exists(files)], readRDS), envir = .GlobalEnv)
+  }
+})"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeamCell:
     """What a team is to do.
 
     ``inputs`` go to every rank whole, ``scattered`` in parts of their first axis, as numpy.array_split makes them.
-    ``outputs`` are names of variables to bring back from every rank. ``ranks`` -1: one for each slot.
+    ``outputs`` are names of variables to bring back from every rank. ``ranks`` -1: one for each slot. ``from_r`` names
+    variables of the master's R session that every rank gets, ``to_r`` those that it gets, as lists by rank.
     """
 
     code: str
@@ -43,6 +65,13 @@ class TeamCell:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     scattered: Mapping[str, Any] = field(default_factory=dict)
     outputs: Sequence[str] = ()
+    from_r: Sequence[str] = ()
+    to_r: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        if self.language != "r" and (self.from_r or self.to_r):
+            raise UsageError("values go between the R session and ranks of R only; use -o and %remote_push")
 
     def bodies(self, count: int) -> Iterator[tuple[int, bytes]]:
         """For which rank what is to be sent. Raises UsageError, ValueRefused."""
@@ -62,6 +91,7 @@ class TeamCell:
             values.node(self.code, "the code"),
             wire.listing(nodes, list(inputs)) if nodes else wire.null(),
             wire.characters(list(self.outputs)) if self.outputs else wire.null(),
+            wire.characters(list(self.to_r)) if self.to_r else wire.null(),
         ]
         return b"".join(wire.dump(wire.listing(request)))
 
@@ -104,18 +134,36 @@ def run(
     cell: TeamCell,
     *,
     on_output: Callable[[Output], None],
+    session: RemoteR | None = None,
     fresh: bool = False,
     streamed: bool = False,
     timeout: float | None = None,
 ) -> list[dict[str, Any]]:
     """Run the cell; the outputs of each rank. ``fresh``: on new ranks, without variables. ``timeout`` in seconds.
 
+    ``session`` is the master's R, for ``from_r`` and ``to_r``; the values go through the master's memory only.
+
     Output comes rank after rank, or, ``streamed``, line by line as it is printed. Raises RankFailed,
     RemoteInterrupted, RemoteCommandFailed, ConnectionLost (the cell goes on), UsageError, ValueRefused.
     """
     request = {"language": cell.language, "ranks": cell.ranks, "fresh": fresh, "end": False}
-    with connection.popen(TEAM_CELL) as channel:
+    with _values_of(session, cell) as folder, connection.popen(TEAM_CELL) as channel:
+        request.update(values=folder, from_r=list(cell.from_r))
         return _Run(channel, cell, on_output, streamed).result(request, timeout)
+
+
+@contextmanager
+def _values_of(session: RemoteR | None, cell: TeamCell) -> Iterator[str]:
+    """The folder on the master where R has put what goes to the ranks; R gets what they have put there."""
+    if session is None or not (cell.from_r or cell.to_r):
+        yield ""
+        return
+    folder = session.eval(_GIVE, inputs={_NAMES: list(cell.from_r)})
+    try:
+        yield folder
+        session.eval(_TAKE, inputs={_NAMES: [folder, *cell.to_r]})
+    finally:
+        session.eval("unlink(.ppe_team, recursive = TRUE); rm(.ppe_team)", inputs={_NAMES: folder})
 
 
 def end(connection: Connection, *, language: Language, ranks: int) -> None:

@@ -78,6 +78,15 @@ CELLS: tuple[Verb, ...] = (
             ),
             Option(name="take-over", flag=True, help="interrupt another client's evaluation and go first"),
             *RANKS,
+            Option(
+                name="from-r",
+                repeat=True,
+                metavar="A,B",
+                help="with --ranks: of the R session's, to each rank",
+            ),
+            Option(
+                name="to-r", repeat=True, metavar="A,B", help="with --ranks: to R's session, lists by rank"
+            ),
             SESSION,
             CLUSTER,
             TIMEOUT,
