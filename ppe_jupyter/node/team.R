@@ -7,7 +7,7 @@
 local({
   ours <- new.env(parent = environment())
   folder <- dirname(normalizePath(sub("^-f$|^--file=", "", grep("team[.]R$", commandArgs(), value = TRUE)[1L])))
-  for (file in c("columns.R", "evaluation.R")) sys.source(file.path(folder, file), ours)
+  for (file in c("columns.R", "decoding.R", "evaluation.R")) sys.source(file.path(folder, file), ours)
   kinds <- c(value = 1, stopped = 13, done = 14, failed = 15)
   rank <- as.double(commandArgs(TRUE)[1L])
   requests <- fifo("/proc/self/fd/3", "rb", blocking = TRUE)

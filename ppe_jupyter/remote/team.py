@@ -146,7 +146,7 @@ def run(
     Output comes rank after rank, or, ``streamed``, line by line as it is printed. Raises RankFailed,
     RemoteInterrupted, RemoteCommandFailed, ConnectionLost (the cell goes on), UsageError, ValueRefused.
     """
-    request = {"language": cell.language, "ranks": cell.ranks, "fresh": fresh, "end": False}
+    request: dict[str, Any] = {"language": cell.language, "ranks": cell.ranks, "fresh": fresh, "end": False}
     with _values_of(session, cell) as folder, connection.popen(TEAM_CELL) as channel:
         request.update(values=folder, from_r=list(cell.from_r))
         return _Run(channel, cell, on_output, streamed).result(request, timeout)
