@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..overview import lists
 from . import panel_options
 from .panel_page import Choice, Types
-from .panel_review import TYPING_SECONDS, Review
+from .panel_review import Review
 
 if TYPE_CHECKING:
     from ..overview.pictures import PlanPicture
@@ -33,7 +33,9 @@ class LaunchForm:
         self.types = Types(value=DEFAULT_TYPE)
         self.fields: dict[str, Any] = {
             "name": widgets.Text(description="Name", placeholder="made up if empty", layout=FIELD),
-            "nodes": widgets.BoundedIntText(value=2, min=1, max=1000, description="Nodes", layout=FIELD),
+            "nodes": widgets.BoundedIntText(
+                value=2, min=1, max=1000, description="Nodes", continuous_update=True
+            ),
             "slots": widgets.Text(description="Slots", placeholder="a node's; else its cores", layout=FIELD),
             "image": Choice(label="Image", layout=FIELD),
             "zone": _choice("Zone"),
@@ -130,8 +132,8 @@ class LaunchForm:
             self._changed(None)
 
     def _changed(self, change: Any) -> None:
-        if not self._panel.worker.is_this and self._review is not None:
-            self._panel.worker.later("launch", TYPING_SECONDS, self._review.plan)
+        if self._review is not None:
+            self._review.changed()
 
 
 def _choice(label: str) -> Any:

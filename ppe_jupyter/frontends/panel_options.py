@@ -57,7 +57,9 @@ def widgets_of(verb: str, cluster: ClusterPicture) -> dict[str, Any]:
             made[name] = node_choice(cluster, everywhere="all nodes")
         elif name == "nodes":
             wanted = max(cluster["nodes_wanted"], 1)
-            made[name] = widgets.BoundedIntText(value=wanted, min=1, max=1000, description="Nodes")
+            made[name] = widgets.BoundedIntText(
+                value=wanted, min=1, max=1000, description="Nodes", continuous_update=True
+            )
         elif name == "choice":
             made[name] = widgets.Dropdown(description="Lost nodes", options=CHOICES)
         elif name == "force":

@@ -70,7 +70,7 @@ class Review:
         self.confirm.disabled = True
         buttons = [self.confirm] + ([button("Leave it", leave, panel)] if leave else [])
         for option in options:
-            option.observe(self._changed, "value")
+            option.observe(self.changed, "value")
         heading = [widgets.HTML(f"<b>{words.escaped(title)}</b>")] if title else []
         parts = [
             *heading,
@@ -84,7 +84,7 @@ class Review:
 
     def plan(self) -> None:
         """Make the plan anew."""
-        self._picture, self.confirm.disabled = None, True
+        self._outdated()
         try:
             values = self._read()
         except Exception as exc:
@@ -92,9 +92,14 @@ class Review:
             return
         self._panel.worker.ask(self._key, partial(self._plan, values), self._show, failed=self._refused)
 
-    def _changed(self, change: Any) -> None:
+    def changed(self, change: Any = None) -> None:
+        """An option is another: if the user's, what was planned cannot be confirmed any more."""
         if not self._panel.worker.is_this:
+            self._panel.worker.do(self._outdated)
             self._panel.worker.later(self._key, TYPING_SECONDS, self.plan)
+
+    def _outdated(self) -> None:
+        self._picture, self.confirm.disabled = None, True
 
     def _show(self, picture: PlanPicture) -> None:
         self._picture = picture
@@ -107,7 +112,7 @@ class Review:
         self._planned(picture)
 
     def _refused(self, exc: Exception) -> None:
-        self._picture, self.confirm.disabled = None, True
+        self._outdated()
         self.said.value = words.problem(pictures.problem(exc))
 
     def _start(self) -> None:
@@ -129,7 +134,8 @@ def _label(picture: PlanPicture) -> str:
     verb = {"retry": "mend", "limit": "set limits of"}.get(picture["verb"], picture["verb"])
     rate = picture["usd_per_hour"]
     if picture["destroys"]:
-        return f"{verb.capitalize()} {picture['cluster']}: gone for good"
+        what = "gone" if verb == "terminate" else "nodes end"
+        return f"{verb.capitalize()} {picture['cluster']}: {what} for good"
     if picture["costs"]:
         return f"{verb.capitalize()} {picture['cluster']} ({dollars(rate)}/h)"
     return f"{verb.capitalize()} {picture['cluster']}"
