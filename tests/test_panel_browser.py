@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from test_panel import until
 from test_sidebar import SLEEP, run
 
 import ppe_jupyter as ppe
+from ppe_jupyter.cloud import tags
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -40,6 +42,11 @@ def tell():
         time.sleep(0.2)
 
 threading.Thread(target=tell, daemon=True).start()"""
+# Playwright's pages are always in front.
+VISIBILITY = """state => {
+  Object.defineProperty(document, "visibilityState", {configurable: true, get: () => state});
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
 # What a screen reader would have no words for.
 NAMELESS = """panel => [...panel.querySelectorAll("button, input, select, textarea, [role=tab]")].filter(
   each => !((each.tagName !== "SELECT" && each.innerText.trim()) || each.ariaLabel || each.title
@@ -127,11 +134,9 @@ def test_a_hidden_panel_does_not_poll(lab: Callable[[str], str], page: Page, tmp
     until(lambda: told.read_text() == "False")
     page.get_by_role("tab", name="panel.ipynb").click()
     until(lambda: told.read_text() == "True")
-    # Playwright's pages are always in front.
-    page.evaluate("Object.defineProperty(document, 'visibilityState', {get: () => 'hidden'})")
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.evaluate(VISIBILITY, "hidden")
     until(lambda: told.read_text() == "False")
-    page.reload()
+    page.evaluate(VISIBILITY, "visible")
     until(lambda: told.read_text() == "True")
 
 
@@ -158,10 +163,11 @@ def test_each_action_is_a_form_a_magic_and_a_click(
         panel.locator(".ppe-row").get_by_role("button", name="Terminate…").click()
         panel.get_by_role("button", name="Terminate acts: gone for good").click()
         expect(panel).to_contain_text("There is no cluster")
-        left_behind(panel, volume, manager)
+        left_behind(panel, Cloud(local_cloud, settings))
     finally:
         if "acts" in [each.name for each in manager.clusters()]:
             cluster.terminate()
+        manager.delete_volume(volume)
 
 
 def done(panel: Locator, button: str, said: str) -> None:
@@ -234,11 +240,27 @@ def progress(page: Page, panel: Locator) -> None:
     expect(cell).to_contain_text("interrupted")
 
 
-def left_behind(panel: Locator, volume: str, manager: Manager) -> None:
+def left_behind(panel: Locator, cloud: Cloud) -> None:
+    """A placement group that no launch needs any more."""
+    context = cloud.context()
+    about = tags.for_everything(
+        ppe.ClusterSpec(name="left"),
+        name="left",
+        owner=context.owner(),
+        launch="left",
+        busy_until=datetime.now(timezone.utc) - timedelta(hours=1),
+    )
+    label = [{"Key": key, "Value": value} for key, value in about.items()]
+    context.ec2._ec2.create_placement_group(
+        GroupName="ppe-left",
+        Strategy="cluster",
+        TagSpecifications=[{"ResourceType": "placement-group", "Tags": label}],
+    )
     panel.get_by_role("tab", name="Left behind").click()
     panel.get_by_role("button", name="Look for it").click()
     choose = panel.get_by_label("To remove")
-    choose.select_option(label=choose.locator("option", has_text=volume).inner_text())
+    choose.select_option(label=choose.locator("option", has_text="ppe-left").inner_text())
     panel.get_by_role("button", name="Remove the chosen for good").click()
     expect(panel).to_contain_text(re.compile(r"✓ done\s+cleanup"))
-    assert volume not in [each.volume_id for each in manager.volumes()]
+    left = context.ec2._ec2.describe_placement_groups()["PlacementGroups"]
+    assert "ppe-left" not in [each["GroupName"] for each in left]

@@ -121,6 +121,8 @@ class LaunchForm:
         image.options = options
         if not any(value == image.value and not why for _, value, why in options):
             image.value = ""
+            if self._review is not None:
+                self._review.plan()
 
     def _planned(self, picture: PlanPicture) -> None:
         if len(self.fields["zone"].options) < 2:  # the local cloud was down until it planned
