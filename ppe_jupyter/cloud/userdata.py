@@ -29,7 +29,8 @@ RUN_SCRIPTS = "/usr/local/sbin/ppe-bootstrap"
 # file that it writes can R reach every node.
 START_AGENT = """\
 #!/bin/sh
-exec runuser -l {user} -c 'if [ -e ~/.ppe/session-hostfile ]; then python3 ~/.ppe/node/agent.py start; fi'
+[ -e ~{user}/.ppe/session-hostfile ] || exit 0
+exec runuser -l {user} -c 'python3 ~/.ppe/node/agent.py start'
 """
 CALL_DEADMAN = """\
 #!/bin/sh

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ctypes
 import json
 import os
 import pwd
@@ -245,6 +244,8 @@ def _be_patient(compiled: bytes, *, everyone: bool) -> None:
 
     With the master's compiled shim; a node on which it does not load, or without one, does without.
     """
+    import ctypes  # as long as all of this file's own, and only needed here
+
     PRELOAD.unlink(missing_ok=True)
     new = PATIENCE.with_name(PATIENCE.name + ".new")
     new.write_bytes(compiled)
