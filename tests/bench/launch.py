@@ -3,9 +3,9 @@
 Run by `make bench`; prints a table and adds to build/bench.json. The 500 instances are records without containers:
 what counts there is the calls, polling apart.
 
-On few cores the time of a large launch is processor time. Of the 0.75 core-seconds that each node more takes on two busy
-cores, cloud-init has 0.38, Python on the node (joining, MPI's check, dead-man timer) 0.20, its orteds 0.04; the rest is
-sshd, and the master's, the client's and the daemon's part.
+On few cores the time of a large launch is processor time. Of the 0.75 core-seconds that each node more takes on two
+busy cores, cloud-init has 0.38, Python on the node (joining, MPI's check, dead-man timer) 0.20, its orteds 0.04; the
+rest is sshd, and the master's, the client's and the daemon's part.
 """
 
 from __future__ import annotations
