@@ -1,7 +1,8 @@
 """Files and folders between this machine and a node: whole, checked, and gone on with after a cut.
 
 Both ends run node/exchange.py, here over an SSH channel. Another node than the master is reached through it, and what
-goes to all nodes crosses the line to the master once. Knows nothing of clusters, EC2 or notebooks.
+goes to all nodes crosses the line to the master once. Many small files are one stream, in which none waits for another.
+Knows nothing of clusters, EC2 or notebooks.
 """
 
 from __future__ import annotations
