@@ -147,10 +147,10 @@ class Running:
         self._suspect = number = self._evaluations.number
         word = self._life.run / "lost"
         more = f" ({len(lost)} workers in all)" if len(lost) > 1 else ""
-        # For lapply.R, which goes on without them.
-        (self._life.run / "lost-ranks").write_text(" ".join(str(worker.rank) for worker in lost))
         new = word.with_suffix(".new")
         try:
+            # For lapply.R, which goes on without them.
+            (self._life.run / "lost-ranks").write_text(" ".join(str(worker.rank) for worker in lost))
             new.write_text(f"{lost[0]} was {fate}{more}", encoding="utf-8")
             return new.replace(word)
         except OSError as exc:  # a full disk, which would not take the workspace either
