@@ -28,7 +28,11 @@ mpi <- function() {
 # Ranks of the workers to use, started if there are none; nothing where the tasks are to run in this R.
 find_workers <- function(slots) {
   ours <- mpi()
-  if (is.null(ours) || identical(slots, 0L) || !requireNamespace("Rmpi", quietly = TRUE)) return(integer())
+  if (isTRUE(slots == 0)) return(integer())
+  if (is.null(ours) || !requireNamespace("Rmpi", quietly = TRUE)) {
+    if (interactive()) message("this R has no workers (those of remote cells have): the tasks run in it")
+    return(integer())
+  }
   if (ours$abandoned(1L)) {
     said <- ours$renew()
     if (nzchar(said)) message(said)
@@ -61,6 +65,10 @@ dispatch <- function(run, ranks) {
   # A long message would wait for each worker in turn, and Rmpi's look for one ten times a second.
   command <- serialize(list(scmd = as.call(list(enter, 1L, TAGS[[1L]])), arg = list()), NULL, xdr = FALSE)
   bytes <- serialize(list(worker, list(run$work, 1L, run$job, TAGS, runner)), NULL, xdr = FALSE)
+  if (length(bytes) > .Machine$integer.max) {
+    stop(sprintf("what the tasks need is %.1f GB, and MPI sends 2 GB at most; have FUN read it from a file",
+                 length(bytes) / 1e9), call. = FALSE)
+  }
   ending <- "error"
   on.exit(if (ending == "error") cancel(run))
   ending <- tryCatch({
@@ -135,7 +143,8 @@ receive <- function(run) {
   bytes <- Rmpi::mpi.recv(raw(Rmpi::mpi.get.count(4L)), 4L, from, TAGS[[2L]], 1L)
   suspendInterrupts({
     answer <- unserialize(bytes)
-    if (!identical(answer$job, run$job)) return()  # of a job that was given up
+    # Of a job that was given up, or of a worker that is given up.
+    if (!identical(answer$job, run$job) || !(from %in% run$ranks)) return()
     if (is.null(answer$first)) {
       if (!is.null(answer$unready)) unready(run, from, answer$unready)
       run$ready[[from]] <- TRUE
@@ -178,8 +187,8 @@ take_losses <- function(run, words = NULL) {
     words <- readLines(word, warn = FALSE)
     unlink(word)
   }
-  lost <- scan(file.path(folder, "lost-ranks"), 0L, quiet = TRUE)
-  lost <- intersect(lost, run$ranks)
+  ranks <- file.path(folder, "lost-ranks")
+  lost <- if (file.exists(ranks)) intersect(scan(ranks, 0L, quiet = TRUE), run$ranks)
   if (!length(lost)) return()
   again <- unlist(run$given[lost], recursive = FALSE)
   run$ranks <- setdiff(run$ranks, lost)

@@ -95,7 +95,7 @@ perform <- function(run) {
     run$seconds <- seconds() - run$begun
     end_bar(run)
     if (!is.null(run$checkpoint)) write_checkpoint(run)
-    run$streams <- run$work <- NULL
+    run$X <- run$streams <- run$work <- NULL
   })
   ending <- if (length(ranks)) dispatch(run, ranks) else in_this_session(run)
   if (ending == "interrupt") {

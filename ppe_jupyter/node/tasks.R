@@ -10,7 +10,7 @@ runner <- function(job) {
   for (package in job$packages) library(package, character.only = TRUE)
   for (package in job$attached) suppressWarnings(suppressPackageStartupMessages(
     require(package, character.only = TRUE, quietly = TRUE)))
-  options(job$options)
+  theirs <- options(job$options)
   here <- globalenv()
   own <- c(names(job$globals), ".Random.seed")
   before <- mget(own, here, ifnotfound = list(NULL), inherits = FALSE)
@@ -42,15 +42,16 @@ runner <- function(job) {
   failure <- function(e) {
     trace <- vapply(calls, function(call) deparse(call, nlines = 1L)[1L], "")
     first <- match("evaluate(x)", trace, nomatch = 0L)
-    last <- match("h(simpleError(msg, call))", trace, nomatch = length(trace) + 1L)
+    last <- match(TRUE, startsWith(trace, ".handleSimpleError"), nomatch = length(trace) + 1L)
     structure(class = c("ppe_task_error", "error", "condition"),
               list(message = conditionMessage(e), call = conditionCall(e), index = now,
                    traceback = trace[seq_along(trace) > first & seq_along(trace) < last]))
   }
   stopped <- structure(list(), class = "ppe_cancelled")
-  one <- function(x) allowInterrupts(tryCatch(
-    withCallingHandlers(list(evaluate(x)), warning = on_warning, message = on_message, error = on_error),
-    error = failure, interrupt = function(i) stopped))
+  one <- function(x) tryCatch(
+    allowInterrupts(withCallingHandlers(list(evaluate(x)), warning = on_warning, message = on_message,
+                                        error = on_error)),
+    error = failure, interrupt = function(i) stopped)
 
   # Nothing is to be told of a sink that nothing was written to.
   output <- depth <- NULL
@@ -110,6 +111,7 @@ runner <- function(job) {
     part(TRUE)
   }
   end <- function() {
+    options(theirs)
     rm(list = own[existed == FALSE & vapply(own, exists, NA, envir = here, inherits = FALSE)], envir = here)
     restore(before[existed])
   }
@@ -125,9 +127,21 @@ enter <- function(comm, tag) {
 
 # What a worker does for a job: it tells that it is ready, or why not; then chunks, until there are no more.
 worker <- function(job, comm, number, tags, make) suspendInterrupts({
+  send <- function(what) {
+    bytes <- serialize(what, NULL, xdr = FALSE)
+    if (length(bytes) > .Machine$integer.max) stop("the answer has more than the 2 GB that MPI sends at once")
+    Rmpi::mpi.send(bytes, type = 4L, dest = 0L, tag = tags[[2L]], comm = comm)
+  }
+  # The session waits for each answer: one that cannot be sent is an error of its tasks.
   reply <- function(what) {
     what$job <- number
-    Rmpi::mpi.send(serialize(what, NULL, xdr = FALSE), type = 4L, dest = 0L, tag = tags[[2L]], comm = comm)
+    tryCatch(send(what), error = function(e) {
+      failure <- list(message = conditionMessage(e), call = NULL, index = what$first, traceback = character())
+      failure <- structure(failure, class = c("ppe_task_error", "error", "condition"))
+      what$values <- rep(list(failure), length(what$values))
+      what$failed <- seq_along(what$values)
+      send(what)
+    })
   }
   tasks <- tryCatch(allowInterrupts(make(job)), error = function(e) conditionMessage(e),
                     interrupt = function(i) "it was interrupted")

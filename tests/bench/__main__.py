@@ -5,9 +5,11 @@ import launch
 import panel
 import session
 import sidebar
+import tasks
 
 session.main()
 evaluator.main()
 launch.main()
 panel.main()
 sidebar.main()
+tasks.main()

@@ -26,6 +26,8 @@ TARGETS = {
     "launch_connections_16": ("<=", 1),
     "launch_api_calls_500": ("<=", 25),
     "panel_describe_calls_per_min": ("<=", 7),
+    "lapply_efficiency_100ms": (">=", 0.9),
+    "lapply_vs_snow_1ms": (">=", 1),
 }
 
 
