@@ -18,6 +18,8 @@ MOST_LOSSES <- 3L
 
 # Workers that were lost, by "host pid", until the agent has others started in their place.
 gone <- new.env()
+# Those that are at a job, likewise.
+open <- new.env()
 jobs <- 0L
 
 mpi <- function() {
@@ -70,18 +72,30 @@ dispatch <- function(run, ranks) {
                  length(bytes) / 1e9), call. = FALSE)
   }
   ending <- "error"
-  on.exit(if (ending == "error") cancel(run))
+  # However it is left, also by a second interrupt that follows the first at once.
+  on.exit(if (length(open_ranks(run))) suspendInterrupts(cancel(run, ending == "interrupt")))
   ending <- tryCatch({
-    for (rank in ranks) guarded(run, send_to(rank, command, 50000L + rank))
+    for (rank in ranks) {
+      if (isTRUE(open[[name_of(rank)]])) guarded(run, end_job(rank))
+      assign(name_of(rank), TRUE, envir = open)
+      guarded(run, send_to(rank, command, 50000L + rank))
+    }
     for (rank in run$ranks) guarded(run, send_to(rank, bytes, TAGS[[1L]]))
     run$bytes <- length(bytes) * length(ranks)
     work_off(run)
     "done"
   }, interrupt = function(i) "interrupt")
-  if (ending == "done" && !run$cancel) for (rank in run$ranks) send_to(rank, serialize(NULL, NULL), TAGS[[1L]])
-  else suspendInterrupts(cancel(run, ending == "interrupt"))
+  if (ending == "done" && !run$cancel) for (rank in run$ranks) end_job(rank)
   ending
 }
+
+# The worker goes back to what Rmpi has it do.
+end_job <- function(rank) {
+  send_to(rank, serialize(NULL, NULL), TAGS[[1L]])
+  assign(name_of(rank), FALSE, envir = open)
+}
+
+open_ranks <- function(run) Filter(function(rank) isTRUE(open[[name_of(rank)]]), run$ranks)
 
 work_off <- function(run) {
   nap <- NAP_SECONDS[[1L]]
@@ -146,8 +160,8 @@ receive <- function(run) {
     # Of a job that was given up, or of a worker that is given up.
     if (!identical(answer$job, run$job) || !(from %in% run$ranks)) return()
     if (is.null(answer$first)) {
-      if (!is.null(answer$unready)) unready(run, from, answer$unready)
       run$ready[[from]] <- TRUE
+      if (!is.null(answer$unready)) unready(run, from, answer$unready)
       return()
     }
     run$bytes_back <- run$bytes_back + length(bytes)
@@ -231,7 +245,7 @@ cancel <- function(run, interrupted = FALSE) {
     if (answered()) try(receive(run), silent = TRUE)
     else Sys.sleep(0.005)
   }
-  for (rank in setdiff(run$ranks, busy())) send_to(rank, serialize(NULL, NULL), TAGS[[1L]])
+  for (rank in setdiff(run$ranks, busy())) end_job(rank)
   if (!length(busy())) return()
   mpi()$abandon(1L)
   if (!interrupted) message(mpi()$renew())  # else the agent has it done
