@@ -35,9 +35,9 @@ def notebook(sources: Iterable[str]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def jupyterlab(place: Path, *, base_url: str = "/") -> Iterator[tuple[Path, Callable[[str], str]]]:
+def jupyterlab(place: Path, **options: Any) -> Iterator[tuple[Path, Callable[[str], str]]]:
     """A JupyterLab with empty settings: its folder of notebooks, and what makes a path in it an address."""
-    with jupyter_lab(place, base_url=base_url) as lab:
+    with jupyter_lab(place, **options) as lab:
         yield place / "notebooks", lab.page
 
 

@@ -38,8 +38,10 @@ class Lab:
 
 
 @contextlib.contextmanager
-def jupyter_lab(folder: Path, *, base_url: str = "/", arguments: tuple[str, ...] = ()) -> Iterator[Lab]:
-    """A lab that serves ``folder``/notebooks."""
+def jupyter_lab(
+    folder: Path, *, base_url: str = "/", arguments: tuple[str, ...] = (), python: str = sys.executable
+) -> Iterator[Lab]:
+    """A lab that serves ``folder``/notebooks; that of another ``python`` has the packages of that one only."""
     (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     page = folder / "config" / "labconfig" / "page_config.json"
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -47,10 +49,12 @@ def jupyter_lab(folder: Path, *, base_url: str = "/", arguments: tuple[str, ...]
     token = secrets.token_hex()
     places = {f"JUPYTER_{kind.upper()}_DIR": str(folder / kind) for kind in ("config", "data", "runtime")}
     environment = {**os.environ, **places, "JUPYTER_TOKEN": token}
+    if python != sys.executable:
+        environment.pop("PYTHONPATH", None)
     own = [f"--ServerApp.root_dir={folder / 'notebooks'}", f"--ServerApp.base_url={base_url}", *arguments]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyter", "lab", *ARGUMENTS, *own],
+            [python, "-m", "jupyter", "lab", *ARGUMENTS, *own],
             env=environment,
             stdout=log,
             stderr=log,

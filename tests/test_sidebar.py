@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
 from browser import editors
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 BUTTON = """from IPython.display import HTML
 HTML('<button class="ppe-server-action" data-ppe-action="interrupt" data-ppe-cluster="side">stop R</button>')"""
 SLEEP = "%%remote_r\nSys.sleep(600)"
+# What a browser does to a page when another tab is in front of it, and when it is not any more.
+SEEN = """state => {
+  Object.defineProperty(document, 'hidden', {value: state === 'hidden', configurable: true});
+  Object.defineProperty(document, 'visibilityState', {value: state, configurable: true});
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
 
 
 def run(page: Page, source: str) -> Locator:
@@ -83,3 +90,21 @@ def test_launched_used_and_ended_by_clicks(lab: Callable[[str], str], page: Page
     review.get_by_role("button", name="Terminate side").click()
     expect(card).to_have_count(0)
     assert "side" not in [each.name for each in manager.clusters()]
+
+
+@pytest.mark.slow
+def test_a_hidden_page_asks_for_nothing(lab: Callable[[str], str], page: Page) -> None:
+    page.clock.install()
+    page.goto(lab("lab"))
+    with page.expect_request("**/ppe-jupyter/api/overview?wait=*"):
+        page.get_by_role("tab", name="Clusters").click()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with page.expect_event("requestfailed", lambda request: "/overview?wait=" in request.url):
+        page.evaluate(SEEN, "hidden")
+    page.clock.fast_forward("30:00")
+    with page.expect_request("**/the-end"):
+        page.evaluate("void fetch('the-end').catch(() => null)")
+    assert not [url for url in asked if "ppe-jupyter/api" in url]
+    with page.expect_request("**/ppe-jupyter/api/overview*"):
+        page.evaluate(SEEN, "visible")

@@ -60,7 +60,10 @@ export interface ICluster {
   spot: boolean;
   usd_per_hour: number | null;
   usd_so_far: number | null;
+  idle_hours: number | null;
+  max_hours: number | null;
   budget_usd: number | null;
+  then: string | null;
   deadline: string | null;
   troubles: string[];
   advice: string;

@@ -5,7 +5,6 @@
  */
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, InputDialog, Notification } from '@jupyterlab/apputils';
-import { PageConfig } from '@jupyterlab/coreutils';
 import { ILauncher } from '@jupyterlab/launcher';
 import { IMainMenu } from '@jupyterlab/mainmenu';
 import { INotebookTracker } from '@jupyterlab/notebook';
@@ -18,13 +17,11 @@ import { CATEGORY, COMMANDS } from './commands';
 import { clusterIcon } from './icon';
 import { createNotebook, insertConnect } from './notebook';
 import { showNames } from './prompt';
+import { openRStudio } from './rstudio';
 import { Sidebar } from './sidebar';
 import { ClusterStatus } from './status';
 import { listen } from './urgent';
 import { Watch } from './watch';
-
-/** jupyter-server-proxy's. */
-const PROXY = 'server-proxy:open';
 
 const plugin: JupyterFrontEndPlugin<void> = {
   id: 'ppe-jupyter:clusters',
@@ -131,16 +128,7 @@ function addCommands(app: JupyterFrontEnd, { watch, changes, sidebar, notebooks 
     caption: 'RStudio Server of the master, in a tab',
     execute: async ({ cluster }) => {
       const chosen = await choose(watch, 'rstudio', cluster);
-      if (!chosen) {
-        return;
-      }
-      const url = `${PageConfig.getBaseUrl()}ppe-rstudio/${chosen.name}/`;
-      if (!commands.hasCommand(PROXY)) {
-        window.open(url);
-        return;
-      }
-      const id = `server-proxy:ppe-rstudio:${chosen.name}`;
-      await commands.execute(PROXY, { id, title: `RStudio: ${chosen.name}`, url, newBrowserTab: false });
+      return chosen && openRStudio(commands, chosen.name);
     }
   });
   commands.addCommand(COMMANDS.terminate, {

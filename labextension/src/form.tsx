@@ -6,91 +6,53 @@
 import * as React from 'react';
 
 import { type IChoices, type IImage, type IInstanceType, type IProblem, type ISpec, problemOf } from './api';
+import { Check, Choice, Field, type Values } from './fields';
 import { LIMITS, THEN } from './limits';
 import { Copy, Progress, Trouble } from './parts';
 import type { IViewServices } from './sidebar';
 import { TypeTable } from './types';
 import { usePlan, Verdict } from './verdict';
+import type { Watch } from './watch';
 
-type Values = Record<string, string | boolean>;
+export const NEW: Values = { nodes: '2' };
+const NUMBERS = new Set<string>(['nodes', 'slots', 'spot_max_usd', ...LIMITS.map(([key]) => key)]);
+const OF_SPOT = new Set(['spot_max_usd', 'spot_fallback']);
 
 /** The fields that were filled in, of the kinds that ClusterSpec has. */
-function specOf(values: Values, numbers: ReadonlySet<string>): ISpec {
-  const filled = Object.entries(values).filter(([, value]) => value !== '' && value !== false);
-  return Object.fromEntries(filled.map(([key, value]) => [key, numbers.has(key) ? Number(value) : value]));
+function specOf(values: Values): ISpec {
+  const filled = Object.entries(values).filter(
+    ([key, value]) => value !== '' && value !== false && (values.spot === true || !OF_SPOT.has(key))
+  );
+  return Object.fromEntries(filled.map(([key, value]) => [key, NUMBERS.has(key) ? Number(value) : value]));
 }
 
-const NUMBERS = new Set(['nodes', 'slots', 'spot_max_usd', ...LIMITS.map(([key]) => key)]);
-
-export function LaunchForm(props: { services: IViewServices; onDone: () => void }): React.JSX.Element {
-  const { watch, changes } = props.services;
-  const [values, setValues] = React.useState<Values>({ nodes: '2' });
-  const [known, setKnown] = React.useState<{
-    choices?: IChoices;
-    types?: IInstanceType[];
-    images?: IImage[];
-  }>({});
-  const [picking, setPicking] = React.useState(false);
-  const [problem, setProblem] = React.useState<IProblem | null>(null);
-  const spec = specOf(values, NUMBERS);
+export function LaunchForm(props: {
+  services: IViewServices;
+  /** What was filled in before, and is kept while the form is not shown. */
+  draft: { values: Values };
+  onDone: () => void;
+}): React.JSX.Element {
+  const { draft, services, onDone } = props;
+  const { watch, changes } = services;
+  const [values, setValues] = React.useState(draft.values);
+  React.useEffect(() => {
+    draft.values = values;
+  }, [draft, values]);
   // The first plan of all has the local cloud's image built; it is asked for again when that is done.
   const preparing = watch.overview?.operations.find(
     ({ verb, state }) => verb === 'prepare' && state === 'running'
   );
-  const { plan, refusal, asking, planNow } = usePlan(spec, props.services, !preparing);
-  const type = String(values.instance_type || known.choices?.defaults.instance_type || '');
-
-  const fetched = (request: Promise<typeof known>) =>
-    request.then(
-      found => setKnown(before => ({ ...before, ...found })),
-      error => setProblem(problemOf(error))
-    );
-  React.useEffect(() => {
-    void fetched(watch.api.choices().then(choices => ({ choices })));
-    void fetched(watch.api.types().then(types => ({ types })));
-  }, [watch]);
-  React.useEffect(() => {
-    void fetched(watch.api.images(type).then(images => ({ images })));
-  }, [watch, type]);
-
+  const { plan, refusal, asking, planNow } = usePlan(specOf(values), services, !preparing);
+  const { known, problem, dismiss } = useKnown(watch, String(values.instance_type ?? ''));
   const set = (key: string, value: string | boolean) => setValues(before => ({ ...before, [key]: value }));
-  const field = (key: string, label: string, rest: React.InputHTMLAttributes<HTMLInputElement> = {}) => (
-    <label>
-      <span>{label}</span>
-      <input
-        className="jp-mod-styled"
-        name={key}
-        value={String(values[key] ?? '')}
-        min="0"
-        step={rest.type === 'number' ? 'any' : undefined}
-        spellCheck={false}
-        autoComplete="off"
-        onChange={({ target }) => set(key, target.value)}
-        {...rest}
-      />
-    </label>
-  );
-  const choice = (key: string, label: string, none: string, options: React.JSX.Element[] = []) => (
-    <label>
-      <span>{label}</span>
-      <select
-        className="jp-mod-styled"
-        name={key}
-        value={String(values[key] ?? '')}
-        onChange={({ target }) => set(key, target.value)}
-      >
-        <option value="">{none}</option>
-        {options}
-      </select>
-    </label>
-  );
+  const part = { values, set, known };
   const launch = async () => {
     const current = await planNow();
     if (current && (await changes.launch(current))) {
-      props.onDone();
+      draft.values = NEW;
+      onDone();
     }
   };
-
   return (
     <form
       className="jp-ppe-form"
@@ -100,34 +62,78 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
         void launch();
       }}
     >
-      {problem && <Trouble problem={problem} onDismiss={() => setProblem(null)} />}
+      {problem && <Trouble problem={problem} onDismiss={dismiss} />}
       {preparing && <Progress operation={preparing} />}
+      <Size {...part} />
+      <Place {...part} />
+      <Limiting {...part} />
+      <Access {...part} />
+      <Verdict plan={plan} refusal={refusal} asking={asking} />
+      <button type="submit" className="jp-ppe-button jp-ppe-mod-main" disabled={!plan?.ok}>
+        Review and launch…
+      </button>
+      {plan?.ok && <Copy text={plan.magic} label="Copy the magic that does the same" />}
+    </form>
+  );
+}
+
+interface IKnown {
+  choices?: IChoices;
+  types?: IInstanceType[];
+  images?: IImage[];
+}
+
+interface IPart {
+  values: Values;
+  set(key: string, value: string | boolean): void;
+  known: IKnown;
+}
+
+/** What there is to choose from; of images, which fit the type. */
+function useKnown(watch: Watch, chosen: string) {
+  const [known, setKnown] = React.useState<IKnown>({});
+  const [problem, setProblem] = React.useState<IProblem | null>(null);
+  const fetched = (request: Promise<IKnown>) =>
+    request.then(
+      found => setKnown(before => ({ ...before, ...found })),
+      error => setProblem(problemOf(error))
+    );
+  React.useEffect(() => {
+    void fetched(watch.api.choices().then(choices => ({ choices })));
+    void fetched(watch.api.types().then(types => ({ types })));
+  }, [watch]);
+  const type = chosen || String(known.choices?.defaults.instance_type ?? '');
+  React.useEffect(() => {
+    // While it is typed, it is none.
+    if (known.types?.some(each => each.name === type)) {
+      void fetched(watch.api.images(type).then(images => ({ images })));
+    }
+  }, [watch, type, known.types]);
+  return { known, problem, dismiss: () => setProblem(null) };
+}
+
+function Size({ known, ...fields }: IPart): React.JSX.Element {
+  const { values, set } = fields;
+  const [picking, setPicking] = React.useState(false);
+  const type = String(values.instance_type || known.choices?.defaults.instance_type || '');
+  return (
+    <>
       <div className="jp-ppe-fields">
-        {field('name', 'Name', { placeholder: 'a name is found', autoFocus: true })}
-        {field('nodes', 'Nodes', { type: 'number', min: 1, step: 1 })}
-        <label>
-          <span>Type</span>
-          <span className="jp-ppe-withButton">
-            <input
-              className="jp-mod-styled"
-              name="instance_type"
-              value={String(values.instance_type ?? '')}
-              placeholder={type}
-              spellCheck={false}
-              onChange={({ target }) => set('instance_type', target.value.trim())}
-            />
-            <button
-              type="button"
-              className="jp-ppe-button"
-              aria-expanded={picking}
-              aria-label="Choose the type from a table"
-              title="Choose the type from a table"
-              onClick={() => setPicking(!picking)}
-            >
-              {picking ? '▴' : '▾'}
-            </button>
-          </span>
-        </label>
+        <Field {...fields} name="name" label="Name" placeholder="a name is found" autoFocus />
+        <Field {...fields} name="nodes" label="Nodes" type="number" min={1} step={1} />
+        <div className="jp-ppe-withButton">
+          <Field {...fields} name="instance_type" label="Type" placeholder={type} />
+          <button
+            type="button"
+            className="jp-ppe-button"
+            aria-expanded={picking}
+            aria-label="Choose the type from a table"
+            title="Choose the type from a table"
+            onClick={() => setPicking(!picking)}
+          >
+            {picking ? '▴' : '▾'}
+          </button>
+        </div>
       </div>
       {picking && (
         <TypeTable
@@ -139,108 +145,36 @@ export function LaunchForm(props: { services: IViewServices; onDone: () => void 
           }}
         />
       )}
-      <div className="jp-ppe-fields">
-        {field('slots', 'Slots per node', {
-          type: 'number',
-          min: 1,
-          step: 1,
-          placeholder: 'its physical cores'
-        })}
-        {choice(
-          'image',
-          'Image',
-          'the usual one',
-          known.images?.map(({ id, name, fits, why, software }) => (
-            <option key={id} value={id} disabled={!fits} title={why || softwareText(software)}>
-              {name}
-              {why && ` (${why})`}
-            </option>
-          ))
-        )}
-        {choice(
-          'zone',
-          'Zone',
-          'any that has them',
-          known.choices?.zones.map(zone => <option key={zone}>{zone}</option>)
-        )}
-      </div>
-      <details>
-        <summary>Limits: what ends it by itself</summary>
-        <div className="jp-ppe-fields">
-          {LIMITS.map(([key, label, hint]) => (
-            <React.Fragment key={key}>
-              {field(key, label, { type: 'number', placeholder: hint })}
-            </React.Fragment>
-          ))}
-          {choice(
-            'then',
-            'Then',
-            THEN[0][1],
-            THEN.slice(1).map(([value, label]) => (
-              <option key={value} value={value}>
-                {label}
-              </option>
-            ))
-          )}
-        </div>
-      </details>
-      <details>
-        <summary>Key pair, security group, spot</summary>
-        <div className="jp-ppe-fields">
-          {choice(
-            'key_name',
-            'Key pair',
-            'yours, made if needed',
-            known.choices?.key_pairs.map(name => <option key={name}>{name}</option>)
-          )}
-          {choice(
-            'security_group',
-            'Security group',
-            'one of its own',
-            known.choices?.security_groups.map(({ id, name }) => (
-              <option key={id} value={id}>
-                {name}
-              </option>
-            ))
-          )}
-          <label className="jp-ppe-check">
-            <input
-              type="checkbox"
-              name="spot"
-              checked={values.spot === true}
-              onChange={({ target }) =>
-                setValues(({ spot_max_usd: _max, spot_fallback: _fallback, ...rest }) => ({
-                  ...rest,
-                  spot: target.checked
-                }))
-              }
-            />
-            <span>Workers on the spot market: cheaper, may be taken away</span>
-          </label>
-          {values.spot === true &&
-            field('spot_max_usd', 'At most, $ per hour and worker', {
-              type: 'number',
-              placeholder: 'on-demand price'
-            })}
-          {values.spot === true && (
-            <label className="jp-ppe-check">
-              <input
-                type="checkbox"
-                name="spot_fallback"
-                checked={values.spot_fallback === true}
-                onChange={({ target }) => set('spot_fallback', target.checked)}
-              />
-              <span>Else on demand</span>
-            </label>
-          )}
-        </div>
-      </details>
-      <Verdict plan={plan} refusal={refusal} asking={asking} />
-      <button type="submit" className="jp-ppe-button jp-ppe-mod-main" disabled={!plan?.ok}>
-        Review and launch…
-      </button>
-      {plan?.ok && <Copy text={plan.magic} label="Copy the magic that does the same" />}
-    </form>
+    </>
+  );
+}
+
+function Place({ known, ...fields }: IPart): React.JSX.Element {
+  return (
+    <div className="jp-ppe-fields">
+      <Field
+        {...fields}
+        name="slots"
+        label="Slots per node"
+        type="number"
+        min={1}
+        step={1}
+        placeholder="its physical cores"
+      />
+      <Choice {...fields} name="image" label="Image" none="the usual one">
+        {known.images?.map(({ id, name, fits, why, software }) => (
+          <option key={id} value={id} disabled={!fits} title={why || softwareText(software)}>
+            {name}
+            {why && ` (${why})`}
+          </option>
+        ))}
+      </Choice>
+      <Choice {...fields} name="zone" label="Zone" none="any that has them">
+        {known.choices?.zones.map(zone => (
+          <option key={zone}>{zone}</option>
+        ))}
+      </Choice>
+    </div>
   );
 }
 
@@ -248,4 +182,60 @@ function softwareText(software: Record<string, string>): string {
   return Object.entries(software)
     .map(([name, version]) => `${name} ${version}`)
     .join(', ');
+}
+
+function Limiting({ known: _, ...fields }: IPart): React.JSX.Element {
+  return (
+    <details>
+      <summary>Limits: what ends it by itself</summary>
+      <div className="jp-ppe-fields">
+        {LIMITS.map(([key, label, hint]) => (
+          <Field key={key} {...fields} name={key} label={label} type="number" placeholder={hint} />
+        ))}
+        <Choice {...fields} name="then" label="Then" none={THEN[0][1]}>
+          {THEN.slice(1).map(([value, label]) => (
+            <option key={value} value={value}>
+              {label}
+            </option>
+          ))}
+        </Choice>
+      </div>
+    </details>
+  );
+}
+
+function Access({ known, ...fields }: IPart): React.JSX.Element {
+  return (
+    <details>
+      <summary>Key pair, security group, spot, RStudio</summary>
+      <div className="jp-ppe-fields">
+        <Choice {...fields} name="key_name" label="Key pair" none="yours, made if needed">
+          {known.choices?.key_pairs.map(name => (
+            <option key={name}>{name}</option>
+          ))}
+        </Choice>
+        <Choice {...fields} name="security_group" label="Security group" none="one of its own">
+          {known.choices?.security_groups.map(({ id, name }) => (
+            <option key={id} value={id}>
+              {name}
+            </option>
+          ))}
+        </Choice>
+        <Check {...fields} name="spot" label="Workers on the spot market: cheaper, may be taken away" />
+        {fields.values.spot === true && (
+          <>
+            <Field
+              {...fields}
+              name="spot_max_usd"
+              label="At most, $ per hour and worker"
+              type="number"
+              placeholder="on-demand price"
+            />
+            <Check {...fields} name="spot_fallback" label="Else on demand" />
+          </>
+        )}
+        <Check {...fields} name="rstudio" label="RStudio Server on the master" />
+      </div>
+    </details>
+  );
 }

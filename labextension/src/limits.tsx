@@ -1,37 +1,38 @@
-/** The form for a cluster's limits: what ends it by itself. An empty field stays as it is. */
+/** The form for a cluster's limits, which are what ends it by itself: shows what holds, and tells what was changed. */
 import { ReactWidget } from '@jupyterlab/apputils';
 import * as React from 'react';
 
 import type { ICluster, ISpec } from './api';
 
-export const LIMITS: readonly (readonly [string, string, string])[] = [
-  ['idle_hours', 'Hours without work', '0 for no limit'],
-  ['max_hours', 'Hours since its launch or start', ''],
-  ['budget_usd', 'US dollars spent', '']
-];
+/** Their names, labels, and what an empty field means at a launch. */
+export const LIMITS = [
+  ['idle_hours', 'Hours without work', 'as configured; 0: no limit'],
+  ['max_hours', 'Hours since its launch or start', 'no limit'],
+  ['budget_usd', 'US dollars spent', 'no limit']
+] as const;
 export const THEN: readonly (readonly [string, string])[] = [
   ['park', 'park: workers go, the master’s disk stays'],
   ['terminate', 'terminate: all goes']
 ];
 
 export class Limits extends ReactWidget {
-  private readonly values: ISpec = {};
+  private readonly changed: ISpec = {};
 
   constructor(private readonly cluster: ICluster) {
     super();
     this.addClass('jp-ppe-limits');
   }
 
-  /** What was filled in. */
+  /** What was changed; 0 is no limit. */
   getValue(): ISpec {
-    return this.values;
+    return this.changed;
   }
 
   render(): React.JSX.Element {
-    const { budget_usd } = this.cluster;
+    const { cluster, changed } = this;
     return (
       <div className="jp-ppe-fields">
-        {LIMITS.map(([key, label, hint]) => (
+        {LIMITS.map(([key, label]) => (
           <label key={key}>
             <span>{label}</span>
             <input
@@ -39,15 +40,23 @@ export class Limits extends ReactWidget {
               type="number"
               min="0"
               step="any"
-              placeholder={key === 'budget_usd' && budget_usd !== null ? `${budget_usd}` : hint}
-              onChange={({ target }) => this.set(key, target.value === '' ? null : Number(target.value))}
+              placeholder={key === 'idle_hours' && cluster.idle_hours === null ? 'as configured' : 'no limit'}
+              defaultValue={cluster[key] || ''}
+              onChange={({ target }) => {
+                changed[key] = Number(target.value);
+              }}
             />
           </label>
         ))}
         <label>
           <span>Then</span>
-          <select className="jp-mod-styled" onChange={({ target }) => this.set('then', target.value || null)}>
-            <option value="">as it is</option>
+          <select
+            className="jp-mod-styled"
+            defaultValue={cluster.then ?? ''}
+            onChange={({ target }) => {
+              changed.then = target.value;
+            }}
+          >
             {THEN.map(([value, label]) => (
               <option key={value} value={value}>
                 {label}
@@ -57,13 +66,5 @@ export class Limits extends ReactWidget {
         </label>
       </div>
     );
-  }
-
-  private set(key: string, value: ISpec[string]): void {
-    if (value === null) {
-      delete this.values[key];
-    } else {
-      this.values[key] = value;
-    }
   }
 }

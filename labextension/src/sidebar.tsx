@@ -10,11 +10,14 @@ import * as React from 'react';
 import type { ICluster, IOperation, IOverview } from './api';
 import { Card } from './card';
 import type { Changes } from './changes';
-import { LaunchForm } from './form';
+import { LaunchForm, NEW } from './form';
 import { clusterIcon } from './icon';
 import { Progress, Trouble } from './parts';
 import type { Watch } from './watch';
 import { dollars, perHour, soFar } from './words';
+
+/** More clusters than this are searched rather than looked through. */
+const MANY = 8;
 
 /** What the views act with. */
 export interface IViewServices {
@@ -22,12 +25,13 @@ export interface IViewServices {
   changes: Changes;
   /** Do one of a cluster's actions. */
   act(verb: string, cluster: ICluster): Promise<unknown>;
-  /** Whether the sidebar is shown now. */
+  /** Whether the clusters are shown now. */
   shown: boolean;
 }
 
 export class Sidebar extends ReactWidget {
   private form = false;
+  private readonly draft = { values: NEW };
   private following = false;
   private readonly dismissed = new Set<string>();
 
@@ -72,7 +76,7 @@ export class Sidebar extends ReactWidget {
 
   render(): React.JSX.Element {
     const { watch, changes, act } = this;
-    const services = { watch, changes, act, shown: this.following };
+    const services = { watch, changes, act, shown: this.following && !this.form };
     const { overview, problem } = watch;
     return (
       <>
@@ -87,7 +91,9 @@ export class Sidebar extends ReactWidget {
               {overview.preparing}
             </p>
           )}
-          {this.form && <LaunchForm services={services} onDone={() => this.showForm(false)} />}
+          {this.form && (
+            <LaunchForm services={services} draft={this.draft} onDone={() => this.showForm(false)} />
+          )}
           <div hidden={this.form}>
             <Clusters
               overview={overview}
@@ -157,9 +163,12 @@ function Clusters(props: {
   onChange: () => void;
 }): React.JSX.Element | null {
   const { overview, services, dismissed } = props;
+  const [wanted, setWanted] = React.useState('');
   if (!overview) {
     return null;
   }
+  const many = overview.clusters.length > MANY;
+  const found = overview.clusters.filter(each => !many || matches(each, wanted));
   const failed = overview.operations.filter(each => each.state === 'failed' && !dismissed.has(each.id));
   const dismiss = (id: string) => {
     dismissed.add(id);
@@ -172,6 +181,21 @@ function Clusters(props: {
           problem && (
             <Trouble key={id} problem={problem} label={`${verb} ${cluster}`} onDismiss={() => dismiss(id)} />
           )
+      )}
+      {many && (
+        <div className="jp-ppe-find">
+          <input
+            className="jp-mod-styled"
+            type="search"
+            aria-label="Find clusters"
+            placeholder="Find, such as parked m5"
+            value={wanted}
+            onChange={({ target }) => setWanted(target.value)}
+          />
+          <span className="jp-ppe-quiet" role="status">
+            {found.length} of {overview.clusters.length}
+          </span>
+        </div>
       )}
       <ul className="jp-ppe-cards" aria-label="Clusters">
         {launching(overview).map(each => (
@@ -187,7 +211,7 @@ function Clusters(props: {
             />
           </li>
         ))}
-        {overview.clusters.map(cluster => (
+        {found.map(cluster => (
           <Card
             key={cluster.name}
             cluster={cluster}
@@ -199,6 +223,15 @@ function Clusters(props: {
       </ul>
     </>
   );
+}
+
+/** Whether all words are among a cluster's own. */
+function matches({ name, state, type, zone, owner }: ICluster, wanted: string): boolean {
+  const text = `${name} ${state} ${type} ${zone} ${owner}`.toLowerCase();
+  return wanted
+    .toLowerCase()
+    .split(/\s+/)
+    .every(word => text.includes(word));
 }
 
 function Empty({ overview, onLaunch }: { overview: IOverview; onLaunch: () => void }): React.JSX.Element {

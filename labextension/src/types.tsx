@@ -93,7 +93,7 @@ export function TypeTable(props: {
                   </button>
                 </td>
                 <td>{each.cores}</td>
-                <td>{each.gb}</td>
+                <td>{Math.round(10 * each.gb) / 10}</td>
                 <td>{each.usd_per_hour === null ? '?' : dollars(each.usd_per_hour).slice(1)}</td>
                 <td>{each.gbps ?? '?'}</td>
                 <td>{each.cluster_capable ? 'yes' : 'no'}</td>

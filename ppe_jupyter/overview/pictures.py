@@ -79,7 +79,10 @@ class OperationPicture(ProgressPicture):
 
 
 class ClusterPicture(TypedDict):
-    """One cluster; ``actions`` are the verbs that make sense now, ``operation`` the id of the one that runs on it."""
+    """One cluster; ``actions`` are the verbs that make sense now, ``operation`` the id of the one that runs on it.
+
+    The limits are as in ``ClusterSpec``: null, and 0 idle hours, are no limit.
+    """
 
     name: str
     state: str
@@ -94,7 +97,10 @@ class ClusterPicture(TypedDict):
     spot: bool
     usd_per_hour: float | None
     usd_so_far: float | None
+    idle_hours: float | None
+    max_hours: float | None
     budget_usd: float | None
+    then: str | None
     deadline: str | None
     troubles: list[str]
     advice: str
@@ -185,7 +191,10 @@ def cluster(
         "spot": any(node.spot for node in living),
         "usd_per_hour": _rounded(record.usd_per_hour, 4),
         "usd_so_far": _rounded(record.cost_so_far(now), 2),
+        "idle_hours": spec.idle_hours if spec else None,
+        "max_hours": spec.max_hours if spec else None,
         "budget_usd": spec.budget_usd if spec else None,
+        "then": spec.then if spec else None,
         "deadline": _deadline(record),
         "troubles": list(record.troubles) if record.state is _S.DEGRADED else [],
         "advice": advice(record),
