@@ -149,6 +149,7 @@ def test_values_go_between_the_r_session_and_its_ranks(cluster: Cluster, r: Remo
     assert r.eval("length(list.files('/dev/shm', 'ppe-team'))") == 0
     with pytest.raises(errors.RemoteRError, match="object 'nobody' not found"):
         run(cluster, "1", "r", from_r=["nobody"])
+    assert list(r.eval("ls(all.names = TRUE)")) == ["fit", "n", "y"]
 
 
 @pytest.mark.slow

@@ -18,18 +18,17 @@ cell goes on to its end.
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import json
 import os
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .run_cell import BLOCK_BYTES, FOLDER, HOSTFILE, end_of, hosts, started
+from .team_client import Cell, Client
 from .team_frames import ALL, HEAD, Frame, Frames, Kind
 from .this_node import PRELOAD
 
@@ -41,80 +40,14 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
 # After a rank's failure the others may come to their own end for so long, which is often the same failure.
 OTHERS_SECONDS = 1.0
-# What is ready to be shown, in frames; more waits in the ranks' pipes.
-AHEAD = 64
 # Further presses of the stop button at a cell that catches them.
 PRESSES = 3
 GONE = "the variables of all ranks are gone; the next cell starts new ranks"
-
-Emit = Callable[..., None]
 
 
 def name_of(language: str, count: int) -> str:
     """What the team's files in RUN begin with."""
     return f"team-{language}-{count}"
-
-
-class Client:
-    """Who asked for a cell: its line, and what ranks say for it."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.inbox: asyncio.Queue[Frame] = asyncio.Queue(AHEAD)
-        self.requests: asyncio.Queue[Frame] = asyncio.Queue()
-        self.reader = reader
-        self._writer = writer
-        self.gone = False
-        self.presses = 0
-
-    def emit(self, data: bytes = b"", **fields: Any) -> None:
-        """An event, and bytes behind it."""
-        if not self.gone:
-            self._writer.write(json.dumps(fields).encode() + b"\n" + data)
-
-    async def taken(self) -> None:
-        """When the client has taken most of what was emitted."""
-        with contextlib.suppress(ConnectionError):
-            await self._writer.drain()
-
-
-class Cell:
-    """A cell at work: who has not ended, who failed first."""
-
-    def __init__(self, client: Client, count: int, where: dict[int, str], values: Path) -> None:
-        self.client = client
-        self._values = values
-        self.unfinished = set(range(count))
-        self.failed = False
-        self._where = where
-        self._decoders: dict[tuple[int, Kind], Any] = {}
-
-    def show(self, frame: Frame) -> None:
-        """Events for what a rank said."""
-        about: dict[str, Any] = {"source": frame.rank, "host": self._where.get(frame.rank)}
-        if frame.kind in (Kind.STDOUT, Kind.STDERR):
-            key = (frame.rank, frame.kind)
-            if key not in self._decoders:
-                self._decoders[key] = codecs.getincrementaldecoder("utf-8")("replace")
-            text = self._decoders[key].decode(frame.body)
-            self.client.emit(**about, stream=frame.kind.name.lower(), text=text)
-        elif frame.kind is Kind.VALUE:
-            name, _, data = frame.body.partition(b"\0")
-            (self._values / f"to-{name.decode()}.{frame.rank}").write_bytes(data)
-        elif frame.kind is Kind.DONE:
-            self.client.emit(frame.body, **about, bytes=len(frame.body))
-            self.end(frame.rank, None)
-        elif frame.kind is Kind.FAILED:
-            self.end(frame.rank, frame.body.decode(errors="replace"))
-
-    def end(self, rank: int, error: str | None) -> None:
-        """The rank has ended. After the first failure others, which are often its consequence, do not count."""
-        if rank in self.unfinished:
-            self.unfinished.discard(rank)
-            counts = error is not None and not self.failed
-            self.failed = self.failed or counts
-            self.client.emit(
-                source=rank, host=self._where.get(rank), status=int(counts), error=error if counts else None
-            )
 
 
 class Keeper:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +20,7 @@ from ..ssh import Channel, Connection
 from . import values, wire
 from .cells import Event, Grouped
 from .outputs import Output, Text
+from .team_exchange import values_of
 
 if TYPE_CHECKING:
     from .session import RemoteR
@@ -31,23 +31,6 @@ TICK_SECONDS = 0.5
 ENDING_SECONDS = 10.0
 
 Language = Literal["python", "r"]
-
-# The folder is in memory where there is such a one, and the user's alone.
-_NAMES = ".ppe_team"
-_GIVE = """local({
-  folder <- tempfile("ppe-team-", if (dir.exists("/dev/shm")) "/dev/shm" else tempdir())
-  dir.create(folder, mode = "0700")
-  for (name in unlist(.ppe_team)) saveRDS(get(name, envir = .GlobalEnv), file.path(folder, paste0("from-", name)),
-                                            compress = FALSE)
-  rm(.ppe_team, envir = .GlobalEnv)
-  folder
-})"""
-_TAKE = """local({
-  for (name in .ppe_team[-1L]) {
-    files <- file.path(.ppe_team[1L], paste0("to-", name, ".", 0:99999))
-    assign(name, lapply(files[file.exists(files)], readRDS), envir = .GlobalEnv)
-  }
-})"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,23 +130,9 @@ def run(
     RemoteInterrupted, RemoteCommandFailed, ConnectionLost (the cell goes on), UsageError, ValueRefused.
     """
     request: dict[str, Any] = {"language": cell.language, "ranks": cell.ranks, "fresh": fresh, "end": False}
-    with _values_of(session, cell) as folder, connection.popen(TEAM_CELL) as channel:
+    with values_of(session, cell.from_r, cell.to_r) as folder, connection.popen(TEAM_CELL) as channel:
         request.update(values=folder, from_r=list(cell.from_r))
         return _Run(channel, cell, on_output, streamed).result(request, timeout)
-
-
-@contextmanager
-def _values_of(session: RemoteR | None, cell: TeamCell) -> Iterator[str]:
-    """The folder on the master where R has put what goes to the ranks; R gets what they have put there."""
-    if session is None or not (cell.from_r or cell.to_r):
-        yield ""
-        return
-    folder = session.eval(_GIVE, inputs={_NAMES: list(cell.from_r)})
-    try:
-        yield folder
-        session.eval(_TAKE, inputs={_NAMES: [folder, *cell.to_r]})
-    finally:
-        session.eval("unlink(.ppe_team, recursive = TRUE); rm(.ppe_team)", inputs={_NAMES: folder})
 
 
 def end(connection: Connection, *, language: Language, ranks: int) -> None:
