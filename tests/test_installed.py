@@ -133,6 +133,7 @@ def test_from_the_tile_to_the_end(lab: Lab, page: Page, manager: Manager) -> Non
     page.get_by_role("tab", name="chain.ipynb").click()
     sleeping = run(page, SLEEP)
     expect(sleeping.locator(".jp-InputPrompt")).to_have_text("[*]:")
+    panel.scroll_into_view_if_needed()  # out of sight it is silent
     expect(panel).to_contain_text("busy since")
     shot(page, "busy")
     card.get_by_role("button", name="Terminate chain").click()
