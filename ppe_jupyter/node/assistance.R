@@ -71,7 +71,7 @@ own_help <- function(name) {
 }
 
 # A long page takes half a second: it is written as it is made, so its beginning is there when the time is over.
-help_text <- function(page, seconds) {
+help_text <- function(page, seconds = Inf) {
   out <- tempfile()
   on.exit(unlink(out))
   whole <- in_time({
