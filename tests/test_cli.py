@@ -44,7 +44,7 @@ class Paid:
     def launch(self, plan: Any, *, report: Any, wait: bool) -> Any:
         self.done.append("launch")
         now = datetime.now(timezone.utc)
-        record = Namespace(wanted=2, slots=4, launched=now, usd_per_hour=1.234)
+        record = Namespace(wanted=2, slots=4, launched=now, usd_per_hour=1.234, troubles=())
         state = ClusterState.RUNNING
         return Namespace(name="lab", state=state, nodes=(), record=record, is_free=False, cost_so_far=0.0)
 
