@@ -18,6 +18,7 @@ from ppe_jupyter import errors
 from ppe_jupyter.node import team_values
 from ppe_jupyter.node.team_frames import Frame, Frames, Kind, pack
 from ppe_jupyter.remote.team import Language, Streamed, TeamCell, joined, split
+from ppe_jupyter.ssh import Channel
 
 if TYPE_CHECKING:
     from notebook_kernel import Kernel
@@ -52,7 +53,7 @@ def test_parts_are_those_of_numpy(length: int, count: int) -> None:
 
 
 def test_what_has_no_first_axis_is_not_scattered() -> None:
-    for value in ({"a": 1}, 3, {1, 2}):
+    for value in ({"a": 1}, 3, {1, 2}, np.array(5)):
         with pytest.raises(errors.UsageError, match="x cannot be scattered"):
             split(value, 2, "x")
 
@@ -81,6 +82,11 @@ def test_values_come_back_and_name_nothing_of_the_inside_of_numpy_or_pandas(valu
     else:
         np.testing.assert_equal(found, value)
     assert b"_core" not in data and b"internals" not in data
+
+
+def test_a_longdouble_comes_back() -> None:
+    value = np.longdouble(1) / 3
+    assert team_values.load(team_values.dump(value)) == value
 
 
 def test_streamed_lines_are_whole_and_name_their_rank() -> None:
@@ -140,9 +146,11 @@ def test_values_are_sent_whole_or_in_parts_and_come_back_by_rank(
 
 
 def test_values_go_between_the_r_session_and_its_ranks(cluster: Cluster, r: RemoteR) -> None:
-    r.eval("fit <- lm(dist ~ speed, cars); n <- 3L; invisible(NULL)")
-    code = "library(Rmpi); y <- list(coef(fit)[[2]], n * mpi.comm.rank(0), quote(a + b))"
-    run(cluster, code, "r", from_r=["fit", "n"], to_r=["y"])
+    r.eval("fit <- lm(dist ~ speed, cars); n <- 3L; long <- seq_len(1e6) / 2; invisible(NULL)")
+    code = "library(Rmpi); y <- list(coef(fit)[[2]], n * mpi.comm.rank(0), quote(a + b)); back <- rev(long)"
+    run(cluster, code, "r", from_r=["fit", "n", "long"], to_r=["y", "back"])
+    assert r.eval("identical(back, list(rev(long), rev(long)))")
+    r.eval("rm(long, back)")
     assert r.eval("identical(lapply(y, `[[`, 1L), rep(list(coef(fit)[[2]]), 2))")
     assert r.eval("identical(y[[2]][-1], list(3L, quote(a + b)))")
     assert list(r.eval("ls(all.names = TRUE)")) == ["fit", "n", "y"]
@@ -152,10 +160,60 @@ def test_values_go_between_the_r_session_and_its_ranks(cluster: Cluster, r: Remo
     assert list(r.eval("ls(all.names = TRUE)")) == ["fit", "n", "y"]
 
 
+def test_a_value_for_r_that_cannot_be_kept_is_a_failure(cluster: Cluster, r: RemoteR) -> None:
+    code = "y <- 1; unlink(Sys.glob('/dev/shm/ppe-team-*'), recursive = TRUE)"
+    with pytest.raises(errors.RankFailed, match=r"its value for R could not be kept.*keep their variables"):
+        run(cluster, code, "r", to_r=["y"])
+    assert run(cluster, "y", "r") == "[1] 1\n" * 2
+
+
+def test_an_output_that_cannot_be_pickled_is_a_failure(cluster: Cluster) -> None:
+    run(cluster, "class Shut:\n    def __reduce__(self):\n        raise OSError('shut')\nx = Shut()")
+    with pytest.raises(
+        errors.RankFailed, match=r"x cannot be brought back: OSError\('shut'\); the ranks keep"
+    ):
+        run(cluster, "", outputs=["x"])
+
+
+def test_the_stop_button_in_the_middle_of_a_transfer_runs_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Channel.send_all
+
+    def half(channel: Channel, data: bytes) -> None:
+        if len(data) < 10**6:
+            return whole(channel, data)
+        whole(channel, data[: 10**5])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Channel, "send_all", half)
+    with pytest.raises(errors.RemoteInterrupted, match="the transfer was interrupted"):
+        run(cluster, "print('ran')", inputs={"x": bytes(10**6)})
+    assert run(cluster, "print(1)") == "1\n1\n"
+
+
 @pytest.mark.slow
-def test_a_megabyte_and_more_crosses(cluster: Cluster) -> None:
+def test_what_a_cell_has_started_may_print_without_end(cluster: Cluster) -> None:
+    run(cluster, "import subprocess\nyes = subprocess.Popen(['yes'])", timeout=30)
+    run(cluster, "yes.kill()", timeout=30)
+    assert run(cluster, "yes.wait()", timeout=30).endswith("-9\n")
+
+
+@pytest.mark.slow
+def test_a_keeper_that_crashes_is_told_of(cluster: Cluster) -> None:
+    with pytest.raises(errors.RemoteError, match="the ranks' keeper has ended: "):
+        run(
+            cluster,
+            "import os; os.system(\"pkill -9 -f 'node[.]team python 2'\"); import time; time.sleep(99)",
+        )
+    assert run(cluster, "print(1)").endswith("they were lost]\n1\n1\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_megabyte_and_more_crosses(cluster: Cluster, language: Language) -> None:
     value = np.random.default_rng(1).normal(size=2_000_000)
-    cell = TeamCell(code="", ranks=2, scattered={"v": value}, outputs=["v"])
+    cell = TeamCell(code="", language=language, ranks=2, scattered={"v": value}, outputs=["v"])
     parts = [found["v"] for found in cluster.run_ranks(cell, on_output=Shown())]
     np.testing.assert_array_equal(np.concatenate(parts), value)
 

@@ -36,11 +36,11 @@ HOSTFILE = Path.home() / "ompi-hostfile"
 HERE = "cd ~/.ppe && exec python3 -m node.run_cell"
 GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.01
+# A process that has ended may have left one behind that holds its output.
+WORDS_SECONDS = 1.0
 BLOCK_BYTES = 65536
 # A line of JSON has at most a block of text, each byte of it perhaps as \uXXXX.
 LINE_BYTES = 8 * BLOCK_BYTES
-
-Source = int | str | None
 
 
 def emit(**fields: Any) -> None:
@@ -65,6 +65,16 @@ async def end_of(process: Process) -> int:
     while process.returncode is None:
         await asyncio.sleep(POLL_SECONDS)
     return process.returncode
+
+
+async def last_words(process: Process) -> str:
+    """The last line that it put on standard error, behind a colon, if there is one."""
+    assert process.stderr is not None
+    said = b""
+    with suppress(asyncio.TimeoutError):
+        said = await asyncio.wait_for(process.stderr.read(), WORDS_SECONDS)
+    lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
+    return f": {lines[-1]}" if lines else ""
 
 
 @asynccontextmanager

@@ -10,8 +10,9 @@ local({
   for (file in c("columns.R", "decoding.R", "evaluation.R")) sys.source(file.path(folder, file), ours)
   kinds <- c(value = 1, stopped = 13, done = 14, failed = 15)
   rank <- as.double(commandArgs(TRUE)[1L])
-  requests <- fifo("/proc/self/fd/3", "rb", blocking = TRUE)
-  answers <- fifo("/proc/self/fd/4", "wb", blocking = TRUE)
+  # Not fifo(), which takes what one read() gives, at most a pipe full, for the end.
+  requests <- file("/proc/self/fd/3", "rb", raw = TRUE)
+  answers <- file("/proc/self/fd/4", "wb", raw = TRUE)
   # Of the cell at work: where it was called, and where the error was.
   call <- NULL; depth <- 0L; calls <- NULL
   failed_value <- NULL

@@ -27,14 +27,14 @@ from asyncio.subprocess import Process
 from pathlib import Path
 from typing import Any
 
-from .run_cell import BLOCK_BYTES, FOLDER, HOSTFILE, end_of, hosts, started
+from .run_cell import BLOCK_BYTES, FOLDER, HOSTFILE, end_of, hosts, last_words, started
 from .team_client import Cell, Client
 from .team_frames import ALL, HEAD, Frame, Frames, Kind
 from .this_node import PRELOAD
 
 RUN = Path.home() / ".ppe" / "run"
 RELAY = "mkdir -p ~/.ppe/run && cd ~/.ppe && exec python3 -m node.team_relay run/{name}.relay"
-SSH = ("ssh", "-o", "ServerAliveInterval=5")
+SSH = ("ssh", "-o", "ServerAliveInterval=5", "-o", "ConnectTimeout=10")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Between SIGTERM and SIGKILL mpirun sleeps for a second on each node, one after the other: 2 s instead of 0.05 s.
 SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
@@ -42,7 +42,6 @@ SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
 OTHERS_SECONDS = 1.0
 # Further presses of the stop button at a cell that catches them.
 PRESSES = 3
-GONE = "the variables of all ranks are gone; the next cell starts new ranks"
 
 
 def name_of(language: str, count: int) -> str:
@@ -59,6 +58,7 @@ class Keeper:
         self.name = name_of(language, count)
         self._where: dict[int, str] = {}
         self._relays: list[Process] = []
+        self._relay_of: dict[int, Process] = {}
         self._mpirun: Process | None = None
         self._over = asyncio.Event()
         self._ready = asyncio.Event()
@@ -113,18 +113,18 @@ class Keeper:
             for frame in frames.feed(data):
                 if frame.kind is Kind.HERE:
                     self._where[frame.rank] = frame.body.decode()
+                    self._relay_of[frame.rank] = relay
                     if len(self._where) == self._count:
                         self._ready.set()
                 elif self._cell is not None:
                     await self._cell.client.inbox.put(frame)
                 elif frame.kind is Kind.GONE:
                     self._end(f"rank {frame.rank} on {node}: {frame.body.decode()}")
-        for rank, where in self._where.items():
-            if where == node and self._cell is not None:
-                await self._cell.client.inbox.put(
-                    Frame(rank, Kind.GONE, b"the connection to its node was lost")
-                )
-        self._end(f"the connection to {node} was lost")
+        lost = f"the connection to {node} was lost{await last_words(relay)}"
+        for rank, its in self._relay_of.items():
+            if its is relay and self._cell is not None:
+                await self._cell.client.inbox.put(Frame(rank, Kind.GONE, lost.encode()))
+        self._end(lost)
 
     async def _watch_mpirun(self) -> None:
         assert self._mpirun is not None and self._mpirun.stderr is not None
@@ -145,7 +145,7 @@ class Keeper:
             self._ready.set()
 
     def _send(self, frame: Frame) -> None:
-        for relay in self._relays:
+        for relay in self._relays if frame.rank == ALL else [self._relay_of[frame.rank]]:
             assert relay.stdin is not None
             if not relay.stdin.is_closing():
                 relay.stdin.writelines((HEAD.pack(frame.rank, frame.kind, len(frame.body)), frame.body))
@@ -154,7 +154,7 @@ class Keeper:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = Client(reader, writer)
-        with contextlib.suppress(ConnectionError, ValueError):
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, ValueError):
             request = json.loads(await reader.readline())
             if request.get("end"):
                 self._end("it was ended")
@@ -164,28 +164,30 @@ class Keeper:
                     error = await self._served(client, request)
                 finally:
                     reading.cancel()
-                client.emit(done=True, error=error)
+                gone = self._over.is_set() and self._began()
+                client.emit(error=error, gone=gone, done=True)  # in this order, as team_cell.py has it
                 await client.taken()
-        writer.close()
 
     async def _read(self, client: Client) -> None:
         frames = Frames()
-        while data := await client.reader.read(BLOCK_BYTES):
-            for frame in frames.feed(data):
-                if frame.kind is not Kind.INTERRUPT:
-                    client.requests.put_nowait(frame)
-                    continue
-                client.presses += 1
-                at_work = self._cell is not None and self._cell.client is client
-                if at_work and client.presses <= PRESSES:
-                    self._send(pack_all(Kind.INTERRUPT))
-                elif at_work:
-                    self._end("it was ended, since its code went on after interrupts")
-                else:
-                    client.requests.put_nowait(frame)
-        # Who is lost takes nothing with it: the cell goes on to its end.
-        client.gone = True
-        client.requests.put_nowait(Frame(ALL, Kind.INTERRUPT, b""))
+        try:
+            while data := await client.reader.read(BLOCK_BYTES):
+                for frame in frames.feed(data):
+                    if frame.kind is not Kind.INTERRUPT:
+                        client.requests.put_nowait(frame)
+                        continue
+                    client.presses += 1
+                    at_work = self._cell is not None and self._cell.client is client
+                    if at_work and client.presses <= PRESSES:
+                        self._send(Frame(ALL, Kind.INTERRUPT))
+                    elif at_work:
+                        self._end("it was ended, since its code went on after interrupts")
+                    else:
+                        client.requests.put_nowait(frame)
+        finally:
+            # Who is lost takes nothing with it: the cell goes on to its end.
+            client.gone = True
+            client.requests.put_nowait(Frame(ALL, Kind.INTERRUPT))
 
     async def _served(self, client: Client, request: dict[str, Any]) -> str | None:
         """Run the client's cell when it is its turn; why that could not be."""
@@ -199,13 +201,19 @@ class Keeper:
             return "it was stopped before its turn came"
         try:
             if self._over.is_set():
-                return f"the ranks could not be started: {self._why}"
+                return f"the ranks {'ended' if self._began() else 'could not be started'}: {self._why}"
             client.emit(sources=list(range(self._count)))
             return await self._run(client, pressed, request)
         finally:
             pressed.cancel()
-            self._cell = None
+            cell, self._cell = self._cell, None
+            client.let_go()
+            if cell is not None and cell.unfinished:  # what its ranks say is for no other cell
+                self._end("their keeper failed")
             self._turn.release()
+
+    def _began(self) -> bool:
+        return len(self._where) == self._count
 
     async def _its_turn(self) -> None:
         await self._turn.acquire()
@@ -224,48 +232,51 @@ class Keeper:
             frames.append(frame)
         values = Path(request["values"]).expanduser()
         for name in request["from_r"]:
-            frames.insert(
-                0, Frame(ALL, Kind.VALUE, name.encode() + b"\0" + (values / f"from-{name}").read_bytes())
-            )
+            try:
+                value = (values / f"from-{name}").read_bytes()
+            except OSError as exc:
+                return f"{name} of R's session cannot be read: {exc}"
+            frames.insert(0, Frame(ALL, Kind.VALUE, name.encode() + b"\0" + value))
         self._cell = Cell(client, self._count, self._where, values)
         for frame in frames:
             self._send(frame)
         return await self._to_its_end(self._cell)
 
     async def _to_its_end(self, cell: Cell) -> str | None:
-        loop = asyncio.get_running_loop()
         timer = None
-        while cell.unfinished:
-            getting = asyncio.ensure_future(cell.client.inbox.get())
-            over = asyncio.ensure_future(self._over.wait())
-            await asyncio.wait({getting, over}, return_when=asyncio.FIRST_COMPLETED)
-            over.cancel()
-            if not getting.done():
-                getting.cancel()
-                return f"{self._why}; {GONE}"
-            frame = getting.result()
-            if frame.kind is Kind.GONE:
-                cell.end(frame.rank, f"{frame.body.decode()}; {GONE}")
-                self._end("a rank ended")
-                return None
-            if frame.kind is Kind.DEAF:
-                self._end("deaf")
-                if not cell.failed:
-                    cell.end(frame.rank, f"it did not hear the interrupt, in MPI or other C code; {GONE}")
-                    return None
-                return f"rank {frame.rank} waited in MPI, or in other C code, which cannot be interrupted; {GONE}"
-            cell.show(frame)
-            await cell.client.taken()
-            if cell.failed and timer is None:
-                timer = loop.call_later(OTHERS_SECONDS, self._send, pack_all(Kind.INTERRUPT))
-        if timer is not None:
-            timer.cancel()
+        try:
+            while cell.unfinished:
+                getting = asyncio.ensure_future(cell.client.inbox.get())
+                over = asyncio.ensure_future(self._over.wait())
+                await asyncio.wait({getting, over}, return_when=asyncio.FIRST_COMPLETED)
+                over.cancel()
+                if not getting.done():
+                    getting.cancel()
+                    return self._why
+                frame = getting.result()
+                if frame.kind in (Kind.GONE, Kind.DEAF):
+                    return self._lost(frame, cell)
+                cell.show(frame)
+                await cell.client.taken()
+                if cell.failed and timer is None:
+                    loop = asyncio.get_running_loop()
+                    timer = loop.call_later(OTHERS_SECONDS, self._send, Frame(ALL, Kind.INTERRUPT))
+        finally:
+            if timer is not None:
+                timer.cancel()
         return None
 
-
-def pack_all(kind: Kind) -> Frame:
-    """A frame without a body, for all."""
-    return Frame(ALL, kind, b"")
+    def _lost(self, frame: Frame, cell: Cell) -> str | None:
+        """End the team, since it has lost a rank; what beside the cell's first failure is to be told."""
+        words = after = frame.body.decode()
+        if frame.kind is Kind.DEAF:
+            words = "it did not hear the interrupt, in MPI or other C code"
+            after = "it waited in MPI, or in other C code, which cannot be interrupted"
+        self._end(f"rank {frame.rank}: {words}")
+        if cell.failed:
+            return f"rank {frame.rank}: {after}"
+        cell.end(frame.rank, words)
+        return None
 
 
 def main() -> None:

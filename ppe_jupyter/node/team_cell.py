@@ -24,6 +24,8 @@ from .team import RUN, name_of
 
 START_SECONDS = 20.0
 END_SECONDS = 10.0
+# How the keeper's last event ends.
+DONE = b'"done": true}\n'
 
 
 def main() -> None:
@@ -43,11 +45,22 @@ def main() -> None:
             about = {"values": request["values"], "from_r": request["from_r"]}
             keeper.sendall(json.dumps(about).encode() + b"\n")
             threading.Thread(target=_pass_on, args=(keeper,), daemon=True).start()
-            while data := keeper.recv(BLOCK_BYTES):
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(1, view) :]
-    os._exit(0)  # the thread waits for the caller
+            last = b""
+            with contextlib.suppress(ConnectionResetError):
+                while data := keeper.recv(BLOCK_BYTES):
+                    last = (last + data)[-len(DONE) :]
+                    view = memoryview(data)
+                    while view:
+                        view = view[os.write(1, view) :]
+    if last != DONE:
+        os.write(2, _crashed(RUN / f"{name_of(request['language'], count)}.log").encode())
+    os._exit(int(last != DONE))  # the thread waits for the caller
+
+
+def _crashed(log: Path) -> str:
+    """Why the keeper ended before the cell had."""
+    said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f"the ranks' keeper has ended: {said[-1] if said else 'it said nothing'}\n"
 
 
 def _keeper(request: Mapping[str, Any], count: int) -> socket.socket | None:

@@ -39,6 +39,11 @@ class Client:
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
 
+    def let_go(self) -> None:
+        """Take what was said after the cell's end, so that nobody waits for a place."""
+        while not self.inbox.empty():
+            self.inbox.get_nowait()
+
 
 class Cell:
     """A cell at work: who has not ended, who failed first."""
@@ -48,11 +53,14 @@ class Cell:
         self._values = values
         self.unfinished = set(range(count))
         self.failed = False
+        self._unkept: dict[int, str] = {}
         self._where = where
         self._decoders: dict[tuple[int, Kind], Any] = {}
 
     def show(self, frame: Frame) -> None:
-        """Events for what a rank said."""
+        """Events for what a rank said. What it has started may go on printing after it has ended."""
+        if frame.rank not in self.unfinished:
+            return
         about: dict[str, Any] = {"source": frame.rank, "host": self._where.get(frame.rank)}
         if frame.kind in (Kind.STDOUT, Kind.STDERR):
             key = (frame.rank, frame.kind)
@@ -62,10 +70,13 @@ class Cell:
             self.client.emit(**about, stream=frame.kind.name.lower(), text=text)
         elif frame.kind is Kind.VALUE:
             name, _, data = frame.body.partition(b"\0")
-            (self._values / f"to-{name.decode()}.{frame.rank}").write_bytes(data)
+            try:
+                (self._values / f"to-{name.decode()}.{frame.rank}").write_bytes(data)
+            except OSError as exc:
+                self._unkept[frame.rank] = f"its value for R could not be kept: {exc}"
         elif frame.kind is Kind.DONE:
             self.client.emit(frame.body, **about, bytes=len(frame.body))
-            self.end(frame.rank, None)
+            self.end(frame.rank, self._unkept.get(frame.rank))
         elif frame.kind is Kind.FAILED:
             self.end(frame.rank, frame.body.decode(errors="replace"))
 

@@ -35,7 +35,7 @@ class Frame(NamedTuple):
 
     rank: int
     kind: Kind
-    body: bytes
+    body: bytes = b""
 
 
 class Frames:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -160,8 +159,8 @@ class PythonRank:
                 return f"NameError: there is no variable {name!r} to bring back", b""
             try:
                 found[name] = dump(self._module.__dict__[name])
-            except (pickle.PicklingError, TypeError, AttributeError) as exc:
-                return f"{name} cannot be brought back: {exc}", b""
+            except Exception as exc:  # whatever a class of the user's raises
+                return f"{name} cannot be brought back: {exc!r}", b""
         return None, dump(found)
 
     def _interrupt(self, number: int, frame: object) -> None:

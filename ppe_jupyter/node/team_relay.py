@@ -4,7 +4,7 @@
 
 Standard input and output are the keeper's; when they end, so do the ranks. What a rank has printed before it says that
 it is done goes out before that. An interrupt is repeated until it has reached the cell, because C code and system()
-discard it. One thread; nothing but the keeper's slowness stops the reading of ranks. Standard library.
+discard it. One thread; nothing but the keeper's slowness stops the reading of what ranks print. Standard library.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ REPEAT_SECONDS = 0.3
 DEAF_SECONDS = 2.0
 # What the keeper may be behind before the ranks' output waits in their pipes.
 BEHIND_BYTES = 2**23
+# What a rank has printed is at most a pipe full; what it has started may print without end.
+PIPE_BYTES = 2**16
 
 
 class Outlet:
@@ -74,7 +76,7 @@ class Rank:
         for end in ends[1:]:
             os.set_blocking(end, False)
 
-    def printed(self, kinds: dict[int, Kind], most: int = 2**62) -> Iterator[bytes]:
+    def printed(self, kinds: dict[int, Kind], most: int = PIPE_BYTES) -> Iterator[bytes]:
         """Frames of what is in its pipes now."""
         for end, kind in list(kinds.items()):
             taken = 0
@@ -146,11 +148,11 @@ class Relay:
     def _wait_for(self, rank: Rank, wait: Callable[[int, int, Callable[[], object]], None]) -> None:
         if rank.requests.bytes:
             wait(rank.requests.end, selectors.EVENT_WRITE, lambda: self._sent(rank))
+        if rank.answers >= 0:  # always: one may be that the interrupt has reached it
+            wait(rank.answers, selectors.EVENT_READ, lambda: self._answered(rank))
         if self._keeper.bytes < BEHIND_BYTES:
             for end, kind in rank.outputs.items():
                 wait(end, selectors.EVENT_READ, lambda end=end, kind=kind: self._print(rank, end, kind))  # type: ignore[misc]
-            if rank.answers >= 0:
-                wait(rank.answers, selectors.EVENT_READ, lambda: self._answered(rank))
             wait(rank.line.fileno(), selectors.EVENT_READ, lambda: self._gone(rank))
 
     def _hear(self) -> bool:
@@ -182,6 +184,9 @@ class Relay:
     def _welcome(self) -> None:
         line, _ = self._listening.accept()
         head, ends, _, _ = socket.recv_fds(line, HEAD.size, 4)
+        if len(head) < HEAD.size or len(ends) < 4:  # it has hung up
+            line.close()
+            return
         number, _, pid = map(int, HEAD.unpack(head))
         self._ranks[number] = Rank(number, pid, line, list(ends))
         self._keeper.put(pack(number, Kind.HERE, socket.gethostname().encode()))

@@ -24,7 +24,9 @@ class _Pickler(pickle.Pickler):
             if kind is np.ndarray:
                 return np.ndarray, ((0,),), value.__reduce__()[2]
             if isinstance(value, np.generic) and value.dtype.kind in "biufcSU":
-                return kind, (value.item(),)
+                plain = value.item()
+                # Nothing of Python's is as long as a longdouble, whose item is one again.
+                return NotImplemented if type(plain) is kind else (kind, (plain,))
             if isinstance(value, (np.datetime64, np.timedelta64)):
                 return kind, (value.astype("i8").item(), np.datetime_data(value.dtype))
         elif root == "pandas":

@@ -29,6 +29,8 @@ TEAM_CELL = "cd ~/.ppe && exec python3 -m node.team_cell"
 TICK_SECONDS = 0.5
 # After the time is over: for the interrupt to reach the ranks, or the team to end.
 ENDING_SECONDS = 10.0
+KEPT = "the ranks keep their variables"
+GONE = "the variables of all ranks are gone; the next cell starts new ranks"
 
 Language = Literal["python", "r"]
 
@@ -157,6 +159,7 @@ class _Run:
         self._found: list[dict[str, Any]] = []
         self._failed: list[Event] = []
         self._stopped = ""
+        self._sending = False
 
     def result(self, request: Mapping[str, Any], timeout: float | None) -> list[dict[str, Any]]:
         channel = self._channel
@@ -174,10 +177,13 @@ class _Run:
                             f"{self._stopped}, and the ranks do not answer; start new ones: --fresh"
                         )
                 elif "done" in event:
-                    return self._ended(event["error"])
+                    return self._ended(event["error"], GONE if event.get("gone") else KEPT)
                 else:
                     self._take(event)
             except KeyboardInterrupt:
+                if self._sending:  # perhaps in the middle of a frame
+                    channel.close()
+                    raise RemoteInterrupted("the transfer was interrupted; nothing ran") from None
                 self._stop("interrupted")
 
     def _stop(self, why: str) -> None:
@@ -218,8 +224,7 @@ class _Run:
             self._found = [{} for _ in event["sources"]]
             if not self._streamed:
                 self._out = Grouped(event["sources"])
-            for rank, body in self._cell.bodies(len(event["sources"])):
-                self._channel.send_all(pack(rank, Kind.RUN, body))
+            self._send_cell(len(event["sources"]))
         elif "bytes" in event:
             if self._cell.outputs:
                 self._found[event["source"]] = self._cell.loaded(event["body"])
@@ -228,28 +233,31 @@ class _Run:
             for text in self._out.feed(event):
                 self._show(text)
 
-    def _ended(self, error: str | None) -> list[dict[str, Any]]:
+    def _send_cell(self, count: int) -> None:
+        self._sending = True
+        self._channel.settimeout(None)  # a full line is not a lost one
+        for rank, body in self._cell.bodies(count):
+            self._channel.send_all(pack(rank, Kind.RUN, body))
+        self._sending = False
+        self._channel.settimeout(TICK_SECONDS)
+
+    def _ended(self, error: str | None, variables: str) -> list[dict[str, Any]]:
         for text in self._out.rest():
             self._show(text)
         if self._stopped:
-            gone = [
-                words
-                for words in (error, *(each["error"] for each in self._failed))
-                if words and "gone" in words
-            ]
-            raise RemoteInterrupted(
-                f"{self._stopped}; {gone[0] if gone else 'the ranks keep their variables'}"
-            )
+            told = [error, *(each["error"] for each in self._failed)] if variables == GONE else []
+            raise RemoteInterrupted("; ".join([self._stopped, *list(filter(None, told))[:1], variables]))
         for event in self._failed:
             where = f" on {event['host']}" if event.get("host") else ""
-            kept = error or ("" if "gone" in event["error"] else "the ranks keep their variables")
+            words = "; ".join(filter(None, (event["error"], error, variables)))
             raise RankFailed(
-                f"rank {event['source']}{where} failed: {event['error']}{'; ' if kept else ''}{kept}",
+                f"rank {event['source']}{where} failed: {words}",
                 rank=event["source"],
                 node=event.get("host"),
             )
         if error:
-            raise RemoteCommandFailed(error, command=self._cell.code, status=1, stderr="")
+            words = f"{error}; {GONE}" if variables == GONE else error
+            raise RemoteCommandFailed(words, command=self._cell.code, status=1, stderr="")
         return self._found
 
 
@@ -263,7 +271,8 @@ def _dumped(value: Any, name: str) -> bytes:
 def split(value: Any, count: int, name: str) -> list[Any]:
     """Parts of the first axis, the first ones longer by one if it does not divide. Raises UsageError."""
     rows = value.iloc if hasattr(value, "iloc") else value
-    if isinstance(value, Mapping) or not hasattr(value, "__len__") or not hasattr(rows, "__getitem__"):
+    has_length = hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0
+    if isinstance(value, Mapping) or not has_length or not hasattr(rows, "__getitem__"):
         raise UsageError(f"{name} cannot be scattered: a {type(value).__name__} has no first axis")
     short, longer = divmod(len(value), count)
     starts = [rank * short + min(rank, longer) for rank in range(count + 1)]

@@ -14,19 +14,26 @@ if TYPE_CHECKING:
 
 # The folder is in memory where there is such a one, and the user's alone.
 _NAMES = ".ppe_team"
-_GIVE = """local({
+_GIVE = """(function() {
   names <- unlist(.ppe_team)
   rm(.ppe_team, envir = .GlobalEnv)
   values <- lapply(names, get, envir = .GlobalEnv)
   folder <- tempfile("ppe-team-", if (dir.exists("/dev/shm")) "/dev/shm" else tempdir())
+  whole <- FALSE
+  on.exit(if (!whole) unlink(folder, recursive = TRUE))
   dir.create(folder, mode = "0700")
   for (i in seq_along(names)) saveRDS(values[[i]], file.path(folder, paste0("from-", names[i])), compress = FALSE)
+  whole <- TRUE
   folder
-})"""
+})()"""
 _TAKE = """local({
+  files <- list.files(.ppe_team[1L])
   for (name in .ppe_team[-1L]) {
-    files <- file.path(.ppe_team[1L], paste0("to-", name, ".", 0:99999))
-    assign(name, lapply(files[file.exists(files)], readRDS), envir = .GlobalEnv)
+    of_name <- files[startsWith(files, paste0("to-", name, "."))]
+    ranks <- substring(of_name, nchar(name) + 5L)
+    ranks <- sort(as.integer(ranks[grepl("^[0-9]+$", ranks)]))
+    paths <- file.path(.ppe_team[1L], sprintf("to-%s.%d", name, ranks))
+    assign(name, lapply(paths, readRDS), envir = .GlobalEnv)
   }
 })"""
 
