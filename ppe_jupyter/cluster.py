@@ -26,6 +26,7 @@ from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
 from .errors import NothingToDo, PpeError, SshError, Unreachable
 from .files import Files
+from .node.protocol import MAIN
 from .remote import cells, team, watchdog
 from .remote.glance import Glance, glance
 from .remote.ranks import SESSION, Rank, Ranks, kill, ranks
@@ -234,8 +235,13 @@ class Cluster(Files, Sessions):
         return glance(self.ssh())
 
     def losses(self) -> Losses:
-        """What would be lost if it ended now: R's objects, files, running work."""
-        return watchdog.losses(self.ssh(), self.r())
+        """What would be lost if it ended now: objects of every R session, jobs' results, files, running work."""
+        connection, before = self.ssh(), {MAIN, *self._attached}
+        try:
+            return watchdog.losses(connection, self.r)
+        finally:
+            for name in {*self._attached} - before:
+                self._attached[name].rest()
 
     def ranks(self) -> Ranks:
         """Every MPI rank on its nodes: R, its workers, any mpirun's."""

@@ -149,6 +149,10 @@ class Manager:
         """Whether this user launched it."""
         return self._account.mine(record)
 
+    def foreign_remains(self, name: str) -> str:
+        """Who launched what is left of a cluster without instances, if that was somebody else; else ""."""
+        return self._account.foreign_remains(name)
+
     # -- what outlives clusters -------------------------------------------------------------------------
 
     def types(self, **filters: Any) -> pd.DataFrame:
@@ -160,6 +164,13 @@ class Manager:
             return self._account.survey.types(**filters)
         except CloudError as exc:
             return catalog.table(**filters, source=f"{catalog.shipped()} ({exc})")
+
+    def instance_type(self, name: str) -> catalog.InstanceType | None:
+        """One type as EC2 knows it, or as shipped when that cannot be asked; None if there is no such type."""
+        try:
+            return self._ec2.instance_type(name)
+        except CloudError:
+            return catalog.instance_types().get(name)
 
     def images(self) -> Sequence[ImageInfo]:
         """The user's own node images, and the stock ones."""

@@ -14,15 +14,20 @@ from typing import Any
 
 import pytest
 
+from ppe_jupyter import catalog
+from ppe_jupyter.catalog import InstanceType
+from ppe_jupyter.cloud.facts import Image
+from ppe_jupyter.cloud.keeping.images import ImageInfo
 from ppe_jupyter.cloud.launching.removal import Removed
 from ppe_jupyter.cloud.plan import Grade, Plan, Problem
-from ppe_jupyter.cloud.records import ClusterState
+from ppe_jupyter.cloud.records import ClusterState, InstanceState
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.cloud.steps import RebootInstances
 from ppe_jupyter.errors import CloudError, NoSuchCluster, NothingToDo, SpecError, UsageError
 from ppe_jupyter.frontends import progress, typed
 from ppe_jupyter.frontends.actions import ACTIONS
 from ppe_jupyter.frontends.desk import Desk
+from ppe_jupyter.overview import lists
 from ppe_jupyter.remote.watchdog import Losses
 from ppe_jupyter.settings import Settings
 from ppe_jupyter.verbs import find
@@ -46,7 +51,8 @@ def plan(verb: str, *, problems: Sequence[Problem] = (), name: str = "lab") -> P
 class FakeCluster:
     """A running cluster that notes what is done with it."""
 
-    is_free, cost_so_far, nodes, gone = False, 2.5, (), False
+    is_free, cost_so_far, gone = False, 2.5, False
+    nodes: tuple[Any, ...] = ()
 
     def __init__(self, manager: FakeManager, name: str, owner: str = "me") -> None:
         self.manager, self.name, self.state = manager, name, ClusterState.RUNNING
@@ -76,10 +82,19 @@ class FakeCluster:
         self.manager.done.append(f"bake {self.name}")
         return "ami-1"
 
+    def install(self, *, report: Any, **packages: Any) -> None:
+        self.manager.done.append(f"install on {self.name}")
+
+    def attach_volume(self, volume: str, *, report: Any, **place: Any) -> None:
+        self.manager.done.append(f"attach {volume} to {self.name}")
+
+    def detach_volume(self, volume: str, *, force: bool, report: Any) -> None:
+        self.manager.done.append(f"detach {volume} from {self.name}")
+
     def losses(self) -> Losses:
         return self.lost
 
-    def r(self) -> Any:
+    def r(self, session: str) -> Any:
         return self
 
     def pull(self, name: str) -> int:
@@ -115,6 +130,8 @@ class FakeManager:
         self.found = {name: FakeCluster(self, name) for name in ("lab", "hut")}
         self.left: list[Any] = []
         self.broken: dict[str, BaseException] = {}
+        self.remains: dict[str, str] = {}
+        self.existing: Any = None
 
     def whose(self) -> str:
         return "AWS account 123456789012, region us-east-1, profile default"
@@ -130,9 +147,23 @@ class FakeManager:
 
     def plan(self, spec: ClusterSpec, *, dry_run: bool = False) -> Plan:
         self.spec = spec
-        return plan("launch")
+        if self.existing is None:
+            return plan("launch")
+        return replace(plan("launch"), steps=(), existing=self.existing, spec=spec)
 
-    def launch(self, plan: Plan, *, report: Any, wait: bool) -> Any:
+    def foreign_remains(self, name: str) -> str:
+        return self.remains.get(name, "")
+
+    def images(self) -> list[ImageInfo]:
+        kind = {"architecture": "x86_64", "login_user": "admin", "root_device": "/dev/xvda", "root_gb": 8}
+        image = Image(image_id="ami-1", name="mine", node=True, boot_mode="uefi", **kind)
+        return [ImageInfo(name="mine", image=image, software={}, base="debian-12", own=True)]
+
+    def instance_type(self, name: str) -> InstanceType | None:
+        known = catalog.instance_types().get(name)
+        return known and replace(known, boot_modes=("legacy-bios",))
+
+    def launch(self, plan: Plan, *, report: Any = None, wait: bool = True) -> Any:
         self.done.append("launch")
         return self.found["lab"]
 
@@ -152,7 +183,7 @@ class FakeManager:
         return Removed(len(orphans), {each.id: "in use" for each in orphans if each.id == "sg-used"})
 
     def volumes(self) -> list[Any]:
-        return [Namespace(volume_id="vol-1")]
+        return [Namespace(volume_id="vol-1", instance_id="")]
 
     def delete_volume(self, volume_id: str) -> None:
         self.done.append(f"deleted {volume_id}")
@@ -259,6 +290,14 @@ def test_a_dry_run_stops_after_the_review(aws: Session) -> None:
     assert "$1.23" in aws.shown[-2] and "nothing was changed" in aws.shown[-1]
 
 
+def test_a_dry_run_of_what_runs_already_installs_nothing_and_saves(aws: Session, tmp_path: Path) -> None:
+    aws.manager.existing = aws.manager.found["lab"].record
+    path = tmp_path / "cluster.toml"
+    assert aws(f"launch lab --rstudio --dry-run --save {path}") == [] and path.exists()
+    assert "running already" in aws.shown[0] and aws.shown[-1].endswith("nothing was launched or installed")
+    assert aws("launch lab --rstudio") == ["launch"]
+
+
 def test_options_reach_the_plan(local: Session) -> None:
     lab = local.manager.found["lab"]
     local("reboot lab --node 2")
@@ -329,6 +368,28 @@ def test_the_end_of_unpulled_objects_asks_in_the_local_cloud_too(local: Session)
     }
 
 
+def test_objects_of_every_session_are_told_of_and_pulled(local: Session) -> None:
+    lab, there = local.manager.found["lab"], (("x", 2, False), ("has", 9, True))
+    lab.lost = Losses(objects=(), files=(), jobs=(), others=(("s.2", there), ("s3", None)))
+    assert local("terminate lab", "pull") == ["terminate lab"]
+    assert "in R session s.2, never pulled: x (2 bytes)" in local.shown[0]
+    assert "R session s3 is busy" in local.shown[0]
+    assert local.kept == {"lab_s_2_objects": {"x": 1}}
+
+
+@pytest.mark.parametrize("state", [ClusterState.PARKING, ClusterState.REBOOTING, ClusterState.PENDING])
+def test_the_disk_of_a_master_that_was_in_use_is_a_loss(local: Session, state: ClusterState) -> None:
+    lab = local.manager.found["lab"]
+    lab.state = state
+    assert local("terminate lab") == ["terminate lab"], "a launch that was never ready"
+    master = Namespace(role="master", state=InstanceState.RUNNING, was_configured=True)
+    lab.nodes = (master,)
+    with pytest.raises(UsageError, match="add --yes"):
+        local("terminate lab")
+    assert "the master's disk, with home and workspace" in local.shown[-1]
+    assert local("terminate lab", "terminate") == ["terminate lab"]
+
+
 def test_after_a_pull_aws_still_asks(aws: Session) -> None:
     aws.manager.found["lab"].lost = Losses(objects=(("x", 1, False),), files=(), jobs=())
     assert aws("terminate lab", "pull", "yes") == ["terminate lab"]
@@ -357,6 +418,39 @@ def test_somebody_elses_cluster_is_asked_for_with_its_owners_name(local: Session
     assert local("terminate hut", "terminate") == ["terminate hut"]
     with pytest.raises(UsageError, match="which ann on her laptop launched"):
         local("park hut")
+
+
+def test_what_is_left_of_somebody_elses_launch_is_asked_for(local: Session) -> None:
+    local.manager.found["dead"] = FakeCluster(local.manager, "dead")
+    known = local.manager.clusters
+    local.manager.clusters = lambda: [each for each in known() if each.name != "dead"]  # type: ignore[method-assign]
+    assert local("terminate dead") == ["terminate dead"]
+    local.manager.remains["dead"] = "ann on her laptop"
+    with pytest.raises(UsageError, match="add --yes --everyone"):
+        local("terminate dead --yes")
+    assert "ann on her laptop launched it" in local.shown[-1]
+    assert local("terminate dead", "t") == local("terminate dead --yes --everyone") == ["terminate dead"]
+
+
+@pytest.mark.parametrize(
+    ("line", "done"),
+    [
+        ("bake --cluster hut", "bake hut"),
+        ("install --apt jq --cluster hut", "install on hut"),
+        ("attach_volume vol-1 --cluster hut", "attach vol-1 to hut"),
+        ("detach_volume vol-1 --cluster hut", "detach vol-1 from hut"),
+        ("launch hut --rstudio", "launch"),
+    ],
+)
+def test_somebody_elses_cluster_is_not_worked_on_unasked(local: Session, line: str, done: str) -> None:
+    hut = local.manager.found["hut"]
+    local.manager.existing = hut.record
+    assert local(line) == [done]
+    hut.record.owner = "ann on her laptop"
+    with pytest.raises(UsageError, match=r"which ann on her laptop launched .*add --yes"):
+        local(line)
+    assert local.manager.done == []
+    assert local(line, "y") == local(f"{line} --yes") == [done]
 
 
 def test_all_is_asked_before_anything_ends(aws: Session) -> None:
@@ -505,3 +599,13 @@ def test_a_bake_says_what_it_costs_and_what_goes_along(aws: Session) -> None:
         aws("bake")
     assert "other files go along" in aws.shown[0]
     assert aws("bake", "y") == ["bake lab"]
+    assert "lab (AWS account 123456789012, region us-east-1" in aws.shown[1]
+
+
+def test_which_images_fit_is_asked_of_ec2(aws: Session) -> None:
+    arguments = typed.parse(find("images", face="magic"), "--type m5.xlarge", face="magic")
+    assert arguments is not None
+    why = "boots by uefi, m5.xlarge by legacy-bios"
+    assert why in str(ACTIONS["images"](aws.desk, arguments))
+    manager: Any = aws.manager
+    assert lists.images(manager, "m5.xlarge")[0]["why"] == why

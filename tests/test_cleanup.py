@@ -272,6 +272,16 @@ def test_what_cannot_be_removed_is_named_and_the_rest_goes(region: Region, local
     assert region.ec2.placement_groups(cluster="left") == []
 
 
+def test_whose_the_remains_of_a_launch_are(region: Region, manager: Manager) -> None:
+    region.groups()
+    assert manager.foreign_remains("left") == ""
+    region.ec2.tag(
+        region.ec2.security_groups(cluster="left"), {tags.OWNER: "ann@desk arn:aws:iam::1:user/ann"}
+    )
+    assert manager.foreign_remains("left") == "ann@desk arn:aws:iam::1:user/ann"
+    assert manager.foreign_remains("other") == ""
+
+
 def test_instances_end_before_their_groups(region: Region) -> None:
     region.groups(busy=False)
     instances = region.instances(2, region.tags(busy=False))

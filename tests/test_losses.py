@@ -40,6 +40,30 @@ def test_what_would_be_lost_is_known_of_every_node(cluster: Cluster, r: RemoteR,
     assert (lost.silent, lost.any) == ((), True)
 
 
+def test_every_session_is_asked_and_results_that_nobody_has_are_counted(cluster: Cluster, r: RemoteR) -> None:
+    before = cluster.losses().unfetched
+    r.eval("here <- 1")
+    second = cluster.r("second")
+    try:
+        job = second.submit("1 + 2")
+        second.eval("there <- 2")
+        lost = cluster.losses()
+        assert {name: [each for each, _ in left] for name, left in lost.unpulled.items()} == {
+            "main": ["here"],
+            "second": ["there"],
+        }
+        assert (lost.unfetched, lost.any) == (before + 1, True)
+        assert job.result() == 3
+        assert cluster.losses().unfetched == before
+        waited_for = second.submit("4")
+        assert waited_for.result() == 4
+        assert cluster.losses().unfetched == before
+        second.submit("Sys.sleep(60)")
+        assert cluster.losses().busy == ["second"]
+    finally:
+        cluster.close_session("second")
+
+
 def test_what_came_with_the_image_is_no_loss(cluster: Cluster, worker: str) -> None:
     connection = cluster.ssh()
     connection.run(f"sudo cp -p {LAUNCHED} /run/kept && sudo touch -d tomorrow {LAUNCHED}")

@@ -19,7 +19,7 @@ from ppe_jupyter.frontends.output import FLUSH_AFTER, Console
 from ppe_jupyter.overview import losses
 from ppe_jupyter.remote.answers import in_local_time
 from ppe_jupyter.remote.session import Text
-from ppe_jupyter.remote.watchdog import Losses, Watchdog
+from ppe_jupyter.remote.watchdog import Losses, Objects, Watchdog
 
 
 class FakeCluster:
@@ -110,6 +110,12 @@ def test_losses_name_the_biggest_that_were_never_pulled() -> None:
     assert losses.rows(Losses(objects=None, files=(), jobs=(), silent=("ip-10-0-0-2",))) == [
         ("lost", "R is busy, and cannot say what it holds"),
         ("lost", "ip-10-0-0-2: cannot be asked for files"),
+    ]
+    others: tuple[tuple[str, Objects], ...] = (("fit", (("model", 7, False),)), ("sim", None))
+    assert losses.rows(Losses(objects=(), files=(), jobs=(), others=others, unfetched=2)) == [
+        ("lost", "R session sim is busy, and cannot say what it holds"),
+        ("lost", "in R session fit, never pulled: model (7 bytes)"),
+        ("lost", "2 jobs whose results were never fetched"),
     ]
     since = datetime(2026, 5, 4, 9, 5).astimezone()
     lost = Losses(objects=(), files=(), jobs=(), rstudio=((210_000_000, since),), suspended_bytes=3_000)

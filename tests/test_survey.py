@@ -30,6 +30,8 @@ from ppe_jupyter.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
+    from ppe_jupyter.manager import Manager
+
 SPEC = ClusterSpec(name="brisk-otter", nodes=3, instance_type="m5.xlarge")
 DENIED = {"code": "UnauthorizedOperation", "status": 403}
 UNTOLD = [
@@ -380,6 +382,16 @@ def test_a_type_as_ec2_describes_it() -> None:
     assert (kind.network_mbps, kind.ena, kind.boot_modes) == (5000, "required", ("uefi",))
     assert (kind.spot, kind.burstable, kind.free_tier, kind.encryption) == (False, True, True, False)
     assert (kind.storage_gb, kind.gpus, kind.cluster, kind.usd_per_hour) == (80, 2, False, None)
+
+
+def test_a_type_is_asked_of_ec2_and_is_as_shipped_if_that_is_refused(
+    manager: Manager, cloud: Endpoint
+) -> None:
+    asked = manager.instance_type("m5.xlarge")
+    assert asked is not None and (asked.ena, "uefi" in asked.boot_modes) == ("required", True)
+    assert manager.instance_type("x1.nothing") is None
+    hooks.inject(cloud, Fault("DescribeInstanceTypes", **DENIED))  # type: ignore[arg-type]
+    assert manager.instance_type("m5.xlarge") == catalog.instance_types()["m5.xlarge"]
 
 
 def test_the_local_clouds_subnets(asking: Survey, cloud: Endpoint) -> None:

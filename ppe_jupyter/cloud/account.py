@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CloudError
+from . import tags
 from .changing.cleanup import same_owner
 from .context import Context
 from .facts import Volume
@@ -38,6 +39,13 @@ class Account:
     def mine(self, record: ClusterRecord) -> bool:
         """Whether this user launched it."""
         return same_owner(record.owner, self.context.owner())
+
+    def foreign_remains(self, name: str) -> str:
+        """Who launched what is left of a cluster without instances, if that was somebody else; else ""."""
+        ec2, me = self.context.ec2, self.context.owner()
+        left = [*ec2.our_security_groups().values(), *ec2.our_placement_groups().values()]
+        owners = {each.get(tags.OWNER, "") for each in left if each.get(tags.CLUSTER) == name}
+        return next((owner for owner in sorted(owners) if not same_owner(owner, me)), "")
 
     def settled(self, record: ClusterRecord) -> ClusterRecord:
         """The record with what it has cost, also of a cluster that has parked itself; as it is if EC2 refuses that."""

@@ -6,15 +6,18 @@ What is free needs no question, unless it would lose something or is somebody el
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cloud.records import ClusterState
 from ..errors import CloudError, NothingToDo, PpeError, UsageError
+from ..node.protocol import MAIN
 from ..overview import losses
 from ..overview.pictures import UP
 from . import views
+from .owners import agree_if_foreign, foreign_owner
 from .specs import typed_spec
 from .tables import Sheet, dollars
 
@@ -40,14 +43,9 @@ def launch(desk: Desk, arguments: Arguments) -> None:
     manager = desk.manager(arguments)
     spec = typed_spec(arguments)
     plan = manager.plan(spec, dry_run=bool(arguments.dry_run))
-    if plan.existing is not None and not plan.errors and not plan.steps:
-        if spec.rstudio:
-            desk.say(f"installing RStudio Server on {plan.name}'s master, unless it is there")
-        cluster = manager.launch(plan)
-        desk.connect(cluster, arguments)
-        _tell(desk, cluster, f"{manager.whose()}; {'connected to ' if desk.keep else ''}")
-        return
-    desk.show(views.review(manager.whose(), plan))
+    runs = plan.existing is not None and not plan.errors and not plan.steps
+    if not runs or arguments.dry_run:
+        desk.show(views.review(manager.whose(), plan))
     if arguments.save:
         from ..cloud import spec_file
 
@@ -57,7 +55,10 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         )
     plan.check()
     if arguments.dry_run:
-        desk.say("a dry run: nothing was launched")
+        desk.say(f"a dry run: nothing was {'launched or installed' if spec.rstudio else 'launched'}")
+        return
+    if runs:
+        _use(desk, arguments, plan)
         return
     _agree(desk, manager, arguments, f"Launch {plan.name} {_price(plan)} ({manager.whose()})?")
     with desk.progress(f"launching {plan.name}") as report:
@@ -69,6 +70,18 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         return
     desk.connect(cluster, arguments)
     _tell(desk, cluster, "connected to " if desk.keep else "")
+
+
+def _use(desk: Desk, arguments: Arguments, plan: Plan) -> None:
+    """Connect to what runs already, with RStudio Server if that is wanted."""
+    manager = desk.manager(arguments)
+    assert plan.existing is not None
+    if plan.spec.rstudio:
+        agree_if_foreign(desk, arguments, plan.existing, f"Install RStudio Server on {plan.name}")
+        desk.say(f"installing RStudio Server on {plan.name}'s master, unless it is there")
+    cluster = manager.launch(plan)
+    desk.connect(cluster, arguments)
+    _tell(desk, cluster, f"{manager.whose()}; {'connected to ' if desk.keep else ''}")
 
 
 def reboot(desk: Desk, arguments: Arguments) -> None:
@@ -115,7 +128,7 @@ def limit(desk: Desk, arguments: Arguments) -> None:
 def _agree_on_limits(desk: Desk, arguments: Arguments, cluster: Cluster, plan: Plan) -> None:
     """Ask, if that may cost or lose more than before, or is somebody else's."""
     manager = desk.manager(arguments)
-    owner = _owner(manager, cluster)
+    owner = foreign_owner(manager, cluster.record)
     if not (owner or plan.problems):
         return
     desk.show(views.review(manager.whose(), plan))
@@ -201,7 +214,12 @@ def _decision(desk: Desk, manager: Manager, arguments: Arguments, name: str, *, 
     whose = manager.whose()
     question = f"Terminate {name} ({whose})?"
     if not known:  # what may be left of a launch that died
-        return _agreed(desk, manager, arguments, question)
+        if not (owner := manager.foreign_remains(name)):
+            return _agreed(desk, manager, arguments, question)
+        desk.show(Sheet([("pays", whose), ("warning", f"{name} is not yours: {owner} launched it")]))
+        if arguments.yes and arguments.everyone:
+            return "terminate"
+        return desk.choose(question, ["terminate"], instead="--yes --everyone")
     cluster = desk.cluster(name, arguments).refresh()
     foreign = not manager.mine(cluster.record)
     while True:
@@ -213,7 +231,7 @@ def _decision(desk: Desk, manager: Manager, arguments: Arguments, name: str, *, 
         desk.show(Sheet([("pays", whose), ("cluster", views.summary(cluster)), *rows]))
         if arguments.yes and (arguments.everyone or not foreign):
             return "terminate"
-        unpulled = [each for each, _, pulled in (lost.objects or () if lost else ()) if not pulled]
+        unpulled = lost.unpulled if lost else {}
         choices = [
             "terminate",
             *(["park"] if cluster.state in UP else []),
@@ -224,10 +242,11 @@ def _decision(desk: Desk, manager: Manager, arguments: Arguments, name: str, *, 
         if chosen != "pull":
             return chosen
         assert desk.keep is not None
-        # In one variable of its own, so that none of the notebook's is overwritten.
-        kept = f"{name.replace('-', '_')}_objects"
-        desk.keep({kept: {each: cluster.r().pull(each) for each in unpulled}})
-        desk.say(f"{', '.join(unpulled)}: in the dict {kept} now")
+        for session, found in unpulled.items():
+            # In one variable of its own, so that none of the notebook's is overwritten.
+            kept = re.sub(r"\W", "_", f"{name if session == MAIN else f'{name}_{session}'}_objects")
+            desk.keep({kept: {each: cluster.r(session).pull(each) for each, _ in found}})
+            desk.say(f"{', '.join(each for each, _ in found)}: in the dict {kept} now")
 
 
 def _agreed(desk: Desk, manager: Manager, arguments: Arguments, question: str) -> str:
@@ -246,16 +265,11 @@ def _change(desk: Desk, arguments: Arguments, cluster: Cluster, verb: str, **opt
     if arguments.dry_run:
         desk.say("a dry run: nothing was changed")
         return False
-    owner = _owner(manager, cluster)
+    owner = foreign_owner(manager, cluster.record)
     question = f"{verb.capitalize()} {cluster.name}{owner}, then {_price(plan)} ({manager.whose()})?"
     _agree(desk, manager, arguments, question, always=bool(owner))
     _carry_out(desk, cluster, plan)
     return True
-
-
-def _owner(manager: Manager, cluster: Cluster) -> str:
-    """Whose it is, if it is somebody else's."""
-    return "" if manager.mine(cluster.record) else f", which {cluster.record.owner} launched"
 
 
 def _carry_out(desk: Desk, cluster: Cluster, plan: Plan) -> None:

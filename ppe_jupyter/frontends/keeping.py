@@ -13,6 +13,7 @@ from ..cloud.keeping.images import table as images_table
 from ..cloud.keeping.volumes import table as volumes_table
 from ..errors import NothingToDo, UsageError
 from . import views
+from .owners import agree_if_foreign, foreign_owner
 from .specs import packages
 from .tables import Table, counted, dollars, framed
 
@@ -32,7 +33,7 @@ def images(desk: Desk, arguments: Arguments) -> Table:
         raise NothingToDo("there are no images here")
     kind = None
     if arguments.instance_type:
-        kind = catalog.instance_types().get(arguments.instance_type)
+        kind = manager.instance_type(arguments.instance_type)
         if kind is None:
             raise UsageError(f"there is no instance type {arguments.instance_type!r}; see: {desk.sign}types")
     return framed(images_table(found, kind))
@@ -40,7 +41,8 @@ def images(desk: Desk, arguments: Arguments) -> Table:
 
 def bake(desk: Desk, arguments: Arguments) -> None:
     """An image of a configured node."""
-    cluster = desk.cluster(arguments.cluster, arguments)
+    manager, cluster = desk.manager(arguments), desk.cluster(arguments.cluster, arguments)
+    owner = foreign_owner(manager, cluster.record)
     desk.say(
         "left out: keys and passwords in their usual places, histories, logs; the home's other files go along"
     )
@@ -48,10 +50,10 @@ def bake(desk: Desk, arguments: Arguments) -> None:
     rate = "at an unknown price" if master.price is None else f"at {dollars(master.price)} an hour"
     month = dollars(catalog.USD_PER_GB_MONTH_SNAPSHOT)
     question = (
-        f"Bake an image of {cluster.name}? One more {master.instance_type} runs for some minutes, {rate}; the snapshot "
-        f"costs {month} a GB and month."
+        f"Bake an image of {cluster.name}{owner} ({manager.whose()})? One more {master.instance_type} runs for some "
+        f"minutes, {rate}; the snapshot costs {month} a GB and month."
     )
-    desk.agree(question, unless=cluster.is_free or arguments.yes)
+    desk.agree(question, unless=arguments.yes or (manager.is_free and not owner))
     with desk.progress(f"baking an image of {cluster.name}") as report:
         image_id = cluster.bake(arguments.name, report=report)
     desk.say(f"{image_id} is there; launch with: {desk.sign}launch --image {arguments.name or image_id}")
@@ -108,6 +110,7 @@ def attach_volume(desk: Desk, arguments: Arguments) -> None:
         raise UsageError(
             "in the local cloud only ext4 can be made, since mkfs.xfs wants more rights than a container has"
         )
+    agree_if_foreign(desk, arguments, cluster.record, f"Attach {arguments.volume} to {cluster.name}")
     place = {"node": arguments.node, "mount": arguments.mount or "", "format": arguments.format}
     with desk.progress(f"attaching {arguments.volume}") as report:
         cluster.attach_volume(arguments.volume, **place, report=report)
@@ -119,6 +122,7 @@ def attach_volume(desk: Desk, arguments: Arguments) -> None:
 def detach_volume(desk: Desk, arguments: Arguments) -> None:
     """A volume off its node."""
     cluster = _holder(desk, arguments)
+    agree_if_foreign(desk, arguments, cluster.record, f"Detach {arguments.volume} from {cluster.name}")
     with desk.progress(f"detaching {arguments.volume}") as report:
         cluster.detach_volume(arguments.volume, force=bool(arguments.force), report=report)
     desk.say(f"{arguments.volume} is detached; it stays")
@@ -131,6 +135,7 @@ def install(desk: Desk, arguments: Arguments) -> None:
     if not names:
         raise UsageError("nothing to install: name packages after --apt, --r or --python")
     cluster = _cluster(desk, arguments)
+    agree_if_foreign(desk, arguments, cluster.record, f"Install {', '.join(names)} on {cluster.name}")
     with desk.progress(f"installing {', '.join(names)}") as report:
         try:
             cluster.install(**wanted, report=report)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import NothingToDo, UsageError
+from .owners import agree_if_foreign
 from .tunnel_downloads import ADDRESS as DOWNLOADS
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def rstudio(desk: Desk, arguments: Arguments) -> Any:
         return None
     cluster = desk.cluster(arguments.name, arguments)
     if arguments.install:
+        agree_if_foreign(desk, arguments, cluster.record, f"Install RStudio Server on {cluster.name}")
         desk.say(f"installing RStudio Server on {cluster.name}'s master")
         cluster.install_rstudio()
     _remember(desk, arguments, cluster.name)

@@ -111,18 +111,18 @@ class Endings:
     def close(self, job: Job, kind: Kind, body: bytes | None, *, state: JobState) -> None:
         """The job is over; ``body`` None: what ended it is on the disk, or was sent as it came."""
         last = self._audience.log.last if job.began else 0
-        alone = job.background or not self._audience.followed(job.number)
+        followed = self._audience.followed(job.number)
         if body is None:
             self._jobs.end(job, kind, body, last=last, state=state)
             self._audience.end(job.number, lambda follower: self._pieces(job, follower))
         else:  # whoever waits comes first
-            job.told = not alone
+            job.told = followed
             size, told = len(body), body
             self._audience.end(
                 job.number, lambda follower: [header(kind, size, id=follower.id, seq=last) + told]
             )
             self._jobs.end(job, kind, body, last=last, state=state)
-        if alone:
+        if job.background or not followed:
             self._jobs.keep_small(job)
 
     def tell(self, client: Asking, id: int, job: Job, *, after: int, quiet: bool = False) -> None:
@@ -135,9 +135,10 @@ class Endings:
         seq = job.last
         if job.ending is not None:
             kind, body = job.ending
+            self._jobs.fetched(job)
             return [header(kind, len(body), id=follower.id, seq=seq) + body]
         if (found := self._jobs.result(job)) is not None:
-            return _from_disk(follower, *found)
+            return self._handed(job, _from_disk(follower, *found))
         if job.state is JobState.LOST:
             told = {
                 "reason": "died",
@@ -155,6 +156,10 @@ class Endings:
                 " R has what it assigned: pull that again",
             }
         return [json_frame(Kind.FAILED, dict(told), id=follower.id, seq=seq)]
+
+    def _handed(self, job: Job, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        yield from pieces
+        self._jobs.fetched(job)
 
     def _write(self, data: bytes | memoryview) -> None:
         assert self._file is not None

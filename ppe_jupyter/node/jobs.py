@@ -48,7 +48,7 @@ class JobState(enum.Enum):
 class Job:
     """One evaluation. Its events are those of its number from ``first`` to ``last``; times in seconds since 1970.
 
-    ``told``: its result was given to who waited for it. ``trouble``: why it could not be kept. ``key`` is its client's
+    ``told``: its result was given to who asked for it. ``trouble``: why it could not be kept. ``key`` is its client's
     token and id. ``ending``: the kind and body of the frame that ended it, if it is kept here.
     """
 
@@ -159,6 +159,17 @@ class Jobs:
     def rows(self) -> list[dict[str, Any]]:
         """All that are known, the oldest first."""
         return [job.row() for job in self._jobs.values()]
+
+    def fetched(self, job: Job) -> None:
+        """Its result was given to who asked for it."""
+        if not job.told:
+            job.told = True
+            self._change(job)
+
+    @property
+    def unfetched(self) -> int:
+        """How many are done whose results nobody has; of those that are written down."""
+        return sum(job.state is JobState.DONE and job.matters and not job.told for job in self._jobs.values())
 
     def close(self) -> None:
         """Write what is not written yet."""

@@ -101,6 +101,7 @@ class RSession(Evaluations):
             "pid": self.pid,
             "waiting": len(self.working()),
             "objects": self._objects,
+            "unfetched": self.jobs.unfetched,
             "client": self._last[1] if self._last else "",
             "used": self._last[2] if self._last else None,
         }

@@ -60,7 +60,8 @@ def types(manager: Manager, **filters: Any) -> dict[str, Any]:
 
 def images(manager: Manager, instance_type: str | None = None) -> Rows:
     """The catalog of images, and whether they fit the type. Raises UsageError for one that is not known."""
-    kind = catalog.instance_types().get(instance_type) if instance_type else None
+    asking = catalog.instance_types().get if asleep(manager) else manager.instance_type
+    kind = asking(instance_type) if instance_type else None
     if instance_type and kind is None:
         raise UsageError(f"there is no instance type {instance_type!r}")
     return [

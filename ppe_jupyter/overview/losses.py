@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..cloud.records import ClusterState
 from ..errors import PpeError
 from ..node.arrivals import size_text
+from ..node.protocol import MAIN
 from .pictures import UP
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ NAMED = 5  # so many things are named one by one
 def asked(cluster: Cluster) -> tuple[Losses | None, list[tuple[str, str]]]:
     """What would be lost, and the rows that say so."""
     if cluster.state not in UP:
-        parked = cluster.state is ClusterState.PARKED
-        return None, [("lost", "the parked master's disk, with home and workspace")] * parked
+        used = any(
+            each.role == "master" and each.state.alive and each.was_configured for each in cluster.nodes
+        )
+        the = "the parked" if cluster.state is ClusterState.PARKED else "the"
+        return None, [("lost", f"{the} master's disk, with home and workspace")] * used
     try:
         lost = cluster.losses()
     except (PpeError, TimeoutError) as error:
@@ -32,13 +36,11 @@ def asked(cluster: Cluster) -> tuple[Losses | None, list[tuple[str, str]]]:
 def rows(lost: Losses) -> list[tuple[str, str]]:
     """What ends with a cluster, as rows of a sheet."""
     said = [("at work", text) for text in lost.jobs]
-    if lost.objects is None:
-        said.append(("lost", "R is busy, and cannot say what it holds"))
-    unpulled = sorted(
-        ((name, count) for name, count, pulled in lost.objects or () if not pulled), key=_by_size
-    )
-    if unpulled:
-        said.append(("lost", f"in R, never pulled: {_named(unpulled)}"))
+    said += [("lost", f"{_r(name)} is busy, and cannot say what it holds") for name in lost.busy]
+    said += [("lost", f"in {_r(name)}, never pulled: {_named(left)}") for name, left in lost.unpulled.items()]
+    if lost.unfetched:
+        results = "job whose result was" if lost.unfetched == 1 else "jobs whose results were"
+        said.append(("lost", f"{lost.unfetched} {results} never fetched"))
     for size, since in lost.rstudio:
         session = f"R session of {size_text(size)}, since {since.astimezone():%a %H:%M}"
         said.append(("lost", f"in RStudio: an {session}; what it holds is seen there only"))
@@ -50,6 +52,10 @@ def rows(lost: Losses) -> list[tuple[str, str]]:
     if lost.silent:
         said.append(("lost", f"{', '.join(lost.silent)}: cannot be asked for files"))
     return said
+
+
+def _r(session: str) -> str:
+    return "R" if session == MAIN else f"R session {session}"
 
 
 def _named(things: Sequence[tuple[str, int]], more: int = 0, more_bytes: int = 0) -> str:

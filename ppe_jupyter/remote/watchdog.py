@@ -7,12 +7,13 @@ of EC2.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from ..errors import RemoteCommandFailed
+from ..node.protocol import MAIN
 from ..ssh import Connection
 from .answers import in_local_time
 from .session import AGENT, RemoteR
@@ -20,6 +21,8 @@ from .session import AGENT, RemoteR
 ASK_SECONDS = 20.0
 FILES_SECONDS = 60.0
 FILES = "cd ~/.ppe && exec python3 -m node.belongings"
+
+Objects = tuple[tuple[str, int, bool], ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +48,14 @@ class Losses:
     """What ends with the cluster: R's objects (name, bytes, whether it was pulled), the user's files (a path, under
     the home if it has no root, after ``NODE:`` on a worker; bytes), work that runs.
 
-    ``objects`` is None when R is busy and cannot be asked. ``files`` are the biggest, ``more_files`` how many there
-    are besides, of ``more_bytes``; ``silent`` are the nodes that do not say what files they have. ``rstudio`` are the R
-    sessions in RStudio, which cannot be asked: bytes of memory, and since when; ``suspended_bytes`` those on its disk.
+    ``objects`` is None when R is busy and cannot be asked; ``others`` are those of the sessions beside ``main``, by
+    name. ``unfetched`` is how many jobs are done whose results nobody has. ``files`` are the biggest, ``more_files``
+    how many there are besides, of ``more_bytes``; ``silent`` are the nodes that do not say what files they have.
+    ``rstudio`` are the R sessions in RStudio, which cannot be asked: bytes of memory, and since when;
+    ``suspended_bytes`` those on its disk.
     """
 
-    objects: tuple[tuple[str, int, bool], ...] | None
+    objects: Objects
     files: tuple[tuple[str, int], ...]
     jobs: tuple[str, ...]
     more_files: int = 0
@@ -58,15 +63,32 @@ class Losses:
     silent: tuple[str, ...] = ()
     rstudio: tuple[tuple[int, datetime], ...] = ()
     suspended_bytes: int = 0
+    others: tuple[tuple[str, Objects], ...] = ()
+    unfetched: int = 0
 
     @property
     def any(self) -> bool:
         """Whether there is anything that exists nowhere else."""
-        return (
-            self.objects is None
-            or not all(pulled for _, _, pulled in self.objects)
-            or bool(self.files or self.jobs or self.silent or self.rstudio or self.suspended_bytes)
-        )
+        work = self.files or self.jobs or self.silent or self.rstudio or self.suspended_bytes
+        return bool(self.busy or self.unpulled or self.unfetched or work)
+
+    @property
+    def busy(self) -> list[str]:
+        """The sessions that cannot be asked."""
+        return [name for name, objects in self._held if objects is None]
+
+    @property
+    def unpulled(self) -> dict[str, list[tuple[str, int]]]:
+        """By session what no client has, and its bytes; the biggest first."""
+        found = {
+            session: [(name, size) for name, size, pulled in objects or () if not pulled]
+            for session, objects in self._held
+        }
+        return {session: sorted(left, key=lambda each: -each[1]) for session, left in found.items() if left}
+
+    @property
+    def _held(self) -> list[tuple[str, Objects]]:
+        return [(MAIN, self.objects), *self.others]
 
 
 def agent_status(connection: Connection) -> Mapping[str, Any]:
@@ -98,13 +120,19 @@ def watchdog_of(status: Mapping[str, Any]) -> Watchdog | None:
     )
 
 
-def losses(connection: Connection, session: RemoteR) -> Losses:
-    """What would be lost if the cluster ended now."""
+def losses(connection: Connection, session: Callable[[str], RemoteR]) -> Losses:
+    """What would be lost if the cluster ended now; ``session`` is the R session of a name."""
     told = agent_status(connection)
-    idle = told.get("r", {}).get("state") == "idle"
+    sessions = told.get("sessions") or ()
+    held: dict[str, Objects] = {
+        row["name"]: tuple(session(row["name"]).objects()) if row["state"] == "idle" else None
+        for row in sessions
+    }
     found = _files(connection)
     return Losses(
-        objects=tuple(session.objects()) if idle else None if told else (),
+        objects=held.pop(MAIN, ()),
+        others=tuple(held.items()),
+        unfetched=sum(row.get("unfetched", 0) for row in sessions),
         files=tuple((path, size) for path, size in found["files"]),
         jobs=tuple((told.get("watchdog") or {}).get("working") or ()),
         more_files=found["count"] - len(found["files"]),

@@ -249,7 +249,7 @@ INSTALL = Verb(
     name="install",
     help="install Debian, R or Python packages on all nodes",
     detail="Nodes that come later get them too.",
-    options=(*PACKAGES, CLUSTER, *CLOUD),
+    options=(*PACKAGES, CLUSTER, YES, *CLOUD),
 )
 PANEL = Verb(
     name="panel",

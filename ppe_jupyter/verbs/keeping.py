@@ -50,6 +50,7 @@ ATTACH_VOLUME = Verb(
         Option(name="mount", metavar="DIR", help="where; else it is attached only"),
         Option(name="format", choices=("ext4", "xfs"), help="make a file system if there is none"),
         CLUSTER,
+        YES,
         *CLOUD,
     ),
 )
@@ -60,6 +61,7 @@ DETACH_VOLUME = Verb(
         VOLUME,
         FORCE,
         CLUSTER,
+        YES,
         *CLOUD,
     ),
 )

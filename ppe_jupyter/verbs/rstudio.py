@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .options import CLOUD, NAME, Option, Verb
+from .options import CLOUD, NAME, YES, Option, Verb
 
 RSTUDIO = Verb(
     name="rstudio",
@@ -16,6 +16,7 @@ RSTUDIO = Verb(
         NAME,
         Option(name="install", flag=True, help="install it on the master first"),
         Option(name="disconnect", flag=True, help="hang up; RStudio Server and R go on"),
+        YES,
         *CLOUD,
     ),
     faces=("magic",),
