@@ -15,6 +15,7 @@ from typing import Any
 
 from . import settings, ssh
 from .cloud import tags
+from .cloud.access import command_line
 from .cloud.account import Account
 from .cloud.keeping.install import Packages, install
 from .cloud.keeping.volumes import find_node
@@ -24,7 +25,7 @@ from .cloud.pace import Undertaking
 from .cloud.plan import Plan
 from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
-from .errors import NothingToDo, PpeError, SshError, Unreachable
+from .errors import CloudError, NothingToDo, PpeError, SshError, Unreachable
 from .files import Files
 from .node.protocol import MAIN
 from .remote import cells, team, watchdog
@@ -136,15 +137,9 @@ class Cluster(Files, Sessions):
 
     def ssh_command(self, node: Node | None = None) -> str:
         """The command line that opens a shell on the node (default: the master), its host key verified."""
-        target = node or self.master
-        settings = self._account.context.settings
-        options = ["-o", f'UserKnownHostsFile="{self._known_hosts()}"']
-        if settings.proxy_jump:
-            options += ["-J", settings.proxy_jump]
-        elif settings.proxy_command:
-            options += ["-o", f"ProxyCommand={settings.proxy_command}"]
-        key = str(self._account.clusters.key_file(self.record))
-        return shlex.join(["ssh", "-i", key, *options, f"{self.record.login_user}@{target.address}"])
+        account, key = self._account, self._account.clusters.key_file(self.record)
+        there, known = node or self.master, self._known_hosts()
+        return shlex.join(command_line(account.context, self.record, there, key=key, known_hosts=known))
 
     # -- changes ----------------------------------------------------------------------------------------
 
@@ -221,7 +216,8 @@ class Cluster(Files, Sessions):
         plan.check()
         connection = None if self.state is ClusterState.PARKED else self.ssh()
         relimit(self._account.context, connection, plan)
-        return self.refresh()
+        self._account.note("limit", self.refresh().record)
+        return self
 
     def plan_limits(self, *, then: str | None = None, **limits: float | None) -> Plan:
         """What ``set_limits`` with the same would come to; its warnings say what may cost or lose more."""
@@ -281,7 +277,12 @@ class Cluster(Files, Sessions):
 
     def bake(self, name: str | None = None, *, report: Report = IGNORE) -> str:
         """Make an image of the master as it is, without secrets; its id. Later launches use it."""
-        return self._account.images.bake(self.ssh(), self.record, name, report=report)
+        account = self._account
+        image_id = account.images.bake(self.ssh(), self.record, name, report=report)
+        with contextlib.suppress(CloudError):  # there is the image, whatever the ledger knows of it
+            for snapshot in account.images.snapshots(account.context.ec2.image(image_id)):
+                account.note("create", snapshot)
+        return image_id
 
     def attach_volume(
         self,
@@ -319,6 +320,11 @@ class Cluster(Files, Sessions):
         """A file of the cluster's host keys, for OpenSSH; written anew each time."""
         path = self._account.context.settings.state_dir / "known_hosts" / self.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [f"{node.address} {node.host_key}\n" for node in self.nodes if node.host_key]
+        lines = [
+            f"{address} {node.host_key}\n"
+            for node in self.nodes
+            for address in dict.fromkeys([node.public_ip, node.private_ip])
+            if node.host_key and address
+        ]
         path.write_text("".join(lines), encoding="ascii")
         return path

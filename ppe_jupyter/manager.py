@@ -23,7 +23,7 @@ from .cloud.changing import cleanup
 from .cloud.changing.cleanup import Orphan
 from .cloud.context import Context
 from .cloud.ec2 import EC2
-from .cloud.facts import Volume
+from .cloud.facts import Snapshot, Volume
 from .cloud.keeping.images import ImageInfo
 from .cloud.launching.removal import Removed, terminate
 from .cloud.plan import Plan
@@ -111,9 +111,11 @@ class Manager:
 
     def clusters(self) -> list[Cluster]:
         """Every cluster that has not been terminated, whoever launched it; the newest first."""
+        found = self._account.clusters.find()
+        self._account.note_ends(found)
         return [
             Cluster(self._account, self._account.settled(record))
-            for record in self._account.clusters.find()
+            for record in found
             if record.state is not ClusterState.TERMINATED
         ]
 
@@ -180,7 +182,8 @@ class Manager:
 
     def delete_image(self, image_id: str) -> None:
         """Delete an image of the user's own with its snapshots."""
-        self._account.images.delete(image_id)
+        for snapshot in self._account.images.delete(image_id):
+            self._account.note_deleted(snapshot)
 
     def choices(self) -> dict[str, list[Any]]:
         """What a launch can name: zones and key_pairs by name, security_groups by id and name."""
@@ -207,7 +210,7 @@ class Manager:
         """Delete a volume with all that is on it; SpecError while it is attached."""
         volume = self._account.volumes.get(volume_id)
         self._account.volumes.delete(volume_id)
-        self._account.note("delete", volume)
+        self._account.note_deleted(volume)
 
     def orphans(
         self, *, images: bool = False, everyone: bool = False, force: bool = False, all_regions: bool = False
@@ -233,11 +236,13 @@ class Manager:
         for region in dict.fromkeys(orphan.region for orphan in orphans):
             there = [orphan for orphan in orphans if orphan.region == region]
             account = self._in(region)
-            data = {each.volume_id: each for each in account.volumes.list()}
+            data: dict[str, Volume | Snapshot] = {each.volume_id: each for each in account.volumes.list()}
+            if any(orphan.kind == "snapshot" for orphan in there):
+                data |= {each.snapshot_id: each for each in account.context.ec2.snapshots()}
             removed.append(cleanup.clean_up(account.context, there, report=report))
             for orphan in there:
                 if orphan.id in data and orphan.id not in removed[-1].leftovers:
-                    account.note("delete", data[orphan.id])
+                    account.note_deleted(data[orphan.id])
             ended = {orphan.cluster for orphan in there if orphan.kind == "instance"}
             for record in account.clusters.find() if ended else ():
                 if record.name in ended:
@@ -250,6 +255,7 @@ class Manager:
     ) -> pd.DataFrame:
         """What was spent, USD (``Costs.table``); ``explorer`` asks AWS's Cost Explorer too, for one cent."""
         records = self._account.clusters.find()
+        self._account.note_ends(records)
         return self._account.costs.table(records, month=month, by=by, explorer=explorer)
 
     # -- the local cloud --------------------------------------------------------------------------------
@@ -277,8 +283,9 @@ class Manager:
                 for record in self._account.clusters.find():
                     if record.state is not ClusterState.TERMINATED:
                         self._account.note("terminate", record)
-                for volume in self._account.volumes.list():
-                    self._account.note("delete", volume)
+                stored: list[Volume | Snapshot] = [*self._account.volumes.list(), *self._ec2.snapshots()]
+                for each in stored:
+                    self._account.note_deleted(each)
         self._local.down(self.settings)
 
     # -- parts ------------------------------------------------------------------------------------------

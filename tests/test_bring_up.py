@@ -10,6 +10,7 @@ import pytest
 from cloud_client import Cloud
 
 from ppe_jupyter import ssh
+from ppe_jupyter.cloud.changing.change import Changes
 from ppe_jupyter.cloud.launching import boot, bring_up
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, InstanceState, Progress
 from ppe_jupyter.cloud.spec import ClusterSpec
@@ -93,6 +94,25 @@ def test_a_worker_and_then_the_master_are_lost(cloud: Cloud) -> None:
 def test_a_worker_is_lost_while_mpi_is_checked(cloud: Cloud) -> None:
     record = cloud.launch(SPEC, report=ending(cloud, {"checking MPI": 2}, []))
     assert_usable(cloud, record, left=[0, 1], master=0)
+    clusters = cloud.clusters()
+    changes = Changes(cloud.context(), clusters)
+    mended = changes.carry_out(changes.plan(clusters.get("lossy"), "retry", choice="replace"))
+    assert mended is not None and mended.state is clusters.get("lossy").state is ClusterState.RUNNING
+    assert mended.nodes[2].instance_id != record.nodes[2].instance_id
+    with clusters.connect(mended) as connection:
+        assert len(connection.run(HELLO).stdout.split()) == 3
+
+
+@pytest.mark.slow
+def test_a_first_boot_that_installs_may_take_longer_than_a_boot(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bring_up, "LEAST_PATIENCE_SECONDS", 6.0)
+    spec = replace(SPEC, nodes=2, bootstrap="#!/bin/sh\nsleep 30\ntouch /installed\n")
+    record = cloud.launch(spec, settings=replace(cloud.settings, boot_timeout=6.0))
+    assert record.state is ClusterState.RUNNING, record.troubles
+    with cloud.clusters().connect(record) as connection:
+        connection.run(f"ls /installed && ssh {record.nodes[1].private_ip} ls /installed")
 
 
 def test_when_no_node_is_left_everything_goes(cloud: Cloud) -> None:

@@ -8,18 +8,17 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from ppe_jupyter.cloud.records import ClusterState, Progress
+from ppe_jupyter.cluster import Cluster
 from ppe_jupyter.frontends import cli, desk, progress
 from ppe_jupyter.settings import Settings
-
-if TYPE_CHECKING:
-    from ppe_jupyter.cluster import Cluster
 
 
 class Paid:
@@ -193,3 +192,12 @@ def test_the_ssh_command_line_works(cluster: Cluster) -> None:
     options = "-o StrictHostKeyChecking=yes -o BatchMode=yes"
     ran = subprocess.run(["sh", "-c", f"{line} {options} hostname -I"], capture_output=True, text=True)
     assert cluster.master.private_ip in ran.stdout, ran.stderr
+    # A worker without a public address is reached through the master.
+    assert cluster.record.spec is not None
+    nodes = (cluster.master, *(replace(node, public_ip="") for node in cluster.nodes[1:]))
+    spec = replace(cluster.record.spec, public_addresses="master")
+    private = Cluster(cluster._account, replace(cluster.record, nodes=nodes, spec=spec))
+    line = f"{private.ssh_command(private.nodes[1])} {options} 'hostname -I; echo $SSH_CONNECTION'"
+    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    worker, came_from = (words.split()[0] for words in ran.stdout.splitlines())
+    assert (worker, came_from) == (nodes[1].private_ip, cluster.master.private_ip), ran.stderr

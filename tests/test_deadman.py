@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -101,12 +102,20 @@ class TestTimer:
 @pytest.fixture(scope="module")
 def pair(local_cloud: Endpoint) -> Iterator[Members]:
     """A master and a worker that give each other up soon; the worker is a spot instance."""
-    members = Members(local_cloud, "deadman", boot_seconds=120, silence_seconds=20)
-    members.launch(0, master=0)
-    members.launch(1, market={"MarketType": "spot"})
-    assert members.set_up(silence_seconds=20)[-1]["event"] == "done"
-    yield members
-    members.close()
+    with paired(local_cloud, "deadman", market={"MarketType": "spot"}) as members:
+        yield members
+
+
+@contextlib.contextmanager
+def paired(local_cloud: Endpoint, name: str, **of_worker: Any) -> Iterator[Members]:
+    members = Members(local_cloud, name, boot_seconds=120, silence_seconds=20)
+    try:
+        members.launch(0, master=0)
+        members.launch(1, **of_worker)
+        assert members.set_up(silence_seconds=20)[-1]["event"] == "done"
+        yield members
+    finally:
+        members.close()
 
 
 def test_a_node_that_is_never_configured_ends_itself(local_cloud: Endpoint) -> None:
@@ -169,3 +178,11 @@ def test_a_spot_interruption_reaches_clients_and_the_status(pair: Members, local
 def test_workers_end_when_the_master_is_lost(pair: Members) -> None:
     pair.nodes.ec2.terminate_instances(InstanceIds=[pair.master.instance_id])
     pair.nodes.reaches(pair.members[1].instance_id, "terminated", seconds=40)
+
+
+@pytest.mark.slow
+def test_all_nodes_end_when_the_master_lives_but_hangs(local_cloud: Endpoint) -> None:
+    with paired(local_cloud, "hanging") as members:
+        members.shell("pkill -STOP -f '[a]gent.py'")
+        for member in members.members:
+            members.nodes.reaches(member.instance_id, "terminated", seconds=60)

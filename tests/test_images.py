@@ -12,6 +12,7 @@ from localcloud_nodes import client, until
 
 import ppe_jupyter as ppe
 from ppe_jupyter import catalog
+from ppe_jupyter.cloud.facts import Instance
 from ppe_jupyter.cloud.keeping.images import ImageStore, table
 from ppe_jupyter.cloud.records import ClusterState, Progress
 from ppe_jupyter.errors import CloudError, SpecError
@@ -135,7 +136,9 @@ def test_a_baked_image_has_the_software_and_no_secret(
         store.bake(cluster.ssh(), cluster.record, "debian-12")
     # The answer to the first CreateImage is lost; the repetition finds the name taken.
     hooks.inject(local_cloud, hooks.Fault(action="CreateImage", drop=True, after=True))
-    image_id = store.bake(
+    copies: list[tuple[Instance, float | None]] = []
+    noting = ImageStore(store._context, on_copy=lambda copy, usd: copies.append((copy, usd)))
+    image_id = noting.bake(
         cluster.ssh(), cluster.record, "baked", report=lambda progress: phases.append(progress.phase)
     )
     try:
@@ -144,6 +147,9 @@ def test_a_baked_image_has_the_software_and_no_secret(
         assert (info.name, info.image.image_id, info.base) == ("baked", image_id, "debian-12")
         assert info.software == {"R": "4.2.2", "Open MPI": "4.1.4", "Rmpi": "0.6-9.2"}
         assert store.resolve(None, ["x86_64"]) == store.resolve("baked", ["x86_64"]) == info.image
+        ((copy, usd_per_hour),) = copies
+        assert copy.stopped and copy.stopped > copy.launched and usd_per_hour == cluster.master.price
+        assert [each.tags["Name"] for each in store.snapshots(info.image)] == ["baked"]
         spec = ppe.ClusterSpec(name="from-baked", nodes=1, instance_type="m5.xlarge", image="baked")
         other = manager.launch(spec)
         try:

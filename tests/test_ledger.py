@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ppe_jupyter import catalog
+from ppe_jupyter.cloud.account import Account
 from ppe_jupyter.cloud.ec2 import EC2
-from ppe_jupyter.cloud.facts import Identity, Snapshot, Volume
+from ppe_jupyter.cloud.facts import Identity, Instance, Snapshot, Volume
 from ppe_jupyter.cloud.keeping import costs
 from ppe_jupyter.cloud.keeping.ledger import Entry, Ledger, rates
 from ppe_jupyter.cloud.keeping.spending import items
@@ -159,6 +160,10 @@ def test_what_vanished_without_an_end_is_marked_with_what_it_may_have_cost() -> 
     assert row["USD"] == pytest.approx(2.5)
     assert row["note"].startswith("its end is unknown") and "since 2026-05-20 08:00 UTC" in row["note"]
     assert "at most $2.00 more" in row["note"]
+    ends_itself = [entry("launch", 9, 0.0), entry("limit", 4, 2.5, budget_usd=3.0)]
+    assert "at most $0.50 more" in table(ends_itself).loc["old", "note"]
+    parked = entry("park", 4, 2.5, budget_usd=3.0, rates={"instances": 0.0, "disks": 0.5})
+    assert "at most $2.00 more" in table([entry("launch", 9, 0.0), parked]).loc["old", "note"]
     alone = table([entry("launch", 9, 0.0, region="eu-west-1")]).loc["old"]
     assert alone["USD"] == 0
     assert "another account or region" in alone["note"]
@@ -202,6 +207,10 @@ def test_volumes_and_snapshots_cost_by_their_size() -> None:
     deleted = Entry.of_volume("delete", volume, whose=WHOSE, cloud="aws", now=NOW)
     created = Entry.of_volume("create", volume, whose=WHOSE, cloud="aws", now=NOW - month)
     assert table([created, deleted]).loc["vol-1", "disks"] == pytest.approx(8.0)
+    made = Entry.of_snapshot("create", snapshot, whose=WHOSE, cloud="aws", now=NOW - month)
+    assert table([made], snapshots=[snapshot])["snapshots"].sum() == pytest.approx(5.0)
+    gone = Entry.of_snapshot("delete", snapshot, whose=WHOSE, cloud="aws", now=NOW)
+    assert table([made, gone]).loc["snap-1", "snapshots"] == pytest.approx(5.0)
 
 
 def test_a_month_gets_its_part() -> None:
@@ -293,6 +302,21 @@ def test_cost_explorer_is_asked_for_the_days_of_the_month_and_no_other(
     assert asked == [("2026-03-01", "2026-04-01"), ("2026-03-01", "2026-03-21")]
 
 
+def test_the_instance_that_an_image_was_made_of_has_its_line(manager: Manager, tmp_path: Path) -> None:
+    account = Account(manager._account.context)
+    vars(account)["_ledger"] = Ledger(tmp_path)
+    now = account.context.now()
+    copy = Instance(
+        instance_id="i-copy", launch_index=0, state=InstanceState.STOPPED, reason="", private_ip="", private_dns="",
+        public_ip="", public_dns="", instance_type="m5.xlarge", zone="", subnet_id="", key_name="",
+        launched=now - 2 * HOUR, stopped=now - HOUR, tags={"Name": "ppe-bake-mine", "ppe:owner": "ann"},
+    )  # fmt: skip
+    account.note_copy(copy, None)
+    account.note_copy(copy, 0.2)
+    row = account.costs.table([]).loc["ppe-bake-mine"]
+    assert (row["USD"], row["state"]) == (pytest.approx(0.2, abs=1e-3), "ended")
+
+
 # -- what ends without its user's word ----------------------------------------------------------------------
 
 
@@ -316,3 +340,23 @@ def test_a_launch_that_failed_is_in_the_ledger_with_its_end(fresh: Manager) -> N
     row = fresh.costs().loc["stopped"]
     assert (row["state"], row["note"]) == ("ended", "")
     assert row["USD"] > 0
+
+
+@pytest.mark.parametrize("says", [True, False], ids=["its console says when", "nobody says when"])
+def test_a_cluster_that_was_ended_elsewhere_has_an_end(
+    fresh: Manager, monkeypatch: pytest.MonkeyPatch, says: bool
+) -> None:
+    account = fresh._account
+    began = account.context.now() - 10 * HOUR
+    cost = Cost(spent_usd=0.0, usd_per_hour=0.5, since=began)
+    gone = cluster("gone", nodes=(node(0, state=InstanceState.TERMINATED),), state=ClusterState.TERMINATED)
+    gone = replace(gone, cost=cost, launched=began, usd_per_hour=0.0)
+    account.note("launch", cluster("gone", cost=cost, launched=began), at=began)
+    said = f"ppe-watchdog: parking at {began + 2 * HOUR:%Y-%m-%dT%H:%M:%SZ}, spent 1.0\n" if says else ""
+    monkeypatch.setattr(account.context.ec2, "console_output", lambda *_, **__: said)
+    for _ in range(2):
+        account.note_ends([gone, cluster("strange", state=ClusterState.TERMINATED)])
+    assert [each.event for each in account._ledger.entries()] == ["launch", "terminate"]
+    row = fresh.costs().loc["gone"]
+    assert (row["state"], row["note"]) == ("ended", "")
+    assert row["USD"] == pytest.approx(1.0 if says else 5.0, abs=1e-2)

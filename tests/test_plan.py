@@ -323,6 +323,8 @@ def test_no_limit_at_all_is_warned_of() -> None:
         ({}, NODE_IMAGE, "30 min"),
         ({}, STOCK, "90 min"),
         ({"r_packages": ("lme4",)}, NODE_IMAGE, "90 min"),
+        ({"bootstrap": "#!/bin/sh\n"}, NODE_IMAGE, "90 min"),
+        ({"r_packages": ("lme4",)}, STOCK, "2.5 h"),
     ],
 )
 def test_what_a_client_that_dies_leaves_ends_by_itself(

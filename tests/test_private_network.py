@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,9 +51,11 @@ def jump(jump_host: tuple[Nodes, str]) -> str:
     return nodes.address(instance)
 
 
-def test_a_private_cluster_is_launched_through_a_jump_host(settings: Settings, jump: str) -> None:
+def test_a_private_cluster_is_launched_through_a_jump_host(
+    settings: Settings, jump: str, tmp_path: Path
+) -> None:
     manager = Manager(replace(settings, proxy_jump=f"admin@{jump}", connect_timeout=5.0, boot_timeout=900.0))
-    spec = ClusterSpec(name="hidden", nodes=1, instance_type="m5.large", public_addresses="none")
+    spec = ClusterSpec(name="hidden", nodes=2, instance_type="m5.large", public_addresses="none")
     with pytest.raises(SpecError, match=r"SSH comes from the jump host.*--from ADDRESS/32"):
         manager.plan(spec).check()
     cluster = manager.launch(replace(spec, caller_cidr=f"{jump}/32"))
@@ -64,6 +68,18 @@ def test_a_private_cluster_is_launched_through_a_jump_host(settings: Settings, j
         )  # a node waits for its master as long as this client
         came_from = cluster.ssh().run("echo $SSH_CONNECTION").stdout.decode().split()[0]
         assert came_from == jump
+        worker = cluster.nodes[1]
+        assert (worker.public_ip, worker.up) == ("", True)
+        told = tmp_path / "told"
+        command = f"sh -c 'echo %i > {told}; exec ssh -W %h:%p admin@{jump}'"
+        other = Manager(replace(settings, proxy_command=command)).cluster("hidden")
+        for line in (cluster.ssh_command(worker), other.ssh_command(worker)):
+            options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "hostname -I"]
+            ran = subprocess.run(
+                ["/usr/bin/ssh", *shlex.split(line)[1:], *options], capture_output=True, text=True
+            )
+            assert ran.stdout.strip() == worker.private_ip, ran.stderr
+        assert told.read_text().strip() == worker.instance_id
         key, keys = manager._account.context.keys.private(cluster.record.key_name), (cluster.master.host_key,)
         with pytest.raises(Unreachable):  # there is no other way in
             ssh.connect(

@@ -10,6 +10,7 @@ import ipaddress
 import shlex
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from .. import ssh
@@ -41,6 +42,21 @@ def target(context: Context, node: Node, *, user: str, key: str, host_keys: Sequ
         host_keys=tuple(host_keys) or (node.host_key,),
         proxy_command=command,
     )
+
+
+def command_line(
+    context: Context, record: ClusterRecord, node: Node, *, key: Path, known_hosts: Path
+) -> list[str]:
+    """The command that opens a shell on the node with OpenSSH, on the way that ``target`` takes; a worker that only
+    the cluster reaches is reached through the master. ``key`` and ``known_hosts`` are files."""
+    ssh_to = ["ssh", "-i", str(key), "-o", f'UserKnownHostsFile="{known_hosts}"']
+    way, host = _proxy_command(context.settings, node), node.address
+    if way is None and not is_reached(context, node, record.spec):
+        way = shlex.join([*ssh_to, "-W", "%h:%p", f"{record.login_user}@{record.master.address}"])
+    if way is not None:
+        ssh_to += ["-o", f"ProxyCommand={way}"]
+        host = node.private_ip
+    return [*ssh_to, f"{record.login_user}@{host}"]
 
 
 def proxy(settings: Settings) -> Literal["", "proxy_jump", "proxy_command"]:

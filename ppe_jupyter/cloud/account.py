@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,14 @@ from ..errors import CloudError
 from . import tags
 from .changing.cleanup import same_owner
 from .context import Context
-from .facts import Volume
+from .facts import Instance, Snapshot, Volume
 from .keeping.costs import Costs
 from .keeping.images import ImageStore
-from .keeping.ledger import Entry, Ledger
+from .keeping.ledger import ENDS, Entry, Ledger
 from .keeping.volumes import Volumes
 from .launching.clusters import Clusters
 from .planning.survey import Survey
-from .records import ClusterRecord
+from .records import ClusterRecord, ClusterState
 
 if TYPE_CHECKING:
     from .changing.change import Changes
@@ -30,6 +31,7 @@ class Account:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self._ended: set[str] = set()  # launches whose end was looked for in the ledger
 
     @property
     def is_free(self) -> bool:
@@ -54,7 +56,9 @@ class Account:
         except CloudError:
             return record
 
-    def note(self, event: str, what: ClusterRecord | Volume, *, at: datetime | None = None) -> None:
+    def note(
+        self, event: str, what: ClusterRecord | Volume | Snapshot, *, at: datetime | None = None
+    ) -> None:
         """Into the ledger, as of now or then; that EC2 cannot be asked whose it is stops nothing."""
         with contextlib.suppress(CloudError):
             context = self.context
@@ -62,8 +66,38 @@ class Account:
             noted["whose"] = context.ec2.identity()
             if isinstance(what, Volume):
                 self._ledger.record(Entry.of_volume(event, what, **noted))
+            elif isinstance(what, Snapshot):
+                self._ledger.record(Entry.of_snapshot(event, what, **noted))
             else:
                 self._ledger.record(Entry.of_cluster(event, what, **noted))
+
+    def note_deleted(self, what: Volume | Snapshot) -> None:
+        """Into the ledger, from its creation on, which may have been another client's doing."""
+        self.note("create", what, at=what.created)
+        self.note("delete", what)
+
+    def note_ends(self, records: Iterable[ClusterRecord]) -> None:
+        """Into the ledger: that clusters in it have ended by themselves, or by another client's doing."""
+        over = [each for each in records if each.state is ClusterState.TERMINATED]
+        over = [each for each in over if each.launch not in self._ended]
+        if not over:
+            return
+        last = {entry.id: entry.event for entry in self._ledger.entries()}
+        for record in over:
+            self._ended.add(record.launch)
+            if last.get(record.launch, ENDS[0]) not in ENDS:
+                self.note("terminate", record, at=self.changes.ended(record))
+
+    def note_copy(self, copy: Instance, usd_per_hour: float | None) -> None:
+        """Into the ledger: what the instance has cost that an image was made of."""
+        if usd_per_hour is None:
+            return
+        with contextlib.suppress(CloudError):
+            whose, cloud = self.context.ec2.identity(), self.context.settings.cloud
+            ends = {"launch": copy.launched, "terminate": copy.stopped or self.context.now()}
+            for event, now in ends.items():
+                entry = Entry.of_copy(event, copy, usd_per_hour, whose=whose, cloud=cloud, now=now)
+                self._ledger.record(entry)
 
     def note_end(self, record: ClusterRecord) -> None:
         """Into the ledger, from its launch on: that the cluster has ended, or what of it goes on to cost."""
@@ -91,7 +125,7 @@ class Account:
     @cached_property
     def images(self) -> ImageStore:
         """Machine images."""
-        return ImageStore(self.context)
+        return ImageStore(self.context, on_copy=self.note_copy)
 
     @cached_property
     def volumes(self) -> Volumes:

@@ -39,7 +39,7 @@ class Setup:
     """What setup.py is told. ``cluster_private_key`` goes to the master's disk (None: it is there already).
 
     ``limits`` are the watchdog's (``limits``), ``packages`` the extra ones by kind; a worker that does not answer
-    for ``patience_seconds`` is left out.
+    for ``patience_seconds`` is left out; if its first boot ``installs`` software, it has an hour for that besides.
     """
 
     cluster: str
@@ -49,6 +49,7 @@ class Setup:
     nodes: Sequence[Node]
     limits: Mapping[str, Any]
     patience_seconds: float
+    installs: bool = False
     packages: Mapping[str, Sequence[str]] = field(default_factory=dict)
     silence_seconds: float = LEAST_SILENCE_SECONDS
 
@@ -73,6 +74,7 @@ class Setup:
                 "limits": dict(self.limits),
                 "silence_seconds": self.silence_seconds,
                 "patience_seconds": self.patience_seconds,
+                "installs": self.installs,
                 "packages": {kind: list(names) for kind, names in self.packages.items()},
             }
         ).encode()

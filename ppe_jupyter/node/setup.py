@@ -3,14 +3,15 @@
     setup.py           sets up. Reads one JSON object: cluster, login_user, subnet_cidr, cluster_private_key (null: the
                        master has it), launch_host_key, nodes (index, instance_id, private_ip, private_dns, slots,
                        role, and perhaps launch_host_key, host_key, configured), limits (limits.py), silence_seconds,
-                       patience_seconds, packages (apt, r, python)
+                       patience_seconds, installs, packages (apt, r, python)
     setup.py install   installs packages on all nodes of the cluster: apt, r, python
 
 Prints JSON lines: ``progress`` (phase, ready, total, message), ``host_keys`` (those that the nodes will show, by
 address), then ``done`` (host_keys by address, versions, and lost: why, of the workers that are left out, by address) or
 ``error`` (message, node). Ends only when ``mpirun`` over all nodes and the R session have answered. A worker that does
-not answer within ``patience_seconds`` is left out. Safe to repeat, also after it was cut off. A running R session is
-left alone. Runs with the standard library of the master's own Python and must not know EC2.
+not answer within ``patience_seconds`` is left out; one that answers has an hour for the rest of its boot if that
+``installs`` software. Safe to repeat, also after it was cut off. A running R session is left alone. Runs with
+the standard library of the master's own Python and must not know EC2.
 """
 
 from __future__ import annotations
@@ -153,8 +154,12 @@ class SetUp:
 
     def _prepare(self, tar: bytes, node: Node, say: reach.Say) -> Json:
         """Copy the node's software there and wait for its boot; it may only be coming up."""
-        seconds = BOOT_SECONDS if node.is_master else float(self._task.get("patience_seconds", BOOT_SECONDS))
+        seconds = float(self._task.get("patience_seconds", BOOT_SECONDS))
+        seconds = max(seconds, BOOT_SECONDS) if node.is_master else seconds
         deadline = time.monotonic() + seconds + reach.SPARE_SECONDS
+        if self._task.get("installs"):
+            reach.command(node, "true", deadline=deadline)
+            deadline = time.monotonic() + INSTALL_SECONDS + reach.SPARE_SECONDS
         answer = reach.prepare(node, self._launch_key_of(node), tar, deadline=deadline, say=say)
         if node.is_master:
             self._shim = shim()  # for all; the others still boot

@@ -29,7 +29,7 @@ from ..planning.survey import leading
 from ..records import ClusterRecord, ClusterState, Cost, InstanceState, Progress
 from .execution import Change
 
-# What a cluster says on its master's console when its watchdog parks it.
+# What a cluster says on its master's console when its watchdog parks or terminates it.
 PARKING = re.compile(r"ppe-watchdog: parking at (\S+),")
 GROWING = ("start", "resize", "retry")
 
@@ -88,7 +88,7 @@ class Changes:
         if cost.usd_per_hour is None or cost.usd_per_hour <= rate + 1e-6:
             return record
         now, master = self._context.now(), record.master
-        stopped = master.stopped or self._said_parking(master.instance_id, since=cost.since)
+        stopped = master.stopped or self._said_ending(master.instance_id, since=cost.since)
         if stopped is None:
             return record
         spent = cost.at(max(stopped, cost.since))
@@ -98,8 +98,15 @@ class Changes:
         self._ec2.tag([master.instance_id], tags.of_cost(settled))
         return replace(record, cost=settled)
 
-    def _said_parking(self, instance_id: str, *, since: datetime) -> datetime | None:
-        """When the watchdog said on the console that it parks, after that time."""
+    def ended(self, record: ClusterRecord) -> datetime:
+        """When a cluster ended that EC2 lists as terminated: found out in the same way, or else now."""
+        master = next((node for node in record.nodes if node.role == "master"), None)
+        since = record.cost.since if record.cost else record.launched
+        said = master and (master.stopped or self._said_ending(master.instance_id, since=since))
+        return said or self._context.now()
+
+    def _said_ending(self, instance_id: str, *, since: datetime) -> datetime | None:
+        """When the watchdog said on the console that it ends the cluster, after that time."""
         try:
             found = PARKING.findall(self._ec2.console_output(instance_id, latest=False))
             said = datetime.fromisoformat(found[-1].replace("Z", "+00:00"))

@@ -16,13 +16,13 @@ from ...errors import CapacityError, CloudError, NoSuchCluster, PpeError
 from .. import tags
 from ..access import refresh_rule
 from ..context import Context
-from ..facts import Instance
+from ..facts import Image, Instance
 from ..launching.boot import Boot
 from ..launching.bring_up import BroughtUp, attach, bring_up
-from ..launching.order import install_seconds
 from ..launching.purchase import PASSING_CODES
 from ..pace import Pace, Report, Stopped
 from ..plan import Plan
+from ..planning.choices import boot_installs, install_seconds
 from ..records import ClusterRecord, ClusterState, Cost, InstanceState, Progress
 from ..spec import ClusterSpec
 from ..steps import (
@@ -67,10 +67,16 @@ class Change:
         self._connect = connect
         self._pace = pace
         self._send = report
-        self._until = tags.busy_until(
-            context.now(), boot_timeout=context.settings.boot_timeout, install_seconds=install_seconds(plan)
-        )
         self._fleet = Fleet(context, plan.name, plan.existing.launch, pace=pace, report=self._report)
+        self._images: Sequence[Image | None] = ()  # of the nodes that are to be configured
+        if any(isinstance(step, Configure) for step in plan.steps):
+            ids = {each.image_id for each in self._fleet.before}
+            self._images = self._ec2.images(sorted(ids)) or [None]  # it may have been deregistered since
+        self._until = tags.busy_until(
+            context.now(),
+            boot_timeout=context.settings.boot_timeout,
+            install_seconds=max((install_seconds(image, plan.spec) for image in self._images), default=0.0),
+        )
         self._host_key = ssh.generate_key_pair()
         self._key = ClusterKey(context, plan.name)
         self._asked = False  # whether new instances were asked for,
@@ -230,6 +236,7 @@ class Change:
             instances,
             spec,
             subnet_cidr=subnet.cidr,
+            installs=any(boot_installs(image, spec) for image in self._images),
             cluster_key=self._cluster_key,
             pace=self._pace,
             report=self._report,

@@ -200,7 +200,7 @@ def instance(instance: InstanceTypeDef) -> Instance:
         launched=instance["LaunchTime"].astimezone(timezone.utc),
         tags=tags(instance.get("Tags", ())),
         spot=instance.get("InstanceLifecycle") == "spot",
-        stopped=_stopped(instance) if state is InstanceState.STOPPED else None,
+        stopped=_stopped(instance) if state in (InstanceState.STOPPED, InstanceState.TERMINATED) else None,
         image_id=instance.get("ImageId", ""),
         group_ids=tuple(group["GroupId"] for group in instance.get("SecurityGroups", ())),
         placement_group=placement.get("GroupName", ""),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -64,6 +65,7 @@ class Bake:
         self._name = name
         self._pace = pace
         self._copies: list[str] = []  # EC2 may not list them yet
+        self.copy: Instance | None = None  # as EC2 listed it last
         self._token = uuid.uuid4().hex
         until = context.now() + timedelta(seconds=2 * IMAGE_SECONDS + COPY_SECONDS)
         # What this makes is found by cleanup, but not while this is at work.
@@ -180,7 +182,9 @@ class Bake:
         self._copies.append(copy_id)
         for last in self._pace.tries(seconds=COPY_SECONDS):
             copy = self._instance(bake=self._token, instance_id=copy_id)
+            self.copy = copy or self.copy
             if copy is not None and copy.state is InstanceState.STOPPED and not self._gave_up(copy):
+                self.copy = replace(copy, stopped=copy.stopped or self._context.now())
                 return copy_id
             if last or (copy is not None and copy.state in ENDED):
                 state = f"is {copy.state}" if copy else "is not listed"

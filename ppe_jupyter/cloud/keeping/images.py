@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...catalog import InstanceType
-from ...errors import SpecError
+from ...errors import CloudError, SpecError
 from ...ssh import Connection
 from ..context import Context
-from ..facts import Image
+from ..facts import Image, Instance, Snapshot
 from ..pace import Report, Undertaking
 from ..records import ClusterRecord
 from ..spec import PATTERNS
@@ -74,9 +75,13 @@ class ImageInfo:
 class ImageStore:
     """The images of one account and region."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(
+        self, context: Context, *, on_copy: Callable[[Instance, float | None], None] = lambda copy, usd: None
+    ) -> None:
+        """``on_copy`` gets the instance that an image was made of, as it was last, and its price, USD an hour."""
         self._context = context
         self._ec2 = context.ec2
+        self._on_copy = on_copy
 
     def list(self) -> Sequence[ImageInfo]:
         """The user's own node images, the newest first, then the stock ones of both architectures."""
@@ -99,12 +104,21 @@ class ImageStore:
                 return next(iter(fits or own), None)
         return next((each.image for each in self._stock(stock, architectures)), None)
 
-    def delete(self, image_id: str) -> None:
-        """Let the image go, and what it is stored in. Raises SpecError unless it is this account's."""
+    def delete(self, image_id: str) -> Sequence[Snapshot]:
+        """Let the image go, and what it is stored in: that. Raises SpecError unless it is this account's."""
         image = next((each for each in self._ec2.own_images() if each.image_id == image_id), None)
         if image is None:
             raise SpecError(f"you have no image {image_id!r} in {self._ec2.region}; %ppe_images lists yours")
+        stored = self.snapshots(image)
         discard(self._ec2, image)
+        return stored
+
+    def snapshots(self, image: Image | None) -> Sequence[Snapshot]:
+        """Those of ours that the image is stored in; none if EC2 does not tell: only the ledger wants them."""
+        ids = image.snapshot_ids if image else ()
+        with contextlib.suppress(CloudError):
+            return [each for each in self._ec2.snapshots() if each.snapshot_id in ids]
+        return []
 
     def bake(
         self,
@@ -131,8 +145,12 @@ class ImageStore:
         pace = self._context.pace()
         bake = Bake(self._context, connection, record, chosen, pace)
         undertaking = Undertaking(bake.run, pace)
-        undertaking.wait(report)
-        return undertaking.result
+        try:
+            undertaking.wait(report)
+            return undertaking.result
+        finally:
+            if bake.copy is not None:
+                self._on_copy(bake.copy, record.master.price)
 
     def _stock(self, wanted: Sequence[Stock], architectures: Sequence[str]) -> Iterator[ImageInfo]:
         """Those of the stock images that there are, in two calls."""

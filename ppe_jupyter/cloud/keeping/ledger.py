@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ... import catalog
-from ..facts import Identity, Volume
+from ..facts import Identity, Instance, Snapshot, Volume
 from ..records import ClusterRecord
 from ..tags import OWNER, user_tags
 
@@ -26,10 +26,11 @@ ENDS = ("terminate", "delete")
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One event. ``id`` is a cluster's launch or a volume's id, ``kind`` cluster or volume, ``cloud`` local or aws.
+    """One event. ``id`` is a cluster's launch or a resource's id, ``kind`` cluster, volume, snapshot or bake (the copy
+    that an image is made of), ``cloud`` local or aws.
 
     ``spent`` is what it had cost until then, USD; ``rates`` what it costs an hour from then on, by part (instances,
-    disks, addresses). None: unknown.
+    disks, addresses, snapshots). None: unknown. ``budget_usd`` is what ends a cluster that nobody else does.
     """
 
     time: datetime
@@ -46,6 +47,7 @@ class Entry:
     nodes: int = 0
     instance_type: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    budget_usd: float | None = None
 
     @classmethod
     def of_cluster(
@@ -69,6 +71,7 @@ class Entry:
             nodes=len(record.nodes),
             instance_type=record.spec.instance_type if record.spec else "",
             tags=dict(record.spec.tags) if record.spec else {},
+            budget_usd=record.spec.budget_usd if record.spec and record.spec.then == "terminate" else None,
         )
 
     @classmethod
@@ -81,6 +84,40 @@ class Entry:
             created=volume.created,
             rates={"disks": catalog.disk_usd_per_hour(volume.gb, catalog.priced_as(volume.kind))},
             all_tags=volume.tags,
+            whose=whose,
+            cloud=cloud,
+            now=now,
+        )
+
+    @classmethod
+    def of_snapshot(
+        cls, event: str, snapshot: Snapshot, *, whose: Identity, cloud: str, now: datetime
+    ) -> Entry:
+        """A snapshot, which stores an image, was made or is deleted."""
+        return cls.of_resource(
+            event,
+            kind="snapshot",
+            id=snapshot.snapshot_id,
+            created=snapshot.created,
+            rates={"snapshots": catalog.snapshot_usd_per_hour(snapshot.gb)},
+            all_tags=snapshot.tags,
+            whose=whose,
+            cloud=cloud,
+            now=now,
+        )
+
+    @classmethod
+    def of_copy(
+        cls, event: str, copy: Instance, usd_per_hour: float, *, whose: Identity, cloud: str, now: datetime
+    ) -> Entry:
+        """The instance that a bake makes its image of was launched or has ended."""
+        return cls.of_resource(
+            event,
+            kind="bake",
+            id=copy.instance_id,
+            created=copy.launched,
+            rates={"instances": usd_per_hour},
+            all_tags=copy.tags,
             whose=whose,
             cloud=cloud,
             now=now,
@@ -161,7 +198,7 @@ def _entry(line: str) -> Entry | None:
     try:
         fields = json.loads(line)
         entry = Entry(**{**fields, "time": datetime.fromisoformat(fields["time"])})
-        numbers = [entry.spent or 0.0, *(entry.rates or {}).values()]
+        numbers = [entry.spent or 0.0, entry.budget_usd or 0.0, *(entry.rates or {}).values()]
         return entry if entry.time.tzinfo and all(type(each) in (int, float) for each in numbers) else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

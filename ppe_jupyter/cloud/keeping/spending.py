@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ... import catalog
 from ..facts import Identity, Snapshot, Volume
 from ..records import ClusterRecord
 from .ledger import ENDS, Entry, rates
@@ -103,16 +102,8 @@ def items(
         past.pop(_key(entry), None)
         found.append(_living(entry, [Mark(volume.created, 0.0, entry.rates), _mark(entry)], volume.state))
     for snapshot in snapshots:
-        rate = catalog.snapshot_usd_per_hour(snapshot.gb)
-        entry = Entry.of_resource(
-            "now",
-            kind="snapshot",
-            id=snapshot.snapshot_id,
-            created=snapshot.created,
-            rates={"snapshots": rate},
-            all_tags=snapshot.tags,
-            **ours,
-        )
+        entry = Entry.of_snapshot("now", snapshot, **ours)
+        past.pop(_key(entry), None)
         marks = [Mark(snapshot.created, 0.0, entry.rates), _mark(entry)]
         found.append(_living(entry, marks, "stored", note="at most: blocks never written are free"))
     here = (cloud, whose.account, whose.region)
@@ -130,6 +121,9 @@ def _over(events: Sequence[Entry], now: datetime, *, asked: bool) -> Item:
     note = ""
     if last.event not in ENDS and last.rates:
         most = sum(last.rates.values()) * (now - last.time).total_seconds() / 3600
+        # A parked cluster's watchdog does not run.
+        if last.budget_usd is not None and last.rates.get("instances"):
+            most = min(most, max(0.0, last.budget_usd - (last.spent or 0.0)))
         why = "ended by another client or itself" if asked else "in another account or region"
         note = f"its end is unknown ({why}): at most ${most:.2f} more since {last.time:%Y-%m-%d %H:%M} UTC"
     return Item(last=last, marks=tuple(_marks(events)), note=note)

@@ -50,6 +50,7 @@ def bring_up(
     spec: ClusterSpec,
     *,
     subnet_cidr: str,
+    installs: bool,
     cluster_key: ClusterKey,
     pace: Pace,
     report: PhaseReport,
@@ -58,12 +59,15 @@ def bring_up(
     """Make a cluster of ``spec`` of these instances, all that it is to have.
 
     ``cluster_key`` gives the private half of the cluster's own key for the master's disk, once the master is
-    connected (None: it is there). ``watch`` sees every answer of DescribeInstances, and may raise. Raises CloudError
-    or SetupFailed when nothing is usable, HostKeyMismatch, AuthenticationRefused, Stopped.
+    connected (None: it is there). ``installs``: their first boot may have to install software. ``watch`` sees every
+    answer of DescribeInstances, and may raise. Raises CloudError or SetupFailed when nothing is usable,
+    HostKeyMismatch, AuthenticationRefused, Stopped.
     """
     boot = Boot(context, instances, pace=pace, report=report, watch=watch)
     boot.wait_until_running()
-    work = _BringUp(context, boot, spec, subnet_cidr, cluster_key, pace=pace, report=report)
+    work = _BringUp(
+        context, boot, spec, subnet_cidr, cluster_key, installs=installs, pace=pace, report=report
+    )
     try:
         return work.finish(work.set_up())
     except BaseException:
@@ -96,6 +100,7 @@ class _BringUp:
         subnet_cidr: str,
         cluster_key: ClusterKey,
         *,
+        installs: bool,
         pace: Pace,
         report: PhaseReport,
     ) -> None:
@@ -104,6 +109,7 @@ class _BringUp:
         self._spec = spec
         self._subnet_cidr = subnet_cidr
         self._cluster_key = cluster_key
+        self._installs = installs
         self._pace = pace
         self._report = report
         self._user_key = context.keys.private(boot.record.key_name)
@@ -174,6 +180,7 @@ class _BringUp:
             nodes=[master, *(node for node in boot.nodes if node != master)],
             limits=limits(spec, record, settings=self._context.settings, now=now),
             patience_seconds=max(boot.seconds_left, LEAST_PATIENCE_SECONDS),
+            installs=self._installs,
             packages=asdict(Packages.of(self._spec)),
             silence_seconds=silence_seconds(self._context.settings),
         )

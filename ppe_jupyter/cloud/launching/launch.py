@@ -20,6 +20,7 @@ from ..context import Context
 from ..facts import Instance
 from ..pace import Pace, Report, Stopped
 from ..plan import Plan
+from ..planning.choices import boot_installs
 from ..records import ClusterRecord, ClusterState, Progress
 from ..steps import (
     AttachVolume,
@@ -204,6 +205,11 @@ class Launch:
             self._purchased.instances,
             self._plan.spec,
             subnet_cidr=self._purchased.subnet.cidr,
+            installs=any(
+                boot_installs(step.image, self._plan.spec)
+                for step in self._plan.steps
+                if isinstance(step, RunInstances)
+            ),
             cluster_key=lambda connection, record: self._cluster_key.private,
             pace=self._pace,
             report=self._report,

@@ -16,7 +16,7 @@ from ..context import Context
 from ..ec2.shapes import InstanceRequest
 from ..facts import Image
 from ..plan import Plan
-from ..planning.choices import INSTALL_SECONDS, boot_seconds, needs_way_out
+from ..planning import choices
 from ..records import Cost
 from ..spec import ClusterSpec
 from ..steps import RunInstances
@@ -87,7 +87,7 @@ def first_boot(
         bootstrap=None if image.node else bootstrap_script(),
         extra_bootstrap=spec.bootstrap,
         limits=NodeLimits(
-            boot_seconds=boot_seconds(image, spec, boot_timeout=context.settings.boot_timeout),
+            boot_seconds=choices.boot_seconds(image, spec, boot_timeout=context.settings.boot_timeout),
             hard_hours=None if spec.max_hours is None else spec.max_hours + SPARE_HOURS,
             silence_seconds=silence_seconds(context.settings),
         ),
@@ -97,7 +97,7 @@ def first_boot(
 def install_seconds(plan: Plan) -> float:
     """How long the plan's new nodes may take to install what they lack."""
     images = [step.image for step in plan.steps if isinstance(step, RunInstances)]
-    return INSTALL_SECONDS if any(needs_way_out(image, plan.spec) for image in images) else 0.0
+    return max((choices.install_seconds(image, plan.spec) for image in images), default=0.0)
 
 
 def instance_request(

@@ -59,9 +59,20 @@ def needs_way_out(image: Image | None, spec: ClusterSpec) -> str:
     return "packages" if spec.apt_packages or spec.r_packages or spec.python_packages else ""
 
 
+def boot_installs(image: Image | None, spec: ClusterSpec) -> bool:
+    """Whether such a node's first boot runs a script: ours that installs what the image lacks, or the user's own."""
+    return bool(spec.bootstrap) or (image is not None and not image.node)
+
+
+def install_seconds(image: Image | None, spec: ClusterSpec) -> float:
+    """How long a new node may take to install what it lacks: during its first boot, and packages after it."""
+    packages = bool(spec.apt_packages or spec.r_packages or spec.python_packages)
+    return INSTALL_SECONDS * (boot_installs(image, spec) + packages)
+
+
 def boot_seconds(image: Image | None, spec: ClusterSpec, *, boot_timeout: float) -> float:
     """How long after its boot a node that is not set up by then ends itself."""
-    return LEAST_BOOT_SECONDS + 2 * boot_timeout + (INSTALL_SECONDS if needs_way_out(image, spec) else 0.0)
+    return LEAST_BOOT_SECONDS + 2 * boot_timeout + install_seconds(image, spec)
 
 
 def gets_out(subnet: Subnet, *, public: bool) -> bool | None:
