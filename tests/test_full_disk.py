@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import host_r
 import pytest
@@ -13,6 +14,7 @@ from localcloud_nodes import until
 from test_evaluator import run
 
 from ppe_jupyter.errors import RemoteError, RemoteRError
+from ppe_jupyter.node.endings import Endings
 from ppe_jupyter.node.ranks import Worker
 from ppe_jupyter.node.running import Running
 from ppe_jupyter.remote.session import Notice
@@ -112,3 +114,13 @@ def test_a_lost_worker_is_named_although_r_cannot_be_told(disk: Path) -> None:
     word = running.name_lost([worker], "lost")
     assert word is not None
     assert word.read_text() == "rank 3 on ip-10-0-0-4 was lost"
+
+
+def test_what_is_left_of_a_result_goes_when_r_ends(disk: Path) -> None:
+    endings = Endings(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
+    part = (disk / "4.part").open("wb")
+    endings._file = part
+    fill(disk)
+    part.write(bytes(100))
+    endings.abandon()
+    assert not (disk / "4.part").exists()

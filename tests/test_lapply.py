@@ -134,6 +134,21 @@ class TestAnswers:
         assert tasks.eval("length(ppe.last()$done)") < 90
         assert list(tasks.eval("ppe.sapply(1:3, function(i) i)")) == [1, 2, 3]
 
+    def test_an_error_ends_it_in_this_session_too(self, tasks: RemoteR) -> None:
+        tasks.eval("n <- 0; f <- function(i) { n <<- n + 1; if (i == 2) stop('no'); i }")
+        with pytest.raises(errors.RemoteRError, match="task 2 of 9999: no"):
+            tasks.eval("ppe.lapply(1:9999, f, slots = 0)")
+        assert tasks.eval("n") < 99
+
+    def test_what_long_tasks_say_here_is_printed_as_they_go(self, tasks: RemoteR) -> None:
+        slow = "function(i) { if (i == 3) Sys.sleep(0.6); cat('out', i); i }"
+        tasks.eval("invisible(ppe.lapply(1:2, identity, slots = 0))")
+        told = printed(tasks, f"invisible(ppe.lapply(1:9, {slow}, slots = 0)); cat('sinks', sink.number())")
+        assert [line for line in told.splitlines() if line.startswith("[")] == [
+            f"[{i}] out {i}" for i in range(1, 10)
+        ]
+        assert "sinks 0" in told
+
     def test_a_package_that_a_worker_lacks_is_named(self, tasks: RemoteR) -> None:
         with pytest.raises(errors.RemoteRError, match=r"the worker on .* cannot take tasks: .*nosuch"):
             tasks.eval("ppe.lapply(1:9, identity, packages = 'nosuch')")
@@ -191,6 +206,29 @@ class TestCheckpoints:
         with pytest.raises(errors.RemoteRError, match=what):
             tasks.eval(call)
 
+    @pytest.mark.parametrize(
+        "call",
+        [
+            "ppe.Map(function(a, b) a {} b, 2:4, 5:7, seed = 1, checkpoint = p, slots = 0)",
+            "local({{ f <- function(i) i {} 2; local(ppe.lapply(2:4, function(i) f(i), seed = 1, checkpoint = p,"
+            " slots = 0)) }})",
+        ],
+    )
+    def test_a_function_that_the_function_was_defined_with_is_looked_at(
+        self, tasks: RemoteR, call: str
+    ) -> None:
+        tasks.eval("p <- '/tmp/e.rds'; unlink(p)")
+        tasks.eval(f"invisible({call.format('+')})")
+        with pytest.raises(errors.RemoteRError, match="FUN differ"):
+            tasks.eval(call.format("*"))
+        assert "3 of 3 results are there already" in printed(tasks, f"invisible({call.format('+')})")
+
+    def test_the_same_numbers_are_the_same_however_r_keeps_them(self, tasks: RemoteR) -> None:
+        tasks.eval("p <- '/tmp/g.rds'; unlink(p); x <- 1:3; x[2] <- 2L")
+        tasks.eval("invisible(ppe.lapply(1:3, identity, seed = 1, checkpoint = p, slots = 0))")
+        told = printed(tasks, "invisible(ppe.lapply(x, identity, seed = 1, checkpoint = p, slots = 0))")
+        assert "3 of 3 results are there already" in told
+
 
 LONG = "function(i) { x <- rnorm(1); Sys.sleep(0.1); x }"
 
@@ -207,6 +245,30 @@ def test_the_stop_button_keeps_what_was_finished(cluster: Cluster, tasks: Remote
     assert 0 < tasks.eval("length(known$done)") < 3000
     assert tasks.eval("identical(known$values[known$done], same[known$done])")
     assert [worker["pid"] for worker in workers(cluster)] == pids, "the workers are the same"
+
+
+@pytest.mark.slow
+def test_an_answer_that_the_word_of_a_lost_worker_cuts_short_is_asked_for_again(tasks: RemoteR) -> None:
+    tasks.eval(
+        """
+        ours <- environment(ppe.lapply); real <- ours$receive; word <- file.path(Sys.getenv("PPE_RUN"), "lost")
+        unlink(paste0(word, "-ranks")); cut <- 0
+        ours$receive <- function(run) {
+          # A worker on another node, in the middle of a large answer.
+          if (!cut && Rmpi::mpi.get.sourcetag()[1] > 2 && Rmpi::mpi.get.count(4L) > 1e6) {
+            cut <<- Rmpi::mpi.get.sourcetag()[1]
+            writeLines("another one was lost", word)
+            Sys.sleep(0.2)
+          }
+          real(run)
+        }
+        x <- tryCatch(ppe.lapply(1:12, function(i) rep(i, 1e6)), finally = ours$receive <- real)
+        """
+    )
+    assert tasks.eval("cut > 0 && !file.exists(word)")
+    assert tasks.eval("identical(x, lapply(1:12, function(i) rep(i, 1e6)))")
+    assert list(tasks.eval("ppe.sapply(1:12, function(i) i)")) == list(range(1, 13))
+    assert tasks.eval("ppe.last()$slots") == SLOTS, "it was not lost, and is used again"
 
 
 @pytest.mark.slow

@@ -285,3 +285,37 @@ def test_the_button_opens_a_tab_of_this_server_s_lab(monkeypatch: pytest.MonkeyP
     assert 'data-commandlinker-command="server-proxy:open"' in text
     arguments = text.partition('commandlinker-args="')[2].partition('"')[0].replace("&quot;", '"')
     assert json.loads(arguments)["url"] == f"{ROOT}/"
+
+
+def test_the_request_of_a_file_ends_with_it() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Disposition: attachment\r\n\r\n"
+
+    class Line:
+        """A line whose far end sends a file, and waits for the end of the request."""
+
+        async def forward(self) -> Line:
+            return self
+
+        async def carry(self, reader: asyncio.StreamReader, writer: Any, *, first: bytes) -> None:
+            writer.write(head)
+            await writer.drain()
+            writer.write_eof()
+            assert await reader.read() == b""
+
+    def writer(taken: bytearray) -> Any:
+        return SimpleNamespace(write=taken.extend, drain=_nothing, close=lambda: None, write_eof=lambda: None)
+
+    async def run() -> None:
+        served, proxy, browser = tunnel.Tunnel("/"), bytearray(), bytearray()
+        asked = asyncio.StreamReader()
+        line: Any = Line()
+        carried = asyncio.ensure_future(served._carry(line, asked, writer(proxy), b"GET / HTTP/1.1\r\n\r\n"))
+        while not proxy:
+            await asyncio.sleep(0)
+        asked.feed_eof()  # the proxy has gone where it was sent
+        ticket = location(proxy.decode()).partition("-")[2].partition("-")[2]
+        assert await served._downloads.hand_over(ticket, writer(browser))
+        await asyncio.wait_for(carried, 10)
+        assert browser == head
+
+    asyncio.run(run())

@@ -118,6 +118,7 @@ class Tunnel:
         answer: Any  # is to the relay as a StreamWriter
         with self._downloads.held(writer) as answer:
             request = asyncio.StreamReader()  # nothing follows the head
+            answer.at_end = request.feed_eof
             gone = asyncio.ensure_future(_until_gone(reader, request, answer))
             try:
                 await self._pass_on(link, request, answer, first)

@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from . import tunnel_pages
 
@@ -65,6 +65,7 @@ class Held:
         self.is_file = False
         self.taker: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
+        self.at_end: Callable[[], None] = lambda: None
 
     @property
     def transport(self) -> asyncio.WriteTransport:
@@ -105,6 +106,7 @@ class Held:
             self._pass_on(self._proxy)
         assert self._to is not None
         self._to.write_eof()
+        self.at_end()
 
     def close(self) -> None:
         """Hang up."""

@@ -89,7 +89,11 @@ def suspended() -> int:
     """Bytes of the R sessions that RStudio has put to disk."""
     places = (Path.home() / folder / "sessions" / "active" for folder in SUSPENDED)
     files = (each for place in places for each in place.glob("*/suspended-session-data/**/*"))
-    return sum(each.lstat().st_size for each in files if each.is_file())
+    size = 0
+    for each in files:
+        with contextlib.suppress(OSError):  # RStudio has just brought it back
+            size += each.lstat().st_size if each.is_file() else 0
+    return size
 
 
 def everywhere() -> Found:

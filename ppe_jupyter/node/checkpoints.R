@@ -18,20 +18,26 @@ fingerprints <- function(run) {
        seed = if (!is.null(run$seed)) fingerprint(as.numeric(run$seed)))
 }
 
-# Compiling a function, or its place in a file, does not make it another; what it was defined in does.
-plain <- function(value) {
+# Compiling a function, or its place in a file, does not make it another; what it uses of where it was defined does,
+# up to the global environment (`globals`) or a package. Functions that use each other end at `depth`.
+plain <- function(value, depth = 5L) {
   if (!is.function(value) || is.primitive(value)) return(value)
+  names <- setdiff(all.names(as.call(as.list(value))), "...")
   around <- environment(value)
-  known <- identical(around, globalenv()) || isNamespace(topenv(around)) && !identical(topenv(around), globalenv())
-  used <- if (!known) mget(intersect(all.names(body(value)), ls(around)), around)
-  list(deparse(args(value)), deparse(body(value)), Filter(Negate(is.function), used))
+  used <- list()
+  while (depth && !nzchar(environmentName(around))) {
+    used <- c(used, mget(setdiff(intersect(names, ls(around, all.names = TRUE)), names(used)), around))
+    around <- parent.env(around)
+  }
+  list(deparse(args(value)), deparse(body(value)), lapply(used, plain, depth - 1L))
 }
 
+# In the format's version 2, whose bytes are the same however R keeps the value (1:3 is also a first and a last number).
 fingerprint <- function(value) {
   file <- tempfile()
   on.exit(unlink(file))
   con <- file(file, "wb")
-  serialize(value, con, xdr = FALSE)
+  serialize(value, con, xdr = FALSE, version = 2L)
   close(con)
   unname(tools::md5sum(file))
 }
@@ -70,8 +76,11 @@ write_checkpoint <- function(run) {
   tryCatch({
     saveRDS(list(ppe = 1L, mark = run$mark, seed = run$seed, at = at, values = unname(known$values[at])), new,
             compress = FALSE)
-    file.rename(new, run$checkpoint)
-  }, error = function(e) tell(run, sprintf("%s was not written: %s", run$checkpoint, conditionMessage(e))))
+    if (!file.rename(new, run$checkpoint)) stop("it cannot be renamed")
+  }, error = function(e) {
+    unlink(new)
+    tell(run, sprintf("%s was not written: %s", run$checkpoint, conditionMessage(e)))
+  })
   run$saved <- seconds()
   run$saving <- run$saved - begun
 }

@@ -154,7 +154,10 @@ answered <- function() Rmpi::mpi.iprobe(Rmpi::mpi.any.source(), TAGS[[2L]], 1L)
 
 receive <- function(run) {
   from <- Rmpi::mpi.get.sourcetag()[[1L]]
-  bytes <- Rmpi::mpi.recv(raw(Rmpi::mpi.get.count(4L)), 4L, from, TAGS[[2L]], 1L)
+  bytes <- tryCatch(Rmpi::mpi.recv(raw(Rmpi::mpi.get.count(4L)), 4L, from, TAGS[[2L]], 1L), error = function(e) {
+    if (mpi()$abandoned(1L)) run$broken <- from
+    stop(e)
+  })
   suspendInterrupts({
     answer <- unserialize(bytes)
     # Of a job that was given up, or of a worker that is given up.
@@ -190,7 +193,20 @@ guarded <- function(run, expr) tryCatch(expr, error = function(e) {
   if (!mpi()$abandoned(1L)) stop(e)
   mpi()$resume(1L)
   take_losses(run, conditionMessage(e))
+  pass_over(run)
 })
+
+# A worker that is there, but whose answer was being received when the call was ended: what it has is asked of others.
+pass_over <- function(run) {
+  rank <- intersect(run$broken, run$ranks)
+  run$broken <- NULL
+  if (!length(rank)) return()
+  run$queue <- c(run$given[[rank]], run$queue)
+  run$given[rank] <- list(NULL)
+  run$ranks <- setdiff(run$ranks, rank)
+  end_job(rank)
+  if (!length(run$ranks)) stop("no worker is left; ppe.last() has what was finished", call. = FALSE)
+}
 
 # The agent looks after the workers, and writes down which are lost.
 take_losses <- function(run, words = NULL) {
@@ -202,13 +218,15 @@ take_losses <- function(run, words = NULL) {
     unlink(word)
   }
   ranks <- file.path(folder, "lost-ranks")
-  lost <- if (file.exists(ranks)) intersect(scan(ranks, 0L, quiet = TRUE), run$ranks)
+  lost <- if (file.exists(ranks)) scan(ranks, 0L, quiet = TRUE)
+  # Said once: also those that another run would use.
+  for (rank in intersect(lost, seq_along(mpi()$processes(1L)))) assign(name_of(rank), TRUE, envir = gone)
+  lost <- intersect(lost, run$ranks)
   if (!length(lost)) return()
   again <- unlist(run$given[lost], recursive = FALSE)
   run$ranks <- setdiff(run$ranks, lost)
   run$lost <- c(run$lost, lost)
   for (rank in lost) {
-    assign(name_of(rank), TRUE, envir = gone)
     # The first one may be what has ended it.
     if (length(run$given[[rank]])) again <- suspect(run, again, run$given[[rank]][[1L]][[1L]])
     run$given[rank] <- list(NULL)

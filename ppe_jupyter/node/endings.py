@@ -8,7 +8,9 @@ printed, it goes to the disk first. Must not know R, nor what a result is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from .asking import Asking, Request
@@ -98,7 +100,11 @@ class Endings:
         """There will be no more of it: R is gone."""
         receiver, self._receiver = self._receiver, None
         if self._file is not None:
-            self._file.close()
+            part = Path(self._file.name)
+            with contextlib.suppress(OSError):  # what is in its buffer may have no room
+                self._file.close()
+            with contextlib.suppress(OSError):
+                part.unlink()
         self._file = self._request = None
         if receiver is not None:
             receiver.close()

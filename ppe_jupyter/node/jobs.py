@@ -201,7 +201,8 @@ class Jobs:
             with contextlib.suppress(OSError):  # what is in its buffer has no room either
                 file.close()
         if self._folder is not None:
-            (self._folder / "results" / f"{job.number}.part").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that may only be read
+                (self._folder / "results" / f"{job.number}.part").unlink()
         self._on_trouble(f"the result of job {job.number} could not be kept on the master's disk: {exc}")
 
     def keep(self, job: Job, file: BinaryIO) -> None:

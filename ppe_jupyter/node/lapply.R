@@ -123,7 +123,8 @@ in_this_session <- function(run) {
   })
   size <- 1
   answer <- function(part) {
-    run$cancel <- run$stopped <- part$cancelled
+    run$stopped <- part$cancelled
+    if (part$cancelled) run$cancel <- TRUE
     count <- length(part$values)
     if (part$last && count) size <<- max(1, min(4 * size, floor(count * CHUNK_SECONDS / max(part$seconds, 1e-6))))
     take(run, part)
@@ -133,14 +134,15 @@ in_this_session <- function(run) {
     }
   }
   run$cancel <- run$stopped <- FALSE
-  while (length(run$queue) && !run$cancel) {
-    range <- run$queue[[1L]]
-    end <- min(range[[2L]], range[[1L]] + size - 1)
-    run$queue <- c(if (end < range[[2L]]) list(c(end + 1, range[[2L]])), run$queue[-1L])
-    tasks$run(range[[1L]], run$X[range[[1L]]:end], run$streams[, range[[1L]]], answer)
-    if (run$stopped) return("interrupt")
-  }
-  "done"
+  tryCatch({
+    while (length(run$queue) && !run$cancel) {
+      range <- run$queue[[1L]]
+      end <- min(range[[2L]], range[[1L]] + size - 1)
+      run$queue <- c(if (end < range[[2L]]) list(c(end + 1, range[[2L]])), run$queue[-1L])
+      suspendInterrupts(tasks$run(range[[1L]], run$X[range[[1L]]:end], run$streams[, range[[1L]]], answer))
+    }
+    if (run$stopped) "interrupt" else "done"
+  }, interrupt = function(i) "interrupt")
 }
 
 # A part of the results, from a worker or from here.

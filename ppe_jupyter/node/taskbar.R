@@ -64,10 +64,9 @@ hear <- function(run, what) {
 warn_of <- function(run) {
   warnings <- Filter(function(what) what$kind == "warning", run$said)
   texts <- vapply(warnings, function(w) paste0(if (length(w$call)) sprintf("in %s: ", w$call), w$text), "")
-  for (text in unique(texts)) {
-    index <- unique(vapply(warnings[texts == text], `[[`, 0, "index"))
-    warning(sprintf("%s: %s", tasks_text(index), text), call. = FALSE)
-  }
+  by_text <- split(vapply(warnings, `[[`, 0, "index"), factor(texts, unique(texts)))
+  said <- sprintf("%s: %s", vapply(by_text, function(index) tasks_text(unique(index)), ""), unique(texts))
+  for (text in said) warning(text, call. = FALSE)
   if (run$failed && run$on_error == "collect") {
     known <- collected(run)
     index <- which(known$failed)

@@ -105,12 +105,17 @@ runner <- function(job) {
         values[[count]] <- value
         failed <- c(failed, count)
       }
-      if (proc.time()[[3L]] - sent > 0.5 && count < length(xs)) part(FALSE)
+      if (proc.time()[[3L]] - sent > 0.5 && count < length(xs)) {
+        release()
+        part(FALSE)  # in the session this prints
+        capture()
+      }
     }
     if (!cancelled) release()
     part(TRUE)
   }
   end <- function() {
+    if (!is.null(depth)) while (sink.number() >= depth) sink()
     options(theirs)
     rm(list = own[existed == FALSE & vapply(own, exists, NA, envir = here, inherits = FALSE)], envir = here)
     restore(before[existed])

@@ -49,6 +49,7 @@ class Watch:
         self._ticking = False
         self._checking: asyncio.Task[None] | None = None
         self._named = 0
+        self._lost: set[tuple[str, int]] = set()
         self._word = Path()
         self._fate = ""
 
@@ -74,13 +75,17 @@ class Watch:
         lost = await ranks.lost(self._workers)
         if not lost or self._watched.evaluating() != number:
             return
-        # Whoever has taken up the word may go on without these, and wait for others (lapply.R).
-        if number != self._named or not self._word.exists():
+        names = {(worker.host, worker.pid) for worker in lost}
+        known = number == self._named and names <= self._lost
+        # Whoever has taken up the word may go on without these (lapply.R): again only where a call waits.
+        if known and not self._word.exists() and not await self._watched.waits_in_mpi():
+            return
+        if self._watched.evaluating() == number and not (known and self._word.exists()):
             self._fate = await ranks.fate(lost[0])
             word = self._watched.name_lost(lost, self._fate)
             if word is None:
                 return  # once more at the next look
-            self._named, self._word = number, word
+            self._named, self._lost, self._word = number, names, word
             await asyncio.sleep(WORD_SECONDS)
         # Where waits.c is not, or the call is none of Rmpi's, R hangs.
         hangs = self._word.exists() and await self._watched.waits_in_mpi()

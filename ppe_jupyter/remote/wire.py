@@ -11,6 +11,7 @@ import operator
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, overload
 
 import numpy as np
@@ -305,7 +306,7 @@ class _Loader:
         numbers = type in (Type.LOGICAL, Type.INTEGER, Type.DOUBLE)
         if not numbers or self._known[at : at + 3 * length] != [type, 1, 0] * length:
             return None
-        self._heads = iter(self._known[at + 3 * length :])
+        next(islice(self._heads, 3 * length, 3 * length), None)
         step = 8 // DTYPES[TYPES[type]].itemsize
         array = np.frombuffer(self._take(8 * length), DTYPES[TYPES[type]])[::step]
         return Scalars(vector(TYPES[type], array))
