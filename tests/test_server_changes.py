@@ -24,9 +24,9 @@ def client(local_cloud: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> I
         yield Client(lab)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def recorded(local_cloud: Endpoint, settings: Settings) -> Iterator[str]:
-    """The name of a cluster of two nodes that has records only."""
+    """The name of a cluster of two nodes that has records only, as has whatever is launched meanwhile."""
     with many_clusters(local_cloud, settings, 1) as clusters:
         yield next(iter(clusters))
 
@@ -35,39 +35,43 @@ def picture(name: str, overview: Any) -> Any:
     return next((each for each in overview["clusters"] if each["name"] == name), {})
 
 
-@pytest.mark.parametrize(
-    ("options", "typed", "dearer"),
-    [
-        ({"verb": "reboot", "node": 1}, "%ppe_reboot many-0 --node 1", False),
-        ({"verb": "park"}, "%ppe_park many-0", False),
-        ({"verb": "resize", "nodes": 3}, "%ppe_resize many-0 --nodes 3", True),
-        ({"verb": "limit", "max_hours": 0}, "%ppe_limit many-0 --max-hours off", False),
-        ({"verb": "limit", "budget_usd": 9.5, "then": "terminate"}, "--budget 9.5 --then terminate", False),
-        ({"verb": "terminate"}, "%ppe_terminate many-0", False),
-    ],
-)
-def test_a_plan_shows_what_would_be_and_changes_nothing(
-    client: Client, recorded: str, options: Any, typed: str, dearer: bool
-) -> None:
-    seen = client.until(lambda seen: picture(recorded, seen).get("state") == "running")
-    plan = client.ask("POST", "plan", json={**options, "cluster": recorded})
-    assert plan["rows"][0] == ["pays", "local cloud: free"]
-    assert typed in plan["magic"]
-    assert (plan["usd_per_hour"] > picture(recorded, seen)["usd_per_hour"]) == dearer
-    assert picture(recorded, client.overview())["state"] == "running"
+class TestPlans:
+    @pytest.mark.parametrize(
+        ("options", "typed", "dearer"),
+        [
+            ({"verb": "reboot", "node": 1}, "%ppe_reboot many-0 --node 1", False),
+            ({"verb": "park"}, "%ppe_park many-0", False),
+            ({"verb": "resize", "nodes": 3}, "%ppe_resize many-0 --nodes 3", True),
+            ({"verb": "limit", "max_hours": 0}, "%ppe_limit many-0 --max-hours off", False),
+            (
+                {"verb": "limit", "budget_usd": 9.5, "then": "terminate"},
+                "--budget 9.5 --then terminate",
+                False,
+            ),
+            ({"verb": "terminate"}, "%ppe_terminate many-0", False),
+        ],
+    )
+    def test_a_plan_shows_what_would_be_and_changes_nothing(
+        self, client: Client, recorded: str, options: Any, typed: str, dearer: bool
+    ) -> None:
+        seen = client.until(lambda seen: picture(recorded, seen).get("state") == "running")
+        plan = client.ask("POST", "plan", json={**options, "cluster": recorded})
+        assert plan["rows"][0] == ["pays", "local cloud: free"]
+        assert typed in plan["magic"]
+        assert (plan["usd_per_hour"] > picture(recorded, seen)["usd_per_hour"]) == dearer
+        assert picture(recorded, client.overview())["state"] == "running"
 
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"verb": "retry", "choice": "hope"},
-        {"verb": "limit", "idle_hours": -1},
-        {"verb": "limit", "then": "explode"},
-        {"verb": "reboot", "node": 7},
-    ],
-)
-def test_a_plan_that_makes_no_sense_is_refused(client: Client, recorded: str, options: Any) -> None:
-    client.ask("POST", "plan", status=400, json={**options, "cluster": recorded})
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"verb": "retry", "choice": "hope"},
+            {"verb": "limit", "idle_hours": -1},
+            {"verb": "limit", "then": "explode"},
+            {"verb": "reboot", "node": 7},
+        ],
+    )
+    def test_a_plan_that_makes_no_sense_is_refused(self, client: Client, recorded: str, options: Any) -> None:
+        client.ask("POST", "plan", status=400, json={**options, "cluster": recorded})
 
 
 @pytest.mark.slow
