@@ -261,6 +261,23 @@ def test_workers_can_be_closed_when_one_was_lost_between_calls(
     workers_answer(mpi, start)
 
 
+@pytest.mark.slow
+def test_a_call_after_a_worker_was_lost_names_it(cluster: Cluster, mpi: RemoteR) -> None:
+    mpi.eval(f"kept <- 42; {RMPI}")
+    worker = json.loads(cluster.ssh().run("cat ~/.ppe/run/slaves.json").stdout)[3]
+    cluster.ssh().run(f"ssh {worker['host']} kill -9 {worker['pid']}")
+    for _ in range(2):  # the first write to it may be taken
+        try:
+            mpi.eval("invisible(mpi.parSapply(1:12, function(i) i))", timeout=NAMED_SECONDS)
+        except errors.RankFailed as failed:
+            assert (failed.rank, failed.node) == (worker["rank"], worker["host"])
+            break
+    else:
+        pytest.fail("the lost worker was not missed")
+    workers_answer(mpi, RMPI)
+    assert mpi.eval("kept") == 42
+
+
 def test_every_rank_is_listed_with_its_call_and_can_be_ended(cluster: Cluster, mpi: RemoteR) -> None:
     start, call = CALLS["a broadcast that hangs"]
     evaluation, pid = hanging(cluster, mpi, start, call)

@@ -25,6 +25,7 @@ def members(local_cloud: Endpoint) -> Iterator[Members]:
     """Two nodes, the master's index is 1; the tests go on from one to the next."""
     found = Members(local_cloud, "changes")
     found.launch(0, 1, master=1)
+    done(found.set_up())
     yield found
     found.close()
 
@@ -95,6 +96,7 @@ def test_a_running_session_sees_new_nodes_and_forgets_removed_ones(members: Memb
 
 
 def test_a_node_replaced_at_the_same_place_with_another_host_key_works(members: Members) -> None:
+    assert spawned(members) == 2 * SLOTS
     worker, r_pid = members.members[0], pid(members)
     before = (worker.instance_id, worker.host_key)
     members.nodes.ec2.terminate_instances(InstanceIds=[worker.instance_id])

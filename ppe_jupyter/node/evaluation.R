@@ -126,7 +126,7 @@ is_immediate <- function() {
 failure <- function(e) {
   call <- conditionCall(e)
   if (identical(call, state$call)) call <- NULL
-  message <- enc2utf8(conditionMessage(e))
+  message <- lost_worker(enc2utf8(conditionMessage(e)))
   where <- regmatches(message, regexec("^<(text|cell)>:([0-9]+):([0-9]+): ([^\n]*)(.*)$", message))[[1L]]
   if (length(where) && is.infinite(state$depth)) {
     message <- sprintf("%s at line %s, column %s of the cell%s", where[5L], where[3L], where[4L], where[6L])
@@ -141,6 +141,19 @@ failure <- function(e) {
   encode(list(message, if (is.null(call)) "" else one_line(call), vapply(trace, one_line, ""),
               line_of(trace), paste(text, collapse = "\n")))
 }
+
+# A call that writes to a worker which has just died ends so, before the agent has looked and named it.
+lost_worker <- function(message) {
+  if (message != broken_pipe || !"Rmpi" %in% loadedNamespaces()) return(message)
+  word <- file.path(folder, "lost")
+  until <- proc.time()[["elapsed"]] + 5
+  while (!file.exists(word) && proc.time()[["elapsed"]] < until) Sys.sleep(0.05)
+  if (!file.exists(word)) return(message)
+  for (hook in getHook("ppe.mpi")) if (!is.null(ours <- hook())) ours$abandon(1L)
+  on.exit(unlink(word))
+  readLines(word, warn = FALSE)
+}
+broken_pipe <- gettext("ignoring SIGPIPE signal", domain = "R")
 
 one_line <- function(call) enc2utf8(deparse(call, nlines = 1L)[1L])
 
