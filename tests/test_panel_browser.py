@@ -185,7 +185,7 @@ def volumes(panel: Locator, volume: str, cluster: Cluster) -> None:
     expect(row.get_by_role("textbox", name="As magic")).to_have_value(magic)
     done(panel, "Attach", "attach volume acts")
     expect(row).to_contain_text(f"{volume}1● attached0/data")
-    assert cluster.ssh().run("findmnt -no FSTYPE /data").stdout.strip() == "ext4"
+    assert cluster.ssh().run("findmnt -no FSTYPE /data").stdout.strip() == b"ext4"
     row.get_by_role("button", name="Volumes…").click()
     done(panel, "Detach", "detach volume acts")
     expect(row).not_to_contain_text(volume)
