@@ -113,19 +113,24 @@ def execute(code: str, *, module: types.ModuleType, name: str = CELL) -> str | N
     return None
 
 
+def cells_module() -> types.ModuleType:
+    """Make of this process one that runs cells: the module to run them in, with lines going out as they are printed."""
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.path[0] = ""  # this folder's modules are not the cells'
+    # A real module, so that what cells define can be pickled, and found by other processes.
+    sys.modules["__main__"] = module = types.ModuleType("__main__")
+    return module
+
+
 def be_the_rank(outputs: tuple[int, int], report: int) -> None:
     """The child: execute the cell; tell ``report`` why it failed and wait to be ended. Does not return."""
     os.dup2(outputs[0], 1)
     os.dup2(outputs[1], 2)
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
     code = sys.stdin.read()
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
-    sys.path[0] = ""  # this folder's modules are not the cell's
-    # A real module, so that what the cell defines can be pickled, and found by child processes.
-    sys.modules["__main__"] = module = types.ModuleType("__main__")
-    failure = execute(code, module=module)
+    failure = execute(code, module=cells_module())
     sys.stdout.flush()
     sys.stderr.flush()
     if failure is None:

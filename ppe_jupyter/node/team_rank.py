@@ -26,7 +26,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from .mpi_cell import execute
+from .mpi_cell import cells_module, execute
 from .team_frames import HEAD, Kind, pack
 from .team_values import dump, load
 
@@ -91,14 +91,10 @@ def _be_r(rank: int, requests: int, answers: int) -> None:
 
 
 def _be_python(rank: int, requests: int, answers: int) -> None:
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    module = cells_module()
     sys.argv = [""]
-    sys.path[0] = ""  # this folder's modules are not the cells'
     for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
         del sys.modules[name]
-    # A real module, so that functions and classes of the cells' can be pickled and sent between ranks.
-    sys.modules["__main__"] = module = types.ModuleType("__main__")
     rank_of_python = PythonRank(module, lambda kind, body: _write(answers, pack(rank, kind, body)))
     with open(requests, "rb") as file:
         while len(head := file.read(HEAD.size)) == HEAD.size:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .options import ALL_SLOTS, CLUSTER, LINES, SESSION, TIMEOUT, Option, Verb, ranks
 
 RANKS = (
@@ -13,6 +15,17 @@ KEPT = (
     "With --ranks the code runs as an MPI program on that many processes over the nodes, which keep their "
     "variables for the next cell on as many; -i x sends x to each, -i x:scatter a part of its first axis; "
     "-o y brings back a list by rank, -o y:concat one value."
+)
+INPUT = Option(
+    name="input",
+    short="i",
+    repeat=True,
+    values="variable",
+    metavar="A,B",
+    help="push first; also module.value, and name_in_r=name",
+)
+OUTPUT = Option(
+    name="output", short="o", repeat=True, metavar="A,B", help="pull afterwards; a dot in a name becomes _"
 )
 NO_SIMPLIFY = Option(name="no-simplify", flag=True, help="vectors of length 1 stay arrays")
 
@@ -26,21 +39,8 @@ CELLS: tuple[Verb, ...] = (
             f"rpy2's %%R. {KEPT} There library(Rmpi) or library(pbdMPI) is the code's own."
         ),
         options=(
-            Option(
-                name="input",
-                short="i",
-                repeat=True,
-                values="variable",
-                metavar="A,B",
-                help="push first; also module.value, and name_in_r=name",
-            ),
-            Option(
-                name="output",
-                short="o",
-                repeat=True,
-                metavar="A,B",
-                help="pull afterwards; a dot in a name becomes _",
-            ),
+            INPUT,
+            OUTPUT,
             NO_SIMPLIFY,
             Option(name="noreturn", short="n", flag=True, help="return nothing"),
             Option(name="width", short="w", kind=float, help="width of plots"),
@@ -101,21 +101,8 @@ CELLS: tuple[Verb, ...] = (
         detail=f"{KEPT} Values are pickled.",
         options=(
             *RANKS,
-            Option(
-                name="input",
-                short="i",
-                repeat=True,
-                values="variable",
-                metavar="A,B",
-                help="with --ranks: send first",
-            ),
-            Option(
-                name="output",
-                short="o",
-                repeat=True,
-                metavar="A,B",
-                help="with --ranks: bring back afterwards",
-            ),
+            replace(INPUT, help="with --ranks: send first"),
+            replace(OUTPUT, help="with --ranks: bring back afterwards"),
             LINES,
             CLUSTER,
             TIMEOUT,
