@@ -26,6 +26,8 @@ packages=(
   # 8 to 11 times faster than the reference BLAS.
   libopenblas0-pthread
   python3 python3-mpi4py python3-numpy python3-pandas
+  # Functions sent to ranks; the cluster's virtual environment; the user's R library on every node.
+  python3-cloudpickle python3-venv rsync
   openssh-server openssh-client cloud-init sudo ca-certificates locales iproute2 procps fonts-dejavu-core
   # Volumes: file systems to make, and who uses one.
   e2fsprogs xfsprogs psmisc
@@ -97,7 +99,7 @@ empty_image() {
 check() {
   # A package that installed but does not load is better known here than in a notebook.
   Rscript --vanilla -e 'stopifnot(requireNamespace("snow"), requireNamespace("survival"), nzchar(system.file(package = "Rmpi")))'
-  python3 -c 'import numpy, pandas, mpi4py'
+  python3 -c 'import numpy, pandas, mpi4py, cloudpickle'
   mpirun --version | head -n 1
 }
 
