@@ -373,6 +373,7 @@ class TestRefusals:
 
 
 RPY2 = """
+import os
 import sys
 from pathlib import Path
 from host_r import host_session
@@ -380,7 +381,9 @@ from host_r import host_session
 with host_session(Path(sys.argv[1])) as r:
     fit = r.eval("lm(dist ~ speed, cars)")
     assert "rpy2" not in sys.modules
+    libraries = os.environ.get("LD_LIBRARY_PATH")
     local = fit.to_rpy2()
+    assert os.environ.get("LD_LIBRARY_PATH") == libraries
     from rpy2 import robjects
     assert round(robjects.r["coef"](local)[1], 3) == 3.932
     r.push("add", robjects.r("function(x) x + 1"))

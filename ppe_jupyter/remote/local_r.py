@@ -6,6 +6,7 @@ of the R session on the master but R's serialization.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -45,7 +46,13 @@ def _started() -> Any:
         from rpy2 import rinterface
     except ImportError as exc:
         raise ValueRefused("rpy2 is not installed: pip install 'ppe-jupyter[r]'") from exc
+    libraries = os.environ.get("LD_LIBRARY_PATH")
     rinterface.initr()
+    # rpy2 puts R's folders there: too late for this process, and a Python it starts may find another's libpython.
+    if libraries is None:
+        os.environ.pop("LD_LIBRARY_PATH", None)
+    else:
+        os.environ["LD_LIBRARY_PATH"] = libraries
     return rinterface
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import shlex
 import socket
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy
 
@@ -144,9 +146,11 @@ def lines_by_ssh(cluster: ppe.Cluster, code: str, last: bytes) -> float:
 @contextlib.contextmanager
 def local_rpy2(code: str) -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
     """rpy2's conversions, both ways, of what ``code`` makes in the R of this machine."""
-    import rpy2.robjects as ro
-    from rpy2.robjects import pandas2ri
+    # rpy2 puts R's folders into LD_LIBRARY_PATH, and the Jupyter server of a later benchmark would not start.
+    with mock.patch.dict(os.environ):
+        import rpy2.robjects as ro
+        from rpy2.robjects import pandas2ri
 
-    frame = ro.r(code)
-    with (ro.default_converter + pandas2ri.converter).context() as converter:
-        yield lambda: converter.rpy2py(frame), converter.py2rpy
+        frame = ro.r(code)
+        with (ro.default_converter + pandas2ri.converter).context() as converter:
+            yield lambda: converter.rpy2py(frame), converter.py2rpy
