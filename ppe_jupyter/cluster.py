@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from .cloud.pace import Undertaking
 from .cloud.plan import Plan
 from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
+from .cloud.steps import InstallRStudio
 from .errors import CloudError, NothingToDo, PpeError, SshError, Unreachable
 from .files import Files
 from .node.protocol import MAIN
@@ -154,7 +157,9 @@ class Cluster(Files, Sessions):
     def carry_out(self, plan: Plan, *, report: Report = IGNORE) -> Cluster:
         """Do what the plan says. Raises SpecError for a plan with errors, CloudError, SshError, SetupFailed."""
         plan.check()
-        before = self.record
+        before, began = self.record, time.monotonic()
+        rstudio = [step for step in plan.steps if isinstance(step, InstallRStudio)]
+        plan = replace(plan, steps=tuple(step for step in plan.steps if step not in rstudio))
         if plan.verb in ("park", "terminate"):
             self.close()
         after = None
@@ -167,6 +172,8 @@ class Cluster(Files, Sessions):
             else:
                 self.record = after
         self._account.note(plan.verb, after or before)
+        if rstudio:
+            self.add_rstudio(report=report, began=began)
         return self
 
     def reboot(self, node: int | str | None = None, *, report: Report = IGNORE) -> Cluster:
@@ -274,6 +281,22 @@ class Cluster(Files, Sessions):
 
         chosen = settings.load()  # a package may just have been set, because of the last try
         rstudio.install(self.ssh(), url=chosen.rstudio_url, sha256=chosen.rstudio_sha256)
+
+    def add_rstudio(self, *, report: Report = IGNORE, began: float) -> None:
+        """The same, last of what ``began``: a cluster without it is as good, and its troubles and reports say so."""
+
+        def say(phase: str, text: str) -> None:
+            up = sum(node.up for node in self.nodes)
+            report(Progress(phase, up, self.record.wanted, time.monotonic() - began, text))
+
+        said = self.name
+        say("installing", "RStudio Server on the master")
+        try:
+            self.install_rstudio()
+        except PpeError as error:
+            said = f"{error}. {self.name} runs without it; to try again: %ppe_rstudio {self.name} --install"
+            self.record = replace(self.record, troubles=(*self.record.troubles, said))
+        say(str(self.state), said)
 
     def bake(self, name: str | None = None, *, report: Report = IGNORE) -> str:
         """Make an image of the master as it is, without secrets; its id. Later launches use it."""

@@ -10,6 +10,7 @@
     │   ├── UsageError            a magic or a command was typed wrongly
     │   ├── Forgotten             a plan or an operation that is not known (any more)
     │   ├── Occupied              another operation of this process is at work on the cluster
+    │   ├── NotYours              somebody else's cluster, and nobody has agreed to that
     │   └── ValueRefused          a value that cannot cross to R or back without loss
     ├── CloudError                the cloud refused or could not
     │   ├── CapacityError         no such machines left in the zones that were tried
@@ -76,6 +77,10 @@ class Forgotten(UserError):
 
 class Occupied(UserError):
     """Another operation of this process is at work on that cluster."""
+
+
+class NotYours(UserError):
+    """Somebody else launched that cluster; what is asked is not done unless the user agrees to that."""
 
 
 class ValueRefused(UserError):

@@ -30,7 +30,7 @@ from .cloud.plan import Plan
 from .cloud.records import ClusterRecord, ClusterState, Progress
 from .cloud.spec import ClusterSpec
 from .cluster import Cluster
-from .errors import CloudError, LocalCloudUnavailable, NoSuchCluster, PpeError
+from .errors import CloudError, LocalCloudUnavailable, NoSuchCluster
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +106,7 @@ class Manager:
             self._account.note("launch", record)
         cluster = Cluster(self._account, record)
         if plan.spec.rstudio and wait:
-            _install_rstudio(cluster, report, began=began)
+            cluster.add_rstudio(report=report, began=began)
         return cluster
 
     def clusters(self) -> list[Cluster]:
@@ -349,20 +349,3 @@ class Manager:
             raise CloudError(
                 f"cannot find out this machine's public address from {url} ({exc}); give it with --from CIDR"
             ) from exc
-
-
-def _install_rstudio(cluster: Cluster, report: Report, *, began: float) -> None:
-    """A cluster without it is as good as launched: its troubles say so, and the last report."""
-
-    def say(phase: str, text: str) -> None:
-        up = sum(node.up for node in cluster.nodes)
-        report(Progress(phase, up, cluster.record.wanted, time.monotonic() - began, text))
-
-    name = said = cluster.name
-    say("installing", "RStudio Server on the master")
-    try:
-        cluster.install_rstudio()
-    except PpeError as error:
-        said = f"{error}. {name} runs without it; to try again: %ppe_rstudio {name} --install"
-        cluster.record = replace(cluster.record, troubles=(*cluster.record.troubles, said))
-    say(str(cluster.state), said)

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def many_clusters(
-    endpoint: Endpoint, settings: Settings, count: int, *, nodes: int = 2
+    endpoint: Endpoint, settings: Settings, count: int, *, nodes: int = 2, owner: str = ""
 ) -> Iterator[dict[str, list[str]]]:
-    """So many clusters that seem to run, many-0 and so on: their instances by name. They end with the block."""
+    """So many clusters that seem to run, many-0 and so on: their instances by name. They end with the block.
+
+    ``owner`` is whose they are, if not this user's.
+    """
     context = Cloud(endpoint, settings).context()
-    ec2, owner, now = context.ec2._ec2, context.owner(), datetime.now(timezone.utc)
+    ec2, owner, now = context.ec2._ec2, owner or context.owner(), datetime.now(timezone.utc)
     image = ec2.describe_images(Owners=["self"])["Images"][0]["ImageId"]
 
     def launch(name: str) -> list[str]:

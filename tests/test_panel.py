@@ -19,12 +19,20 @@ from test_overview import NOW, node, pictured
 
 from ppe_jupyter import errors
 from ppe_jupyter.cloud.records import ClusterState, Progress
-from ppe_jupyter.frontends import panel_display, panel_master, panel_options, panel_words, typed
+from ppe_jupyter.frontends import (
+    panel_display,
+    panel_master,
+    panel_options,
+    panel_volumes,
+    panel_words,
+    typed,
+)
 from ppe_jupyter.frontends.panel import Panel
 from ppe_jupyter.frontends.panel_presence import GONE_TICKS, Presence
 from ppe_jupyter.frontends.panel_worker import Worker
 from ppe_jupyter.localcloud import hooks
-from ppe_jupyter.overview import pictures, poller
+from ppe_jupyter.overview import deeds, pictures, poller
+from ppe_jupyter.overview.operations import Operations
 from ppe_jupyter.verbs import find
 
 if TYPE_CHECKING:
@@ -161,6 +169,34 @@ def test_the_last_picture_is_html_and_text() -> None:
     assert all("demo" in each and "running" in each for each in bundle.values())
 
 
+@pytest.mark.parametrize("mine", [True, False])
+def test_a_volume_of_somebody_elses_cluster_needs_a_yes_that_says_so(mine: bool) -> None:
+    asked: list[Any] = []
+    held = SimpleNamespace(
+        record=SimpleNamespace(owner="ann@desk"), refresh=lambda: held, detach_volume=lambda *_, **how: None
+    )
+    watched: Any = SimpleNamespace(
+        cluster=lambda name: held,
+        manager=SimpleNamespace(mine=lambda record: mine),
+        operations=Operations(),
+    )
+    worker = SimpleNamespace(
+        is_this=False,
+        do=lambda act: act(),
+        ask=lambda key, act, then: asked.append(act()),
+    )
+    panel: Any = SimpleNamespace(poller=watched, worker=worker)
+    cluster = {**pictured(), "mine": mine, "owner": "ann@desk"}
+    row = {"id": "vol-1", "cluster": "demo", "node": 0, "zone": cluster["zone"], "gb": 1}
+    (form,) = panel_volumes.forms(panel, cluster, [row], leave=lambda: None)  # type: ignore[arg-type]
+    assert ("demo is not yours: ann@desk launched it" in shown(form)) is not mine
+    next(each for each in every(form) if "Detach" in (getattr(each, "description", "") or "")).click()
+    assert [each.verb for each in asked] == ["detach_volume"]
+    if not mine:
+        with pytest.raises(errors.NotYours, match="ann@desk"):
+            deeds.detach(watched, "demo", "vol-1")
+
+
 # -- the worker ---------------------------------------------------------------------------------------------
 
 
@@ -209,12 +245,28 @@ def test_a_page_that_is_hidden_or_silent_is_noticed_and_welcomed_back() -> None:
 
 
 def test_silence_while_the_kernel_is_not_free_says_nothing() -> None:
+    changes: list[bool] = []
+    ended: list[Callable[[], None]] = []
+    views = [1]
     presence = Presence(
-        lambda: None, do=lambda act: act(), loop=SimpleNamespace(add_callback=lambda call: None)
+        lambda: changes.append(presence.present),
+        do=lambda act: act(),
+        loop=SimpleNamespace(add_callback=ended.append),
+        viewed=lambda: views[0],
     )
     for _ in range(3 * GONE_TICKS):
         presence.tick()
-    assert presence.present
+    assert presence.present and not changes
+
+    says(presence, "one", True)
+    says(presence, "one", False)
+    assert presence.present, "it may have come back into sight, and cannot say so"
+    views[0] = 0
+    assert not presence.present
+    views[0] = 1
+    ended[-1]()
+    presence.tick()
+    assert changes == [False]
 
 
 # -- against the cloud --------------------------------------------------------------------------------------
@@ -374,7 +426,8 @@ def test_in_a_notebook_it_is_a_widget_and_a_picture(
     shown = bare_kernel.cell(cell)
     assert shown.error is None
     assert len(shown.data(panel_display.WIDGET)) == 1
-    assert [each for each in shown.data("text/html") if "ppe-last" in each]
+    (last,) = [each for each in shown.data("text/html") if "ppe-last" in each]
+    assert "Clusters at" in last  # though no page has asked for it
 
 
 def test_in_a_terminal_it_is_text(local_cloud: Endpoint) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import editors, notebook
 from cloud_client import Cloud
+from nbconvert import HTMLExporter
 from test_panel import until
 from test_sidebar import SLEEP, run
 
@@ -115,11 +116,20 @@ def test_a_page_whose_kernel_knows_no_panel_shows_its_last_picture(
     expect(page.locator(".ppe-last")).to_contain_text("Clusters at")  # the update came
     expect(page.locator(".ppe-last")).to_be_hidden()
     page.keyboard.press("Control+s")
+    saved = tmp_path / "notebooks" / "panel.ipynb"
+    until(lambda: "Clusters at" in saved.read_text())
     page.get_by_role("menuitem", name="Kernel").click()
     page.get_by_text("Shut Down Kernel", exact=True).click()
     page.reload()
     expect(page.locator(".ppe-last")).to_be_visible()
     expect(page.locator(".jp-OutputArea", has_text="Error displaying widget")).to_be_hidden()
+    expect(page.locator(".ppe-last")).to_contain_text("local cloud: free")
+
+    exported = saved.with_suffix(".html")
+    exported.write_text(HTMLExporter().from_filename(str(saved))[0])
+    page.route(re.compile("^http"), lambda route: route.abort())  # no network: no scripts of widgets
+    page.goto(exported.as_uri())
+    expect(page.locator(".ppe-last")).to_be_visible()
     expect(page.locator(".ppe-last")).to_contain_text("local cloud: free")
 
 

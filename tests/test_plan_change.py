@@ -35,6 +35,7 @@ R, P, T, S = (
     InstanceState.STOPPED,
 )
 SPEC = ClusterSpec(name="brisk-otter", nodes=3, instance_type="m5.xlarge")
+RSTUDIO = replace(SPEC, rstudio=True)
 SPOT = replace(SPEC, spot=True, spot_fallback=True)
 SUBNET = Subnet(subnet_id="subnet-1", vpc_id="vpc-1", zone="us-east-1a", cidr="172.31.0.0/20", public=True)
 IMAGE = Image(
@@ -241,6 +242,32 @@ def test_retry(record: ClusterRecord, choice: str, facts: ChangeFacts, expected:
         assert plan.spec.nodes == int(expected[-1].split()[1])
     if "promote" in str(expected):
         assert "new R session" in said(plan, "warning")
+
+
+@pytest.mark.parametrize(
+    ("record", "there", "expected"),
+    [
+        (cluster(spec=RSTUDIO), False, ["installrstudio"]),
+        (cluster(spec=RSTUDIO), True, []),
+        (cluster(), False, []),
+        (cluster(node(0), node(1, T), node(2), spec=RSTUDIO), True, ["run 1@1", "configure 3"]),
+        (
+            cluster(node(0), node(1, T), node(2), spec=RSTUDIO),
+            False,
+            ["run 1@1", "configure 3", "installrstudio"],
+        ),
+        (
+            cluster(node(0, T), node(1), node(2), spec=RSTUDIO),
+            True,
+            ["promote i-1", "run 1@0", "configure 3", "installrstudio"],
+        ),
+    ],
+)
+def test_retry_installs_rstudio_where_it_is_missing(
+    record: ClusterRecord, there: bool, expected: list[str]
+) -> None:
+    plan = plan_change(record, "retry", replace(FACTS, rstudio=there), choice="replace")
+    assert not plan.errors and steps(plan) == expected
 
 
 @pytest.mark.parametrize("choice", ["replace", "drop"])

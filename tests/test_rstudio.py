@@ -12,7 +12,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ import requests
 import websocket
 from browser import jupyterlab
 
+from ppe_jupyter.cloud import tags
 from ppe_jupyter.errors import SetupFailed
 from ppe_jupyter.frontends import cli, rstudio
 from ppe_jupyter.remote import rstudio as remote
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 BASE_URL = "/user/a/"
 INSTANCE_TYPE = "m5.xlarge"
+BODY_BYTES = 1_000_000  # that the lab takes of a request
 EXPORT_BYTES = 150_000_001  # the proxy keeps 100 MB at most
 BIN = "/usr/lib/rstudio-server/bin"
 PUT = f"sudo mkdir -p {BIN} && sudo tee {BIN}/rserver >/dev/null && sudo chmod 755 {BIN}/rserver && "
@@ -60,7 +62,8 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with jupyterlab(tmp_path_factory.mktemp("lab"), base_url=BASE_URL) as (_, address):
+    small = f"--ServerApp.max_body_size={BODY_BYTES}"
+    with jupyterlab(tmp_path_factory.mktemp("lab"), base_url=BASE_URL, arguments=(small,)) as (_, address):
         yield Lab(*address("").split("?token="))
 
 
@@ -114,7 +117,21 @@ def test_a_master_without_it_says_so_and_what_to_do(bare: Browser) -> None:
     assert "is not installed on" in page.text and "%ppe_rstudio test --install" in page.text
 
 
-def test_it_is_installed_if_it_is_what_was_meant(bare: Browser, cluster: Cluster) -> None:
+@pytest.fixture
+def wanted(bare: Browser, cluster: Cluster) -> Iterator[None]:
+    """As if the cluster had been launched with it, and it could not be installed then."""
+    spec, ec2 = cluster.refresh().record.spec, cluster._account.context.ec2
+    assert spec is not None
+    ids = [node.instance_id for node in cluster.nodes]
+    ec2.tag(ids, tags.of_spec(replace(spec, rstudio=True)))
+    yield
+    ec2.tag(ids, tags.of_spec(spec))
+
+
+@pytest.mark.usefixtures("wanted")
+def test_it_is_installed_if_it_is_what_was_meant(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The package is a stand-in too: its service must not start, and its keys must not stay."""
     package = "mkdir -p f/DEBIAN f/usr/lib/rstudio-server/bin f/var/lib/rstudio-server && "
     package += "printf 'Package: rstudio-server\\nVersion: 1\\nArchitecture: all\\nDescription: x\\nMaintainer: x\\n' "
@@ -126,7 +143,16 @@ def test_it_is_installed_if_it_is_what_was_meant(bare: Browser, cluster: Cluster
     sha256 = cluster.ssh().run(package).stdout.decode().split()[0]
     with pytest.raises(SetupFailed, match="another SHA-256"):
         remote.install(cluster.ssh(), url="copy:/tmp/f.deb", sha256="0" * 64)
-    remote.install(cluster.ssh(), url="copy:/tmp/f.deb", sha256=sha256)
+    monkeypatch.setenv("PPE_RSTUDIO_URL", "copy:/tmp/f.deb")
+    monkeypatch.setenv("PPE_RSTUDIO_SHA256", "0" * 64)
+    assert cli.main(["retry", cluster.name]) == 0
+    said = capsys.readouterr()
+    assert "another SHA-256" in said.err and "install RStudio Server on the master" in said.out + said.err
+    monkeypatch.setenv("PPE_RSTUDIO_SHA256", sha256)
+    assert cli.main(["retry", cluster.name]) == 0
+    assert "was not installed" not in capsys.readouterr().err
+    cli.main(["retry", cluster.name])
+    assert f"every node of {cluster.name} runs and answers" in "".join(capsys.readouterr())
     remote.install(cluster.ssh(), url="copy:/tmp/f.deb", sha256="0" * 64)  # it is there
     seen = cluster.ssh().run(
         "ls /var/lib/rstudio-server; readlink /etc/systemd/system/rstudio-server.service"
@@ -199,11 +225,22 @@ def test_it_knows_where_the_browser_is_on_a_web_socket_too(tab: Browser) -> None
 
 def test_large_files_go_both_ways(tab: Browser) -> None:
     data = bytes(range(256)) * 100_000
+    assert len(data) > BODY_BYTES
     answer = tab.post("upload", data).json()
     assert answer == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     assert tab.get("file?32000000").content == b"0123456789abcdef" * 2_000_000
     packed = tab.get("file?1600000")
     assert packed.headers["Content-Encoding"] == "gzip" and len(packed.content) == 1_600_000
+
+
+def test_an_upload_is_the_owner_s_only(tab: Browser, lab: Lab) -> None:
+    address = f"{tab.root}upload"
+    assert requests.post(address, b"x", allow_redirects=False, timeout=60).status_code in (302, 403)
+    browser = requests.Session()
+    browser.get(f"{lab.root}lab?token={lab.token}", timeout=60).raise_for_status()
+    elsewhere = browser.post(address, b"x", headers={"Origin": "https://elsewhere.example"}, timeout=60)
+    assert elsewhere.status_code == 404
+    assert browser.post(address, b"x", timeout=60).json()["error"]["message"] == "not signed in"  # RStudio's
 
 
 def test_a_file_larger_than_the_proxy_keeps_is_passed_on_as_it_comes(tab: Browser, lab: Lab) -> None:

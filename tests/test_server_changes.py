@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ppe_jupyter.settings import Settings
 
 NAME = "changes"
+ANN = "ann@desk arn:aws:iam::1:user/ann"
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,21 @@ class TestPlans:
     )
     def test_a_plan_that_makes_no_sense_is_refused(self, client: Client, recorded: str, options: Any) -> None:
         client.ask("POST", "plan", status=400, json={**options, "cluster": recorded})
+
+
+def test_volumes_of_somebody_elses_cluster_need_a_yes(
+    client: Client, local_cloud: Endpoint, settings: Settings
+) -> None:
+    with many_clusters(local_cloud, settings, 1, owner=ANN):
+        client.until(lambda seen: picture("many-0", seen).get("mine") is False)
+        volumes = "clusters/many-0/volumes"
+        for refused in (
+            client.ask("POST", volumes, status=409, json={"volume": "vol-1"}),
+            client.ask("DELETE", f"{volumes}/vol-1", status=409),
+        ):
+            assert f"many-0 is not yours: {ANN} launched it" in refused["detail"]
+        begun = client.ask("DELETE", f"{volumes}/vol-1", status=202, params={"agreed": "true"})
+        assert "many-0" in client.follow(begun["id"])[1]["problem"]["detail"]  # it has no machines
 
 
 @pytest.mark.slow

@@ -164,6 +164,14 @@ class Configure:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class InstallRStudio:
+    """RStudio Server on the master, last of all; a cluster without it is as good as mended."""
+
+    def __str__(self) -> str:
+        return "install RStudio Server on the master, unless it is there"
+
+
 Step = (
     ImportKeyPair
     | CreateSecurityGroup
@@ -177,4 +185,5 @@ Step = (
     | SaveWorkspace
     | AttachVolume
     | Configure
+    | InstallRStudio
 )

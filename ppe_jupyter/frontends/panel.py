@@ -62,7 +62,12 @@ class Panel:
         refresh = button("Refresh", self._refresh, self, hint="Ask the cloud now")
         top = widgets.HBox([self._heading, refresh], layout={"justify_content": "space-between"})
         trouble = widgets.HBox([self._message, self._dismiss], layout={"align_items": "flex-start"})
-        self._presence = Presence(self._looked_at, do=self.worker.do, loop=_kernels_loop())
+        self._presence = Presence(
+            self._looked_at,
+            do=self.worker.do,
+            loop=_kernels_loop(),
+            viewed=lambda: self.widget._view_count,
+        )
         parts = [
             widgets.HTML(STYLE),
             self._presence.widget,

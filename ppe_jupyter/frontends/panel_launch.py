@@ -42,6 +42,9 @@ class LaunchForm:
             "key_name": _choice("Key pair"),
             "security_group": _choice("Security"),
             "spot": widgets.Checkbox(description="spot workers", indent=True, layout=FIELD),
+            "rstudio": widgets.Checkbox(
+                description="RStudio Server on the master", indent=True, layout=FIELD
+            ),
             **panel_options.limits(),
         }
         for each in self.fields.values():
@@ -89,7 +92,7 @@ class LaunchForm:
             "nodes": self.fields["nodes"].value,
             "instance_type": self.types.value,
             "slots": int(slots) if slots else None,
-            "spot": self.fields["spot"].value or None,
+            **{name: self.fields[name].value or None for name in ("spot", "rstudio")},
             **{name: self.fields[name].value for name in ("image", "zone", "key_name", "security_group")},
             **panel_options.read(limits),
         }

@@ -28,7 +28,7 @@ def forms(
     free = [each for each in rows if each["cluster"] is None and each["zone"] in zones]
     here = [each for each in rows if each["cluster"] == cluster["name"]]
     made = [_attach(panel, cluster, free, leave)] if free else []
-    made += [_detach(panel, cluster["name"], here, leave)] if here else []
+    made += [_detach(panel, cluster, here, leave)] if here else []
     none = f"There is no free volume in {', '.join(sorted(zones))}; make one with: %ppe_create_volume"
     return tuple(made) or (
         widgets.HTML(f"<p>{words.escaped(none)}</p>"),
@@ -37,7 +37,7 @@ def forms(
 
 
 def _attach(panel: Panel, cluster: ClusterPicture, free: list[dict[str, Any]], leave: Leave) -> Any:
-    name = cluster["name"]
+    name, asked = cluster["name"], not cluster["mine"]
     labels = [(f"{each['id']} · {each['gb']} GB", each["id"]) for each in free]
     which = widgets.Dropdown(description="Volume", options=labels)
     node = panel_options.node_choice(cluster)
@@ -49,29 +49,30 @@ def _attach(panel: Panel, cluster: ClusterPicture, free: list[dict[str, Any]], l
 
     def act() -> Any:
         where = {"node": node.value, "mount": mount.value, "format": format.value or None}
-        return deeds.attach(panel.poller, name, which.value, **where)
+        return deeds.attach(panel.poller, name, which.value, agreed=asked, **where)
 
     return confirmation(
         panel,
-        said=f"<b>Attach a volume to {words.escaped(name)}</b>",
+        said=f"<b>Attach a volume to {words.escaped(name)}</b>{words.foreign(cluster)}",
         magic=magic,
-        label="Attach",
+        label="Attach nevertheless" if asked else "Attach",
         act=act,
         leave=leave,
         options=[which, node, mount, format],
     )
 
 
-def _detach(panel: Panel, name: str, here: list[dict[str, Any]], leave: Leave) -> Any:
+def _detach(panel: Panel, cluster: ClusterPicture, here: list[dict[str, Any]], leave: Leave) -> Any:
+    name, asked = cluster["name"], not cluster["mine"]
     labels = [(f"{each['id']} on node {each['node']}", each["id"]) for each in here]
     which = widgets.Dropdown(description="Volume", options=labels)
     force = widgets.Checkbox(description="even if it is in use", value=False)
     return confirmation(
         panel,
-        said=f"<b>Detach a volume from {words.escaped(name)}</b>: it is unmounted first",
+        said=f"<b>Detach a volume from {words.escaped(name)}</b>: it is unmounted first{words.foreign(cluster)}",
         magic=lambda: panel_options.detach_magic(name, which.value, force.value),
-        label="Detach",
-        act=lambda: deeds.detach(panel.poller, name, which.value, force=force.value),
+        label="Detach nevertheless" if asked else "Detach",
+        act=lambda: deeds.detach(panel.poller, name, which.value, force=force.value, agreed=asked),
         leave=leave,
         options=[which, force],
     )

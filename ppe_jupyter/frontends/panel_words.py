@@ -29,6 +29,8 @@ SHAPES = {
 MOVING = ("◐", "moving")
 GRADES = {"error": "✗", "warning": "▲", "info": "ℹ"}
 LATELY_SECONDS = 600.0  # since an operation has ended
+UNANSWERED = "the cloud had not answered yet"
+LIVES = "the panel lives while the notebook has a kernel: <code>%ppe_panel</code>"
 MOST_LETTERS = 160  # of a problem's line
 
 
@@ -145,6 +147,12 @@ def _focus(focus: ClusterPicture, details: Details) -> list[tuple[str, str]]:
     return facts
 
 
+def foreign(cluster: ClusterPicture) -> str:
+    """Whose it is, if it is somebody else's: for a question."""
+    said = f"warning: {cluster['name']} is not yours: {cluster['owner']} launched it"
+    return "" if cluster["mine"] else f'<div class="ppe-moving">{GRADES["warning"]} {escaped(said)}</div>'
+
+
 def row(cluster: ClusterPicture, *, free: bool) -> str:
     """A cluster in the list."""
     spent = dollars(cluster["usd_so_far"])
@@ -218,12 +226,12 @@ def last_picture(seen: Overview) -> str:
         for each in seen["clusters"][:50]
     ]
     columns = ("cluster", "state", "#nodes", "type", "zone", "#EC2 $ so far", "#EC2 $/h")
-    said = f"Clusters at {moment(seen['at'])} · {seen['whose'] or seen['cloud']}"
+    at = datetime.fromisoformat(seen["at"].replace("Z", "+00:00")).astimezone()  # read on another day
+    said = f"Clusters at {at:%H:%M on %d %b %Y} · {seen['whose'] or seen['cloud']}"
     more = len(seen["clusters"]) - len(rows)
     rest = f"<p>… and {more} more</p>" if more > 0 else ""
     shown = table(said, columns, rows) if rows else f"<p>{escaped(said)}: none</p>"
-    note = "The panel as it was last; it lives while the notebook has a kernel: <code>%ppe_panel</code>"
-    return f"{shown}{rest}<p><small>{note}</small></p>"
+    return f"{shown}{rest}<p><small>As it was last; {LIVES}</small></p>"
 
 
 def plain(seen: Overview) -> str:

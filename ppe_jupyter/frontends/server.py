@@ -197,6 +197,7 @@ def load(app: ServerApp) -> None:
     """Add the addresses to the server."""
     from .server_downloads import TICKET, Download
     from .server_routes import ROUTES
+    from .server_uploads import ADDRESS, Upload
 
     base = url_path_join(app.web_app.settings["base_url"], ROOT)
     # Who watches is not kept waiting by a master that does not answer.
@@ -207,4 +208,8 @@ def load(app: ServerApp) -> None:
         watched = any(route.changes for route in routes.values())
         options = {"routes": routes, "calls": watching if watched else calls}
         handlers.append((url_path_join(base, path), Handler, options))
-    app.web_app.add_handlers(".*$", handlers)  # type: ignore[no-untyped-call]
+    uploads = [(url_path_join(app.web_app.settings["base_url"], ADDRESS), Upload)]
+    for each in (handlers, uploads):
+        app.web_app.add_handlers(".*$", each)  # type: ignore[no-untyped-call]
+    rules = app.web_app.default_router.rules
+    rules.insert(0, rules.pop(-2))  # uploads before the proxy, which has all of that address

@@ -209,8 +209,8 @@ async def serve(socket: Path, base_url: str) -> None:
     server = await asyncio.start_unix_server(tunnel.handle, str(socket), limit=HEAD_BYTES)
     socket.chmod(0o600)
     note = tunnels_folder(settings.load().state_dir) / f"{os.getpid()}.json"
-    write_private(note, {"socket": str(socket), "base_url": base_url})
     parent = os.getppid()
+    write_private(note, {"socket": str(socket), "base_url": base_url, "server": parent})
     try:
         while os.getppid() == parent:
             with contextlib.suppress(asyncio.TimeoutError):

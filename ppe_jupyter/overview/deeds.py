@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Forgotten, UsageError
+from ..errors import Forgotten, NotYours, UsageError
 from ..node.ladder import Rung
 from ..node.protocol import MAIN
 from . import lists
 
 if TYPE_CHECKING:
+    from ..cluster import Cluster
     from ..remote.session import RemoteR
     from .operations import Operation
     from .poller import Poller
@@ -47,9 +48,10 @@ def attach(
     node: int | None = None,
     mount: str | None = None,
     format: str | None = None,
+    agreed: bool = False,
 ) -> Operation:
-    """A volume onto a node."""
-    held = poller.cluster(name)
+    """A volume onto a node. Raises NoSuchCluster, Occupied, and NotYours unless ``agreed``."""
+    held = _agreed(poller, name, agreed)
     where: dict[str, Any] = {
         "node": None if node is None else str(node),
         "mount": mount or "",
@@ -62,9 +64,9 @@ def attach(
     return poller.operations.start("attach_volume", name, work)
 
 
-def detach(poller: Poller, name: str, volume: str, *, force: bool = False) -> Operation:
-    """A volume off its node."""
-    held = poller.cluster(name)
+def detach(poller: Poller, name: str, volume: str, *, force: bool = False, agreed: bool = False) -> Operation:
+    """A volume off its node. Raises NoSuchCluster, Occupied, and NotYours unless ``agreed``."""
+    held = _agreed(poller, name, agreed)
 
     def work(report: Any, stop: threading.Event) -> None:
         held.refresh().detach_volume(volume, force=force, report=report)
@@ -80,6 +82,16 @@ def clean_up(poller: Poller, ids: Sequence[str], **flags: bool) -> Operation:
         lists.clean_up(manager, ids, report=report, **flags)
 
     return poller.operations.start("cleanup", "", work)
+
+
+def _agreed(poller: Poller, name: str, agreed: bool) -> Cluster:
+    """The cluster; somebody else's only if the user has agreed to that."""
+    held = poller.cluster(name)
+    if not agreed and not poller.manager.mine(held.record):
+        raise NotYours(
+            f"{name} is not yours: {held.record.owner} launched it; agree to that with: agreed = true"
+        )
+    return held
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.NoSuchCluster, 404),
     (errors.Forgotten, 404),
     (errors.Occupied, 409),
+    (errors.NotYours, 409),
     (errors.NothingToDo, 409),
     (errors.UserError, 400),
     (errors.LocalCloudUnavailable, 503),

@@ -212,7 +212,10 @@ RESIZE = Verb(
 RETRY = Verb(
     name="retry",
     help="mend a cluster: wait for a node that did not come up, replace or drop it",
-    detail="Also finishes a launch that died half-way. Asks which of the three unless one is typed.",
+    detail=(
+        "Also finishes a launch that died half-way, and installs RStudio Server if it was wanted and is missing. "
+        "Asks which of the three unless one is typed."
+    ),
     options=(
         NAME,
         Option(name="wait", flag=True, help="look again, and configure what is there by now"),

@@ -19,7 +19,7 @@ from ..facts import Caps, Instance
 from ..launching import removal
 from ..launching.clusters import NO_REPORT, Clusters
 from ..launching.diagnosis import diagnose
-from ..launching.probe import Seen, probe
+from ..launching.probe import Seen, has_rstudio, probe
 from ..pace import Report, Undertaking
 from ..plan import Plan
 from ..planning.draft import ChangeFacts
@@ -163,6 +163,8 @@ class Changes:
         try:
             with self._clusters.connect(record) as connection:
                 seen = probe(connection, nodes)
+                if record.spec and record.spec.rstudio:
+                    facts = replace(facts, rstudio=has_rstudio(connection))
         except (RemoteError, TimeoutError) as exc:
             # Who refuses this client is there: that is no master to give up, with its disk.
             if strict or isinstance(exc, AuthenticationRefused | HostKeyMismatch):

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ... import ssh
+from ...node.rstudio import PLACES
 from ..records import Node
 
 PROBE = "cd ~/.ppe && exec python3 -m node.probe"
 PROBE_SECONDS = 120.0
+RSTUDIO = f"PATH=$PATH:{':'.join(PLACES)}; command -v rserver"
 FIELDS = ("index", "instance_id", "private_ip", "private_dns", "slots", "role")
 
 
@@ -36,6 +38,11 @@ def probe(master: ssh.Connection, nodes: Sequence[Node]) -> dict[str, Seen]:
     if done.status != 0:
         return {}
     return {instance_id: Seen(**answer) for instance_id, answer in json.loads(done.stdout).items()}
+
+
+def has_rstudio(master: ssh.Connection) -> bool:
+    """Whether RStudio Server is installed there. Raises ConnectionLost, TimeoutError."""
+    return master.run(RSTUDIO, timeout=30, check=False).status == 0
 
 
 def boot_id(node: ssh.Connection) -> str:

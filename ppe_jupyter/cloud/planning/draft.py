@@ -25,7 +25,8 @@ class ChangeFacts:
 
     ``subnet`` is the cluster's, ``usd_per_hour`` the type's on-demand price, ``spot_usd`` its spot price there now, and
     ``prices`` says where the former is from; without an image's surcharge. ``silent`` says why a node that runs does
-    not answer, ``busy`` what the user runs on a node beside the R session itself; both by instance id.
+    not answer, ``busy`` what the user runs on a node beside the R session itself; both by instance id. ``rstudio``:
+    RStudio Server is known to be on the master.
     """
 
     now: datetime
@@ -38,6 +39,7 @@ class ChangeFacts:
     prices: str = ""
     silent: Mapping[str, str] = field(default_factory=dict)
     busy: Mapping[str, str] = field(default_factory=dict)
+    rstudio: bool = False
 
 
 class Draft:

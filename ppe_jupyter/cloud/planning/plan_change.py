@@ -15,6 +15,7 @@ from ..plan import Plan
 from ..records import ClusterRecord, ClusterState, InstanceState, Node
 from ..steps import (
     AttachVolume,
+    InstallRStudio,
     Promote,
     RebootInstances,
     SaveWorkspace,
@@ -194,8 +195,12 @@ def _retry(draft: Draft, choice: str, *, force: bool) -> None:
         draft.error(f"it is {record.state}; start it with: %ppe_start {record.name}")
         return
     lost = _lost(draft, patient=choice == "wait")
+    without_rstudio = draft.spec.rstudio and not draft.facts.rstudio
     if record.state is _S.RUNNING and not lost and not draft.facts.silent:
-        draft.nothing(f"every node of {record.name} runs and answers")
+        if without_rstudio:
+            draft.do(InstallRStudio())
+        else:
+            draft.nothing(f"every node of {record.name} runs and answers")
         return
     for index, why in lost.items():
         draft.info(f"node {index} {why}")
@@ -219,9 +224,12 @@ def _retry(draft: Draft, choice: str, *, force: bool) -> None:
     elif choice == "drop":
         draft.set_size(len(draft.nodes))
     draft.configure()
-    if any(each.role == "master" and each.index in lost for each in record.nodes):
+    lost_master = any(each.role == "master" and each.index in lost for each in record.nodes)
+    if lost_master:
         for volume_id, mount in draft.spec.mounts():
             draft.do(AttachVolume(volume_id=volume_id, mount=mount))
+    if without_rstudio or (draft.spec.rstudio and lost_master):
+        draft.do(InstallRStudio())
 
 
 # -- losses -------------------------------------------------------------------------------------------------
