@@ -19,7 +19,7 @@ from . import settings, ssh
 from .cloud import tags
 from .cloud.access import command_line
 from .cloud.account import Account
-from .cloud.keeping.install import Packages, install
+from .cloud.keeping.install import Installed, Packages, install
 from .cloud.keeping.volumes import find_node
 from .cloud.launching.relimit import relimit
 from .cloud.launching.removal import terminate
@@ -261,19 +261,22 @@ class Cluster(Files, Sessions):
         r: Sequence[str] = (),
         python: Sequence[str] = (),
         report: Report = IGNORE,
-    ) -> None:
-        """Install packages on every node, and on those that come later. Raises SetupFailed with the log's end."""
+    ) -> Installed:
+        """Install packages on every node, and on those that come later. Raises SetupFailed with the logs' ends."""
         packages = Packages(apt=tuple(apt), r=tuple(r), python=tuple(python))
         context = self._account.context
         pace = context.pace()
-        connection = self.ssh()
-        work = Undertaking(lambda send: install(connection, packages, report=send, pace=pace), pace)
+        connection, cran_url = self.ssh(), settings.load().cran_url
+        work = Undertaking(
+            lambda send: install(connection, packages, report=send, pace=pace, cran_url=cran_url), pace
+        )
         work.wait(report)
-        work.result  # noqa: B018  # raises what it raised
+        done = work.result
         if spec := self.refresh().record.spec:
             ids = [node.instance_id for node in self.nodes if node.state.alive]
             context.ec2.tag(ids, tags.of_spec(packages.added_to(spec)))
             self.refresh()
+        return done
 
     def install_rstudio(self) -> None:
         """RStudio Server on the master: the settings' package or the pinned release. Raises SetupFailed, SshError."""

@@ -94,6 +94,9 @@ class Settings:
     )
     max_usd_per_hour: float | None = _described("refuse launches that cost more", default=None)
     max_nodes: int | None = _described("refuse launches of more nodes", default=None)
+    cran_url: str | None = _described(
+        "repository of R packages for nodes; Posit's snapshot of CRAN for their R if not set", default=None
+    )
     rstudio_url: str | None = _described(
         "Debian package of RStudio Server to install; the pinned release if not set", default=None
     )

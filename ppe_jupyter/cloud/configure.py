@@ -38,8 +38,9 @@ WARN_SECONDS = 300.0
 class Setup:
     """What setup.py is told. ``cluster_private_key`` goes to the master's disk (None: it is there already).
 
-    ``limits`` are the watchdog's (``limits``), ``packages`` the extra ones by kind; a worker that does not answer
-    for ``patience_seconds`` is left out; if its first boot ``installs`` software, it has an hour for that besides.
+    ``limits`` are the watchdog's (``limits``), ``packages`` the extra ones by kind; ``cran_url`` is the repository of R
+    packages, if it is not the usual one. A worker that does not answer for ``patience_seconds`` is left out; if its
+    first boot ``installs`` software, it has an hour for that besides.
     """
 
     cluster: str
@@ -51,6 +52,7 @@ class Setup:
     patience_seconds: float
     installs: bool = False
     packages: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    cran_url: str | None = None
     silence_seconds: float = LEAST_SILENCE_SECONDS
 
     def message(self) -> bytes:
@@ -75,6 +77,7 @@ class Setup:
                 "silence_seconds": self.silence_seconds,
                 "patience_seconds": self.patience_seconds,
                 "installs": self.installs,
+                "cran_url": self.cran_url,
                 "packages": {kind: list(names) for kind, names in self.packages.items()},
             }
         ).encode()

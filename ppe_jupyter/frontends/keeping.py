@@ -133,16 +133,18 @@ def install(desk: Desk, arguments: Arguments) -> None:
     wanted = {kind: packages(getattr(arguments, f"{kind}_packages")) for kind in ("apt", "r", "python")}
     names = [name for each in wanted.values() for name in each]
     if not names:
-        raise UsageError("nothing to install: name packages after --apt, --r or --python")
+        raise UsageError("nothing to install: name packages after --r, --py or --apt")
     cluster = _cluster(desk, arguments)
     agree_if_foreign(desk, arguments, cluster.record, f"Install {', '.join(names)} on {cluster.name}")
     with desk.progress(f"installing {', '.join(names)}") as report:
         try:
-            cluster.install(**wanted, report=report)
+            done = cluster.install(**wanted, report=report)
         except KeyboardInterrupt:
             desk.say(f"the nodes go on with what they have begun; the same {desk.sign}install again ends it")
             raise
-    desk.say(f"{', '.join(names)}: installed on {counted(len(cluster.nodes), 'node')} of {cluster.name}")
+    desk.say(f"{counted(len(cluster.nodes), 'node')} of {cluster.name}: {done.summary()}")
+    for line in (*done.differences(), *(note[1:] for note in done.notes if note.startswith("!"))):
+        desk.notice("warning", line)
 
 
 def costs(desk: Desk, arguments: Arguments) -> Table:

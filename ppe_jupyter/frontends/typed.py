@@ -161,6 +161,8 @@ def _add(parser: _Parser, option: Option) -> None:
             keywords |= {"choices": option.choices, "metavar": "|".join(option.choices)}
         if option.repeat:
             keywords |= {"action": "append", "default": []}
+        if option.many:
+            keywords |= {"action": "extend", "nargs": "+"}
         if option.bare is not None:
             keywords |= {"nargs": "?", "const": option.bare}
         if option.nargs in ("?", "*"):

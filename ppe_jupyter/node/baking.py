@@ -17,11 +17,12 @@ import subprocess
 import time
 from pathlib import Path
 
-from . import blocks
+from . import blocks, surroundings
 
-# Below the homes.
+# Below the homes. Of .ppe the Python environment, venv, is kept: it is installed software.
 PERSONAL = (
-    ".ppe", ".ssh", ".RData", ".Rhistory", ".bash_history", ".python_history", ".lesshst", ".viminfo", ".wget-hsts",
+    ".ppe/.[!.]*", ".ppe/[!v]*", ".ssh", ".RData", ".Rhistory", ".bash_history", ".python_history", ".lesshst",
+    ".viminfo", ".wget-hsts",
     ".cache", ".config/rstudio", ".local/share/rstudio", ".local/share/jupyter", ".openmpi", ".prte", ".pmix",
     "ompi-hostfile",
     # What opens other doors.
@@ -57,6 +58,7 @@ def clean(login_user: str) -> None:
             _remove(path)
     for name in WITH_BLOCKS:
         blocks.remove(Path(name))
+    surroundings.forget()
     if FSTAB.exists():
         kept = [line for line in FSTAB.read_text().splitlines(keepends=True) if "x-ppe.volume=" not in line]
         FSTAB.write_text("".join(kept))

@@ -41,7 +41,9 @@ Found = dict[str, Any]
 def here() -> Found:
     """The files of this node. What a login shell and this package put into a home is hidden, or the host file."""
     home = str(Path.home())
-    skipped = [word for path in (*ELSEWHERE, *PASSING) for word in ("-o", "-path", path)]
+    skipped = [
+        word for path in (*ELSEWHERE, *PASSING, f"{home}/R/*-library") for word in ("-o", "-path", path)
+    ]
     command = ["find", "/", "-xdev", "(", "-name", ".*", *skipped, ")", "-prune", "-o", "-type", "f"]
     command += ["(", "-path", f"{home}/*", "-o", "-uid", str(os.getuid()), ")"]
     if Path(LAUNCHED).exists():

@@ -39,6 +39,7 @@ find_workers <- function(slots) {
     said <- ours$renew()
     if (nzchar(said)) message(said)
   }
+  ours$share()
   if (Rmpi::mpi.comm.size(1L) < 2L) Rmpi::mpi.spawn.Rslaves(quiet = TRUE)
   if (is.null(ours$processes(1L)) || "snow" %in% loadedNamespaces() && !is.null(asNamespace("snow")$getMPIcluster())) {
     stop("the workers are snow's, which take no tasks of ppe.lapply: stopCluster() ends them", call. = FALSE)

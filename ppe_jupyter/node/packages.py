@@ -1,8 +1,8 @@
-"""Extra software on this node: Debian or Ubuntu packages, R packages, Python packages. Runs as root.
+"""Extra software on this node: the distribution's packages as root, those of CRAN and PyPI as the login user.
 
-R packages come from the distribution where it has them, else from CRAN into the site library; Python packages with
-pip to where the system's python3 looks (/usr/local), whatever PEP 668's marker says: nodes are made for this. Safe to
-repeat: what is there is left alone. Must not know of clusters.
+R packages come from the distribution where it has them, else from CRAN into the user's library (which repository:
+Rprofile.site); Python packages with pip into the user's environment (software.py, which takes both to other nodes).
+Safe to repeat: what is there is left alone. Must not know of clusters.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from . import software
+
 LOG = Path("/var/log/ppe-install.log")
-SITE_LIBRARY = "/usr/local/lib/R/site-library"
+OWN_LOG = software.FOLDER / "log" / "install.log"
 # A freshly booted machine's timers hold apt's locks for minutes.
 APT = (
     "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0",
@@ -26,11 +28,7 @@ UPDATE_TRIES, UPDATE_PAUSE = 10, 6.0
 ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "NEEDRESTART_SUSPEND": "1",
-    "PIP_BREAK_SYSTEM_PACKAGES": "1",
-    "PIP_ROOT_USER_ACTION": "ignore",
-    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_INPUT": "1",
-    "HOME": "/root",
     "LC_ALL": "C.UTF-8",
 }
 NAMES = {
@@ -40,12 +38,11 @@ NAMES = {
     "python": re.compile(r"[A-Za-z0-9][^\s]*( *@ *[^\s]+)?"),
 }
 LAST_LINES = 8
-# Prints those of its arguments that R cannot load; quits with status 1 if any are missing after installing.
 INSTALL_R = """
 wanted <- commandArgs(TRUE)
 missing <- function() setdiff(wanted, rownames(installed.packages()))
-if (length(missing())) install.packages(missing(), lib = "%s", Ncpus = parallel::detectCores())
-if (length(missing())) stop("not installed: ", paste(missing(), collapse = ", "))
+if (length(missing())) install.packages(missing(), Ncpus = getOption("mc.cores", 1L))
+if (length(missing())) stop(paste(missing(), collapse = ", "), ": not installed from ", getOption("repos")[["CRAN"]])
 """
 
 Say = Callable[[str], None]
@@ -55,41 +52,48 @@ class NotInstalled(Exception):
     """A package could not be installed; ``str()`` has the end of the log."""
 
 
-def install(wanted: Mapping[str, Sequence[str]], say: Say) -> None:
-    """Install ``apt``, ``r`` and ``python`` packages; ``say`` gets what is done now. Raises NotInstalled."""
+def install(wanted: Mapping[str, Sequence[str]], say: Say) -> list[str]:
+    """Install ``apt`` and ``r`` packages of the distribution; the names of R packages that it does not have.
+
+    Runs as root. ``say`` gets what is done now. Raises NotInstalled.
+    """
     for kind, names in wanted.items():
         if kind not in NAMES:
             raise NotInstalled(f"no kind of packages: {kind!r}; there are {', '.join(NAMES)}")
         if bad := [name for name in names if not NAMES[kind].fullmatch(name)]:
             raise NotInstalled(f"no {kind} package can have that name: {', '.join(map(repr, bad))}")
     LOG.write_text("", encoding="utf-8")
-    apt, r, python = (list(wanted.get(kind, ())) for kind in NAMES)
-    if python and not _there(["python3", "-m", "pip", "--version"]):
-        apt.append("python3-pip")
-    r = [name for name in r if not _there(["Rscript", "--vanilla", "-e", f'find.package("{name}")'])]
-    apt = [name for name in apt if not _installed(name)]
+    apt = [name for name in wanted.get("apt", ()) if not _installed(name)]
+    r = [name for name in wanted.get("r", ()) if not software.in_site_library(name)]
     if apt or r:
         _update(say)
     packaged = {name: f"r-cran-{name.lower()}" for name in r}
     packaged = {name: package for name, package in packaged.items() if _there(["apt-cache", "show", package])}
     if apt or packaged:
-        _run([*APT, "install", *apt, *packaged.values()], say)
-    if compiled := [name for name in r if name not in packaged]:
-        _run(["Rscript", "-e", INSTALL_R % SITE_LIBRARY, *compiled], say)
+        _run([*APT, "install", *apt, *packaged.values()], say, LOG)
+    return [name for name in r if name not in packaged]
+
+
+def install_own(r: Sequence[str], python: Sequence[str], say: Say) -> None:
+    """Install packages of CRAN and PyPI as the login user, for whom ``say`` and Raises are as above."""
+    OWN_LOG.parent.mkdir(parents=True, exist_ok=True)
+    OWN_LOG.write_text("", encoding="utf-8")
+    if r:
+        _run(["Rscript", "-e", INSTALL_R, *r], say, OWN_LOG)
     if python:
-        _run(["python3", "-m", "pip", "install", *python], say)
+        _run([software.python(), "-m", "pip", "install", *python], say, OWN_LOG)
 
 
 def _update(say: Say) -> None:
     """The lock of the package lists has no time-out of its own."""
     for _ in range(UPDATE_TRIES - 1):
         try:
-            _run([*APT, "update"], say)
+            _run([*APT, "update"], say, LOG)
         except NotInstalled:
             time.sleep(UPDATE_PAUSE)
         else:
             return
-    _run([*APT, "update"], say)
+    _run([*APT, "update"], say, LOG)
 
 
 def _installed(package: str) -> bool:
@@ -101,14 +105,16 @@ def _there(command: Sequence[str]) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _run(command: Sequence[str], say: Say) -> None:
+def _run(command: Sequence[str], say: Say, log_file: Path) -> None:
     """Run it, say its lines, keep them in the log."""
     title = " ".join(
-        part for part in command if not part.startswith("-") and "\n" not in part and "::" not in part
+        Path(part).name
+        for part in command
+        if not part.startswith("-") and "\n" not in part and "::" not in part
     )
     lines: list[str] = []
     with (
-        LOG.open("a", encoding="utf-8") as log,
+        log_file.open("a", encoding="utf-8") as log,
         subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace", env={**os.environ, **ENVIRONMENT},
@@ -122,7 +128,7 @@ def _run(command: Sequence[str], say: Say) -> None:
                 say(lines[-1])
     if process.returncode:
         raise NotInstalled(
-            f"`{title}` ended with status {process.returncode}: {_end(lines)} (all of it is in {LOG} there)"
+            f"`{title}` ended with status {process.returncode}: {_end(lines)} (all of it is in {log_file} there)"
         )
 
 

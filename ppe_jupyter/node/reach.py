@@ -94,11 +94,11 @@ def write_ssh_config() -> None:
 
 
 def everywhere(
-    nodes: Sequence[Node], act: Callable[[Node], Json], *, done: Callable[[int], None]
+    nodes: Sequence[Node], act: Callable[[Node], Json], *, done: Callable[[int], None], patient: bool = False
 ) -> tuple[dict[str, Json], dict[str, NodeFailed]]:
     """Act on all nodes at once: answers, and what failed, by address; ``done`` gets the number of answers.
 
-    Raises NodeFailed as soon as it fails at the master, or a stranger answers.
+    Raises NodeFailed as soon as it fails at the master, unless ``patient``, or a stranger answers.
     """
     answers: dict[str, Json] = {}
     failed: dict[str, NodeFailed] = {}
@@ -112,7 +112,7 @@ def everywhere(
                 answers[node.private_ip] = future.result()
                 done(len(answers))
             except NodeFailed as exc:
-                if node.is_master or isinstance(exc, Stranger):
+                if (node.is_master and not patient) or isinstance(exc, Stranger):
                     raise
                 failed[node.private_ip] = exc
     finally:

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from . import software
 from .terminal import Mark, marker_text
 from .this_node import PATIENCE
 
@@ -78,6 +79,7 @@ class RProcess:
         terminal = os.ttyname(self._terminal_slave)
         environment = {
             **os.environ,
+            "PATH": software.path(),
             "PPE_RUN": str(self._run),
             "PPE_TERMINAL": terminal,
             "PPE_MARKER": f"\x1b]ppe;{self.word};",

@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from . import software
 from .mpi_cell import FrameReader, Kind
 
 FOLDER = Path(__file__).parent
@@ -88,6 +89,7 @@ async def started(*command: str, stdin: int = PIPE) -> AsyncIterator[Process]:
         start_new_session=True,
         limit=LINE_BYTES,
         cwd=Path.home(),
+        env={**os.environ, "PATH": software.path()},
     )
     try:
         yield process
@@ -103,7 +105,7 @@ async def started(*command: str, stdin: int = PIPE) -> AsyncIterator[Process]:
 async def run_python(code: str) -> None:
     """A cell on this node."""
     emit(sources=[None])
-    async with started("python3", str(FOLDER / "mpi_cell.py")) as process:
+    async with started(software.python(), str(FOLDER / "mpi_cell.py")) as process:
         assert process.stdin is not None
         process.stdin.write(code.encode())
         process.stdin.close()

@@ -3,8 +3,8 @@
     setup.py           sets up. Reads one JSON object: cluster, login_user, subnet_cidr, cluster_private_key (null: the
                        master has it), launch_host_key, nodes (index, instance_id, private_ip, private_dns, slots,
                        role, and perhaps launch_host_key, host_key, configured), limits (limits.py), silence_seconds,
-                       patience_seconds, installs, packages (apt, r, python)
-    setup.py install   installs packages on all nodes of the cluster: apt, r, python
+                       patience_seconds, installs, packages (apt, r, python), cran_url
+    setup.py install   installs packages on all nodes of the cluster (installing.py): apt, r, python, cran_url
 
 Prints JSON lines: ``progress`` (phase, ready, total, message), ``host_keys`` (those that the nodes will show, by
 address), then ``done`` (host_keys by address, versions, and lost: why, of the workers that are left out, by address) or
@@ -35,57 +35,21 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import reach
+from . import installing, reach, software
 from .limits import Limits
 from .master import have_cluster_key, mpi_silence, read, shim, start_r, versions, write, write_hostfiles
+from .phase import Json, Phase, emit
 from .reach import FOLDER, Node, NodeFailed
 
 BOOT_SECONDS = 900.0
 CONFIGURE_SECONDS = 120.0
-INSTALL_SECONDS = 3600.0
 PROBE_SECONDS = 10.0
 SILENCE_SECONDS = 600.0
-SAY_SECONDS = 0.5
 # Which key each node has or is to have: a setup that was cut off goes on with them.
 HOST_KEYS = FOLDER / "host-keys.json"
 CLUSTER = FOLDER / "cluster.json"
 LIMITS = FOLDER / "limits.json"
 BEACON = FOLDER / "beacon.json"
-PACKAGES = FOLDER / "packages.json"
-Json = dict[str, Any]
-
-
-def emit(event: str, **fields: Any) -> None:
-    """One event for whoever started us."""
-    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
-    sys.stdout.flush()
-
-
-class Phase:
-    """One phase of the work: tells how many nodes are ready and, not too often, what one of them does."""
-
-    def __init__(self, name: str, nodes: Sequence[Node], total: int) -> None:
-        self._name = name
-        self._nodes = nodes
-        self._total = total
-        self._ready = 0
-        self._next = 0.0
-
-    def run(self, act: Callable[[Node, reach.Say], Json]) -> tuple[dict[str, Json], dict[str, NodeFailed]]:
-        """Act on all nodes at once (reach.everywhere)."""
-        return reach.everywhere(self._nodes, lambda node: act(node, partial(self.say, node)), done=self.ready)
-
-    def ready(self, count: int) -> None:
-        """So many nodes have done it."""
-        self._ready = count
-        emit("progress", phase=self._name, ready=count, total=self._total)
-
-    def say(self, node: Node, text: str) -> None:
-        """What a node does now."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + SAY_SECONDS
-            message = f"{node.name}: {text}"
-            emit("progress", phase=self._name, ready=self._ready, total=self._total, message=message)
 
 
 class SetUp:
@@ -116,18 +80,23 @@ class SetUp:
         # Before they are in force, for whoever has to begin again.
         emit("host_keys", host_keys={node.private_ip: keys[node.instance_id] for node in self._nodes})
         self._expect(keys, launching=True)
-        if wanted := _with_earlier(self._task.get("packages", {})):
-            self._each("installing", partial(_install, wanted))
-            write(PACKAGES, json.dumps(wanted))
+        wanted = installing.with_earlier(self._task.get("packages", {}))
+        missing: list[str] = []
+        if wanted:
+            told = self._each("installing", partial(installing.of_distribution, wanted))
+            missing = installing.missing(told)
+            write(installing.PACKAGES, json.dumps(wanted))
         common = {
             "login_user": self._task["login_user"],
             "subnet_cidr": self._task["subnet_cidr"],
             "shared": len({answer["machine"] for answer in answers.values()}) < len(self._nodes),
+            "cran_url": self._task.get("cran_url"),
             "shim": base64.b64encode(self._shim).decode(),
         }
         while not self._configure_all(keys, common):
             pass
         self._expect(keys, launching=False)
+        self._have_own_software(missing, wanted.get("python", ()))
 
         found: dict[str, str] = {}
         reading = threading.Thread(target=lambda: found.update(versions()))
@@ -148,6 +117,14 @@ class SetUp:
         self._leave_out({address: str(error) for address, error in failed.items()})
         return answers
 
+    def _have_own_software(self, r: Sequence[str], python: Sequence[str]) -> None:
+        """The user's own packages on the master, and all that it has on the workers, which may be new."""
+        phase = Phase("installing", self._nodes, self._total)
+        installing.of_user(r, python, phase)
+        write_hostfiles(self._nodes)
+        for line in software.share(everything=software.SHARED.exists()):
+            phase.say(self._nodes[0], line.lstrip("!"))
+
     def _leave_out(self, lost: Mapping[str, str]) -> None:
         self._lost.update(lost)
         self._nodes = [node for node in self._nodes if node.private_ip not in lost]
@@ -159,7 +136,7 @@ class SetUp:
         deadline = time.monotonic() + seconds + reach.SPARE_SECONDS
         if self._task.get("installs"):
             reach.command(node, "true", deadline=deadline)
-            deadline = time.monotonic() + INSTALL_SECONDS + reach.SPARE_SECONDS
+            deadline = time.monotonic() + installing.SECONDS + reach.SPARE_SECONDS
         answer = reach.prepare(node, self._launch_key_of(node), tar, deadline=deadline, say=say)
         if node.is_master:
             self._shim = shim()  # for all; the others still boot
@@ -247,31 +224,6 @@ class SetUp:
         return True
 
 
-def install(wanted: Mapping[str, Sequence[str]]) -> None:
-    """Install packages on all nodes, and on those that come later. Raises NodeFailed."""
-    nodes = [_node(each) for each in read(CLUSTER).get("nodes", ())]
-    if not nodes:
-        raise NodeFailed("this machine is not the master of a cluster that is set up")
-    _, failed = Phase("installing", nodes, len(nodes)).run(partial(_install, wanted))
-    for error in failed.values():
-        raise error
-    write(PACKAGES, json.dumps(_with_earlier(wanted)))
-    emit("done", lost={})
-
-
-def _install(wanted: Mapping[str, Sequence[str]], node: Node, say: reach.Say) -> Json:
-    return reach.ask(node, "install", wanted, deadline=time.monotonic() + INSTALL_SECONDS, say=say)
-
-
-def _with_earlier(wanted: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """These packages and those that were installed before, for nodes that come new; {} if there are none."""
-    before = read(PACKAGES)
-    kinds = {
-        kind: dict.fromkeys([*before.get(kind, ()), *wanted.get(kind, ())]) for kind in {*before, *wanted}
-    }
-    return {kind: list(names) for kind, names in kinds.items() if names}
-
-
 def _probe(node: Node) -> Json:
     reach.command(node, "true", deadline=time.monotonic() + PROBE_SECONDS)
     return {}
@@ -291,7 +243,7 @@ def main(arguments: Iterable[str]) -> int:
     try:
         task = json.load(sys.stdin)
         if list(arguments) == ["install"]:
-            install(task)
+            installing.install([_node(each) for each in read(CLUSTER).get("nodes", ())], task)
         else:
             SetUp(task).run()
     except NodeFailed as exc:

@@ -27,6 +27,7 @@ from asyncio.subprocess import Process
 from pathlib import Path
 from typing import Any
 
+from . import software
 from .run_cell import BLOCK_BYTES, FOLDER, HOSTFILE, end_of, hosts, last_words, started
 from .team_client import Cell, Client
 from .team_frames import ALL, HEAD, Frame, Frames, Kind
@@ -99,7 +100,12 @@ class Keeper:
         environment = [part for name in ONE_THREAD for part in ("-x", f"{name}=1")]
         if PRELOAD.exists():
             environment += ["-x", f"LD_PRELOAD={PRELOAD.read_text(encoding='ascii').strip()}"]
-        rank = ["python3", str(FOLDER / "team_rank.py"), self._language, str(RUN / f"{self.name}.relay")]
+        rank = [
+            software.python(),
+            str(FOLDER / "team_rank.py"),
+            self._language,
+            str(RUN / f"{self.name}.relay"),
+        ]
         mpirun = ["mpirun", "--hostfile", str(HOSTFILE), "-np", str(self._count), "--bind-to", "none"]
         self._mpirun = await stack.enter_async_context(started(*mpirun, *SOON_ENDED, *environment, *rank))
         work = [self._hear(relay, node) for relay, node in zip(self._relays, nodes)]  # noqa: B905  # Python 3.9

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from . import software
 from .run_cell import BLOCK_BYTES, emit, hosts
 from .team import RUN, name_of
 
@@ -37,6 +38,8 @@ def main() -> None:
         if not 1 <= count <= slots:
             emit(done=True, error=f"the cluster has {slots} slots; ask for 1 to {slots} ranks, not {count}")
             return
+        for line in () if request["end"] else software.share():
+            emit(note=line.lstrip("!"))
         keeper = _keeper(request, count)
         if keeper is None:
             emit(sources=[], done=True, error=None)

@@ -2,7 +2,7 @@
 
     prepare     wait for the end of the boot, and make a fresh host key beside the one that came with user data
     configure   put that key in force, and write names, known hosts, Open MPI's and R's settings, membership
-    install     extra software (packages.py)
+    install     extra software of the distribution (packages.py)
     clean       make it ready for an image (baking.py)
 
 Between the first two setup.py notes the fresh key, so that a setup that is cut off can be repeated. Each reads a JSON
@@ -35,7 +35,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import baking, blocks, packages
+from . import baking, blocks, packages, surroundings
 
 HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key")
 FRESH_KEY = Path("/etc/ssh/ppe_fresh_ed25519_key")
@@ -127,8 +127,12 @@ def prepare(task: dict[str, Any]) -> Answer:
 
 
 def configure(task: dict[str, Any]) -> Answer:
-    """Make this node one of the cluster's. ``task``: login_user, subnet_cidr, slots, shared, nodes, member, shim."""
+    """Make this node one of the cluster's.
+
+    ``task``: login_user, subnet_cidr, slots, shared, nodes, member, shim, cran_url.
+    """
     user = pwd.getpwnam(task["login_user"])
+    making = surroundings.begin(user, task.get("cran_url"))
     _know_names(task["nodes"])
     _know_host_keys(task["nodes"])
     for name, lines in MCA_PARAMETERS.items():
@@ -145,13 +149,16 @@ def configure(task: dict[str, Any]) -> Answer:
     _use_fresh_key(task["member"]["name"])
     blocks.replace(MEMBER, json.dumps(task["member"]), mode=0o600)
     _be_armed()
+    if why := surroundings.finish(making):
+        raise Unfit(f"the Python environment could not be made: {why}")
     return {}
 
 
 def install(task: dict[str, Any]) -> Answer:
-    """Install ``apt``, ``r`` and ``python`` packages."""
-    packages.install(task, Progress().say)
-    return {}
+    """Install ``apt`` and ``r`` packages of the distribution: {"missing": those of R that it does not have}."""
+    if "cran_url" in task:
+        surroundings.use_cran(task.pop("cran_url"))
+    return {"missing": packages.install(task, Progress().say)}
 
 
 def clean(task: dict[str, Any]) -> Answer:

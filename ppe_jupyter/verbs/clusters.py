@@ -251,8 +251,11 @@ LIMIT = Verb(
 INSTALL = Verb(
     name="install",
     help="install Debian, R or Python packages on all nodes",
-    detail="Nodes that come later get them too.",
-    options=(*PACKAGES, CLUSTER, YES, *CLOUD),
+    detail=(
+        "R packages come from Debian or, if it lacks them, from CRAN as it was when the nodes' R was current; Python "
+        "packages go into the cluster's own environment. Nodes that come later get all of them too."
+    ),
+    options=(*(replace(each, many=True, metavar="PKG") for each in PACKAGES), CLUSTER, YES, *CLOUD),
 )
 PANEL = Verb(
     name="panel",

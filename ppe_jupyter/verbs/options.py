@@ -24,6 +24,7 @@ class Option:
     name: str
     help: str
     short: str = ""
+    also: str = ""  # another name that is understood
     kind: Callable[[str], object] = str
     metavar: str = ""
     dest: str = ""
@@ -32,6 +33,7 @@ class Option:
     flag: bool = False
     sets: object = True
     repeat: bool = False
+    many: bool = False  # of a verb without positional arguments: several words
     required: bool = False
     bare: object = None
     nargs: Literal["", "?", "*", "1"] = ""
@@ -45,7 +47,10 @@ class Option:
     @property
     def spellings(self) -> list[str]:
         """As it is typed, the long form first; empty for a positional argument."""
-        return [] if self.nargs else [f"--{self.name}"] + ([f"-{self.short}"] if self.short else [])
+        if self.nargs:
+            return []
+        others = ([f"-{self.short}"] if self.short else []) + ([f"--{self.also}"] if self.also else [])
+        return [f"--{self.name}", *others]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,7 +148,8 @@ EVERYONE = Option(name="everyone", flag=True, help="other people's too, not only
 TAG = Option(name="tag", dest="tags", kind=pair, repeat=True, metavar="KEY=VALUE", help="tag; repeat it")
 PACKAGES = tuple(
     Option(
-        name=name, dest=f"{name}_packages", repeat=True, metavar="A,B", help=f"{words} packages to install"
+        name=name, also=also, dest=f"{also or name}_packages", repeat=True, metavar="A,B",
+        help=f"{words} packages to install",
     )
-    for name, words in (("apt", "Debian"), ("r", "R"), ("python", "Python"))
-)
+    for name, also, words in (("apt", "", "Debian"), ("r", "", "R"), ("py", "python", "Python"))
+)  # fmt: skip

@@ -6,15 +6,18 @@ The work is done by setup.py on the master, which reaches the workers. Must not 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ...delivery import FOLDER
+from ...errors import SetupFailed
 from ...ssh import Connection
 from ..configure import run_setup
 from ..pace import Pace, Report
 from ..records import Progress
 from ..spec import ClusterSpec
 
+TITLES = {"apt": "Debian", "r": "R", "python": "Python"}
 INSTALL = f"python3 {FOLDER}/setup.py install"
 
 
@@ -41,17 +44,74 @@ class Packages:
         )
 
 
-def install(connection: Connection, packages: Packages, *, report: Report, pace: Pace) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """What was installed: by kind and name the version that each node has, "" for none, by its number."""
+
+    versions: Mapping[str, Mapping[str, Mapping[int, str]]]
+    notes: Sequence[str]
+
+    def summary(self) -> str:
+        """What all nodes have, such as ``R: glue 1.7.0, zoo 1.8-11; Debian: tree 2.1.0-1``."""
+        kinds = []
+        for kind, title in TITLES.items():
+            named = [
+                f"{name} {' or '.join(dict.fromkeys(filter(None, by_node.values())))}".rstrip()
+                for name, by_node in self.versions.get(kind, {}).items()
+            ]
+            kinds += [f"{title}: {', '.join(named)}"] if named else []
+        return "; ".join(kinds)
+
+    def differences(self) -> list[str]:
+        """A line for each package that is not the same on all nodes."""
+        lines = []
+        for kind, title in TITLES.items():
+            for name, by_node in self.versions.get(kind, {}).items():
+                if len(at := _grouped(by_node)) > 1:
+                    told = "; ".join(
+                        f"{version or 'not there'} on {_nodes(nodes)}" for version, nodes in at.items()
+                    )
+                    lines.append(f"{name} ({title}) differs between nodes: {told}")
+        return lines
+
+
+def install(
+    connection: Connection, packages: Packages, *, report: Report, pace: Pace, cran_url: str | None = None
+) -> Installed:
     """Install the packages on all nodes of the cluster whose master that is. Safe to repeat.
 
-    Raises SetupFailed with the end of the log of the node at which it failed; Stopped, and the nodes go on.
+    ``cran_url`` is the repository of R packages, if it is not the usual one. Raises SetupFailed with the end of the
+    log of each node at which it failed; Stopped, and the nodes go on.
     """
     packages.added_to(ClusterSpec())
-    task = json.dumps(asdict(packages)).encode()
+    task = json.dumps({**asdict(packages), "cran_url": cran_url}).encode()
     for event in run_setup(connection, INSTALL, task, pace=pace):
         if event["event"] == "progress":
             ready, total = int(event.get("ready", 0)), int(event.get("total", 0))
             report(Progress(event["phase"], ready, total, pace.elapsed, str(event.get("message", ""))))
+        done = event
+    if failed := {int(number): str(why) for number, why in done["failed"].items()}:
+        rest = [int(number) for number in done["versions"] if int(number) not in failed]
+        lines = [f"{_nodes(nodes)}: {why}" for why, nodes in _grouped(failed).items()]
+        raise SetupFailed("; ".join([*lines, *([f"done on {_nodes(rest)}"] if rest else [])]))
+    versions: dict[str, dict[str, dict[int, str]]] = {}
+    for number, kinds in done["versions"].items():
+        for kind, names in kinds.items():
+            for name, version in names.items():
+                versions.setdefault(kind, {}).setdefault(name, {})[int(number)] = version
+    return Installed(versions=versions, notes=done["notes"])
+
+
+def _grouped(by_node: Mapping[int, str]) -> dict[str, list[int]]:
+    """Which nodes have the same."""
+    found: dict[str, list[int]] = {}
+    for number in sorted(by_node):
+        found.setdefault(by_node[number], []).append(number)
+    return found
+
+
+def _nodes(numbers: Sequence[int]) -> str:
+    return f"node{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
 def _union(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:

@@ -182,6 +182,7 @@ class _BringUp:
             patience_seconds=max(boot.seconds_left, LEAST_PATIENCE_SECONDS),
             installs=self._installs,
             packages=asdict(Packages.of(self._spec)),
+            cran_url=self._context.settings.cran_url,
             silence_seconds=silence_seconds(self._context.settings),
         )
         done = configure(
