@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,10 @@ def forgotten(cluster: Cluster) -> Iterator[None]:
 def test_a_package_is_on_every_node(cluster: Cluster) -> None:
     said: list[Progress] = []
     for _ in range(2):
-        install(cluster.ssh(), Packages(apt=("tree",), r=("MASS",)), report=said.append, pace=Pace())
-    assert {(each.phase, each.total) for each in said} == {("installing", 3)}
+        done = install(cluster.ssh(), Packages(apt=("tree",), r=("MASS",)), report=said.append, pace=Pace())
+    assert {(each.phase, each.total) for each in said} == {("installing", 3), ("looking", 3)}
+    assert re.fullmatch(r"Debian: tree 2[.][\d.-]+; R: MASS 7[\d.-]+", done.summary())
+    assert not done.differences()
     assert said[-1].ready == 3
     for node in cluster.nodes[1:]:
         assert b"tree v" in cluster.ssh().run(f"ssh {node.private_ip} tree --version").stdout
@@ -45,7 +48,7 @@ def test_a_package_is_on_every_node(cluster: Cluster) -> None:
 
 
 def test_a_package_that_does_not_exist_is_named_with_the_end_of_the_log(cluster: Cluster) -> None:
-    with pytest.raises(SetupFailed, match=r"node \d .*no-such-package"):
+    with pytest.raises(SetupFailed, match=r"^nodes 0, 1, 2: .*no-such-package"):
         install(cluster.ssh(), Packages(apt=("no-such-package",)), report=lambda progress: None, pace=Pace())
     with pytest.raises(SpecError, match="is not a package's name"):
         install(cluster.ssh(), Packages(apt=("-oX=y",)), report=lambda progress: None, pace=Pace())

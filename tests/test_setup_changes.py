@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from localcloud_nodes import until
 from members import SLOTS, Member, Members
+from test_software import source_package
 
 from ppe_jupyter import ssh
 from ppe_jupyter.delivery import bootstrap_script
@@ -139,30 +140,40 @@ def test_another_node_becomes_the_master(members: Members) -> None:
 @pytest.mark.slow
 def test_packages_of_three_kinds_are_installed_everywhere_and_on_new_nodes(members: Members) -> None:
     done(members.set_up())
-    wanted = {"apt": ["tree"], "r": ["zoo", "Rmpi"], "python": ["tomlkit"]}
-    events = members.run_setup("install", wanted)
-    done(events)
+    wanted = {"apt": ["tree"], "r": ["zoo", "Rmpi", "ppetiny"], "python": ["tomlkit"]}
+    cran = "file:///home/admin/cran"
+    members.ssh().run(
+        "mkdir -p ~/cran/src/contrib && cat >~/cran/src/contrib/ppetiny_1.0.tar.gz",
+        stdin=source_package("1.0"),
+    )
+    members.shell('Rscript -e \'tools::write_PACKAGES("~/cran/src/contrib", type = "source")\'')
+    events = members.run_setup("install", {**wanted, "cran_url": cran})
+    found = done(events)["versions"]
+    assert set(found) == {str(each.index) for each in members.members}
+    assert all(all(names.values()) for kinds in found.values() for names in kinds.values())
     assert any(": " in event.get("message", "") for event in events)
     members.launch(6)
-    done(members.set_up())
-    check = "tree --version && python3 -c 'import tomlkit' && Rscript -e 'library(zoo)'; echo $?"
+    done(members.set_up(cran_url=cran))
+    check = "tree --version && python3 -c 'import tomlkit' && Rscript -e 'library(zoo); library(ppetiny)'; echo $?"
     for each in members.members:
         assert members.elsewhere(each, check).splitlines()[-1] == "0"
     error = members.run_setup("install", {"apt": ["no-such-package"]})[-1]
-    assert error["event"] == "error"
-    assert "Unable to locate package no-such-package" in error["message"]
-    assert "/var/log/ppe-install.log" in error["message"]
+    for why in error["failed"].values():
+        assert "Unable to locate package no-such-package" in why
+        assert "/var/log/ppe-install.log" in why
+    assert set(error["failed"]) == set(found) | {"6"}
 
 
 def test_a_cleaned_node_has_nothing_of_its_own_and_boots_as_a_new_one(members: Members) -> None:
     worker = members.members[-1]
     members.elsewhere(worker, "touch ~/data ~/.RData ~/.Rhistory; sudo touch /var/log/own.log.1")
     answer = members.elsewhere(
-        worker, "echo '{}' | sudo -n python3 -B ~/.ppe/node/this_node.py clean; ls -A ~ /etc"
+        worker, "echo '{}' | sudo -n python3 -B ~/.ppe/node/this_node.py clean; ls -A ~ /etc ~/.ppe"
     )
     assert json.loads(answer.splitlines()[0]) == {}
     assert "data" in answer
-    assert not {".ppe", ".ssh", ".RData", ".Rhistory", "ppe"} & set(answer.split())
+    assert answer.splitlines()[-1] == "venv"  # installed software
+    assert not {"node", ".ssh", ".RData", ".Rhistory", "ppe"} & set(answer.split())
     members.nodes.ec2.reboot_instances(InstanceIds=[worker.instance_id])
     target = ssh.Target(
         host=worker.private_ip,

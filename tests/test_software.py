@@ -1,0 +1,150 @@
+"""The same packages on every node, also those that were installed by hand: R's user library and ~/.ppe/venv."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from test_cells import Shown
+
+from ppe_jupyter.cloud.keeping.install import Installed
+from ppe_jupyter.remote.team import TeamCell
+
+if TYPE_CHECKING:
+    from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.remote.outputs import Output
+    from ppe_jupyter.remote.session import RemoteR
+
+R_PACKAGE = {
+    "DESCRIPTION": (
+        "Package: ppetiny\nVersion: {version}\nTitle: Tiny\nDescription: Tiny.\nLicense: GPL-2\n"
+        "Author: A\nMaintainer: A <a@example.org>\nNeedsCompilation: no\n"
+    ),
+    "NAMESPACE": "export(twice)\n",
+    "R/twice.R": "twice <- function(x) 2 * x\n",
+}
+WHEEL = {
+    "ppetiny.py": "def twice(x):\n    return 2 * x\n",
+    "ppetiny-2.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: ppetiny\nVersion: 2.0\n",
+    "ppetiny-2.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "ppetiny-2.0.dist-info/RECORD": "ppetiny.py,,\nppetiny-2.0.dist-info/METADATA,,\n"
+    "ppetiny-2.0.dist-info/WHEEL,,\nppetiny-2.0.dist-info/RECORD,,\n",
+}
+SHARE = "cd ~/.ppe && python3 -m node.software"
+CRAN = "file:///home/admin/cran"
+SPAWNED = (
+    "library(Rmpi); mpi.spawn.Rslaves(quiet = TRUE); x <- {}; mpi.close.Rslaves(); as.numeric(unlist(x))"
+)
+
+
+def source_package(version: str) -> bytes:
+    """A source package of R."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, text in R_PACKAGE.items():
+            info = tarfile.TarInfo(f"ppetiny/{name}")
+            data = text.replace("{version}", version).encode()
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def wheel() -> bytes:
+    """A package of Python."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in WHEEL.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+def shell(cluster: Cluster, command: str, stdin: bytes = b"") -> str:
+    return cluster.ssh().run(command, stdin=stdin, timeout=60).stdout.decode()
+
+
+@pytest.fixture
+def cran(cluster: Cluster) -> Iterator[str]:
+    """A repository of R packages with one small package; what a test installs is gone afterwards."""
+    put = "mkdir -p ~/cran/src/contrib && cat >~/cran/src/contrib/ppetiny_1.2.3.tar.gz"
+    shell(cluster, put, source_package("1.2.3"))
+    shell(cluster, 'Rscript -e \'tools::write_PACKAGES("~/cran/src/contrib", type = "source")\'')
+    yield CRAN
+    shell(cluster, "rm -rf ~/cran ~/R/*-library/*/ppetiny")
+    shell(cluster, SHARE)
+
+
+def said_by(r: RemoteR, code: str) -> tuple[Any, str]:
+    said: list[Output] = []
+    value = r.eval(code, on_output=said.append)
+    return value, "".join(getattr(each, "text", "") for each in said)
+
+
+# --- Without a cluster
+
+
+def test_a_package_that_is_not_the_same_everywhere_is_named() -> None:
+    versions = {
+        "r": {"glue": {0: "1.7.0", 1: "1.6.2", 2: "1.6.2"}},
+        "apt": {"tree": {0: "2.1", 1: "2.1", 2: "2.1"}, "jq": {0: "1.6", 1: "", 2: "1.6"}},
+    }
+    done = Installed(versions=versions, notes=())
+    assert done.summary() == "Debian: tree 2.1, jq 1.6; R: glue 1.7.0 or 1.6.2"
+    assert done.differences() == [
+        "jq (Debian) differs between nodes: 1.6 on nodes 0, 2; not there on node 1",
+        "glue (R) differs between nodes: 1.7.0 on node 0; 1.6.2 on nodes 1, 2",
+    ]
+
+
+# --- On a launched cluster
+
+
+@pytest.mark.slow
+def test_what_a_cell_installs_is_on_every_node_before_workers_start(
+    cluster: Cluster, r: RemoteR, cran: str
+) -> None:
+    # The last one before R 4.3.
+    assert r.eval('getOption("repos")[["CRAN"]]') == "https://packagemanager.posit.co/cran/2023-04-20"
+    said_by(r, f'install.packages("ppetiny", repos = "{cran}", quiet = TRUE)')
+    values, said = said_by(r, SPAWNED.format("mpi.remote.exec(ppetiny::twice(21))"))
+    assert list(values) == [42] * 6
+    assert "R library: 1 package (ppetiny 1.2.3) copied to 2 nodes" in said
+    _, said = said_by(r, SPAWNED.format("1"))
+    assert "ppetiny" not in said
+
+
+def test_a_worker_that_cannot_be_reached_is_named_and_the_others_have_all(cluster: Cluster) -> None:
+    library = shell(cluster, "echo ~/R/*-library/*").strip()
+    try:
+        shell(cluster, f"mkdir {library}/ppefake && echo 'Version: 1.0' >{library}/ppefake/DESCRIPTION")
+        shell(cluster, "echo 'nowhere.invalid slots=1' >>~/ompi-hostfile")
+        first, second = shell(cluster, SHARE), shell(cluster, SHARE)
+        assert "R library: 1 package (ppefake 1.0) copied to 2 nodes\n!nowhere.invalid does not have" in first
+        assert second.startswith("!nowhere.invalid")  # as long as it is so
+        for node in cluster.nodes[1:]:
+            assert "1.0" in shell(cluster, f"ssh {node.private_ip} cat {library}/ppefake/DESCRIPTION")
+    finally:
+        shell(cluster, f"rm -r {library}/ppefake; sed -i /nowhere.invalid/d ~/ompi-hostfile")
+    assert shell(cluster, SHARE) == "R library: 1 package (ppefake) removed from 2 nodes\n"
+    assert shell(cluster, SHARE) == ""
+
+
+@pytest.mark.slow
+def test_what_pip_installs_is_there_for_ranks_of_python(cluster: Cluster) -> None:
+    shown = Shown()
+    try:
+        shell(cluster, "cat >ppetiny-2.0-py3-none-any.whl", wheel())
+        cluster.run_shell("pip install -q --no-index ./ppetiny-2.0-py3-none-any.whl", on_output=shown)
+        cell = TeamCell(code="import ppetiny, mpi4py, numpy; x = ppetiny.twice(4)", outputs=("x",))
+        assert [each["x"] for each in cluster.run_ranks(cell, on_output=shown)] == [8] * 6
+        assert shown.text == "[Python: 1 package (ppetiny 2.0) copied to 2 nodes]\n"
+        for command in ("python3", "mpirun --hostfile ~/ompi-hostfile python3"):
+            shown = Shown()
+            cluster.run_shell(f"{command} -c 'import ppetiny; print(ppetiny.twice(3))'", on_output=shown)
+            assert set(shown.text.split()) == {"6"}
+    finally:
+        shell(cluster, "rm -f ppetiny*.whl; ~/.ppe/venv/bin/pip uninstall -qy ppetiny")
+        shell(cluster, SHARE)
