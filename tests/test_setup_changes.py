@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from localcloud_nodes import until
 from members import SLOTS, Member, Members
-from test_software import source_package
+from test_own_packages import source_package
 
 from ppe_jupyter import ssh
 from ppe_jupyter.delivery import bootstrap_script

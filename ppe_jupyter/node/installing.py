@@ -1,7 +1,7 @@
 """Extra software on all nodes of a cluster, for setup.py: the distribution's by each node, the user's by the master.
 
-What comes from CRAN and PyPI is built once, on the master, and copied to the workers (software.py), so it is the same
-everywhere. Must not know EC2.
+What comes from CRAN and PyPI is built once, on the master, and copied to the workers (own_packages.py), so it is the
+same everywhere. Must not know EC2.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from . import packages, reach, software
+from . import own_packages, packages, reach
 from .master import read, write
 from .phase import Json, Phase, emit
 from .reach import FOLDER, Node, NodeFailed
@@ -20,7 +20,7 @@ from .reach import FOLDER, Node, NodeFailed
 SECONDS = 3600.0
 LOOK_SECONDS = 60.0
 PACKAGES = FOLDER / "packages.json"
-VERSIONS = "cd ~/.ppe && exec python3 -m node.software versions"
+VERSIONS = "cd ~/.ppe && exec python3 -m node.own_packages versions"
 
 Wanted = Mapping[str, Sequence[str]]
 
@@ -39,7 +39,7 @@ def install(nodes: Sequence[Node], task: Mapping[str, Any]) -> None:
     phase = Phase("installing", nodes, len(nodes))
     answers, failed = phase.run(partial(of_distribution, task), patient=True)
     of_user(missing(answers), wanted["python"], phase)
-    notes = list(software.share())
+    notes = list(own_packages.share())
     found, silent = Phase("looking", nodes, len(nodes)).run(partial(_versions, wanted), patient=True)
     failed = {**silent, **failed}
     if not failed:
@@ -56,7 +56,7 @@ def install(nodes: Sequence[Node], task: Mapping[str, Any]) -> None:
 
 def of_distribution(task: Mapping[str, Any], node: Node, say: reach.Say) -> Json:
     """Install there what the distribution has; {"missing": names of R packages that it has not}."""
-    own = software.installed()["r"]  # not asked for in vain at each setup
+    own = own_packages.installed()["r"]  # not asked for in vain at each setup
     wanted = {**task, "r": [name for name in task.get("r", ()) if name not in own]}
     return reach.ask(node, "install", wanted, deadline=time.monotonic() + SECONDS, say=say)
 

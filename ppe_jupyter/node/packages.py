@@ -1,7 +1,7 @@
 """Extra software on this node: the distribution's packages as root, those of CRAN and PyPI as the login user.
 
 R packages come from the distribution where it has them, else from CRAN into the user's library (which repository:
-Rprofile.site); Python packages with pip into the user's environment (software.py, which takes both to other nodes).
+Rprofile.site); Python packages with pip into the user's environment (own_packages.py, which takes both to other nodes).
 Safe to repeat: what is there is left alone. Must not know of clusters.
 """
 
@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from . import software
+from . import own_packages
 
 LOG = Path("/var/log/ppe-install.log")
-OWN_LOG = software.FOLDER / "log" / "install.log"
+OWN_LOG = own_packages.FOLDER / "log" / "install.log"
 # A freshly booted machine's timers hold apt's locks for minutes.
 APT = (
     "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0",
@@ -64,13 +64,13 @@ def install(wanted: Mapping[str, Sequence[str]], say: Say) -> list[str]:
             raise NotInstalled(f"no {kind} package can have that name: {', '.join(map(repr, bad))}")
     LOG.write_text("", encoding="utf-8")
     apt = [name for name in wanted.get("apt", ()) if not _installed(name)]
-    r = [name for name in wanted.get("r", ()) if not software.in_site_library(name)]
+    r = [name for name in wanted.get("r", ()) if not own_packages.in_site_library(name)]
     if apt or r:
         _update(say)
     packaged = {name: f"r-cran-{name.lower()}" for name in r}
     packaged = {name: package for name, package in packaged.items() if _there(["apt-cache", "show", package])}
     if apt or packaged:
-        _run([*APT, "install", *apt, *packaged.values()], say, LOG)
+        _run([*APT, "install", *apt, *packaged.values()], say)
     return [name for name in r if name not in packaged]
 
 
@@ -81,19 +81,19 @@ def install_own(r: Sequence[str], python: Sequence[str], say: Say) -> None:
     if r:
         _run(["Rscript", "-e", INSTALL_R, *r], say, OWN_LOG)
     if python:
-        _run([software.python(), "-m", "pip", "install", *python], say, OWN_LOG)
+        _run([own_packages.python(), "-m", "pip", "install", *python], say, OWN_LOG)
 
 
 def _update(say: Say) -> None:
     """The lock of the package lists has no time-out of its own."""
     for _ in range(UPDATE_TRIES - 1):
         try:
-            _run([*APT, "update"], say, LOG)
+            _run([*APT, "update"], say)
         except NotInstalled:
             time.sleep(UPDATE_PAUSE)
         else:
             return
-    _run([*APT, "update"], say, LOG)
+    _run([*APT, "update"], say)
 
 
 def _installed(package: str) -> bool:
@@ -105,7 +105,7 @@ def _there(command: Sequence[str]) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _run(command: Sequence[str], say: Say, log_file: Path) -> None:
+def _run(command: Sequence[str], say: Say, log_file: Path = LOG) -> None:
     """Run it, say its lines, keep them in the log."""
     title = " ".join(
         Path(part).name

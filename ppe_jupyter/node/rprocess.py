@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import software
+from . import own_packages
 from .terminal import Mark, marker_text
 from .this_node import PATIENCE
 
@@ -79,7 +79,7 @@ class RProcess:
         terminal = os.ttyname(self._terminal_slave)
         environment = {
             **os.environ,
-            "PATH": software.path(),
+            "PATH": own_packages.path(),
             "PPE_RUN": str(self._run),
             "PPE_TERMINAL": terminal,
             "PPE_MARKER": f"\x1b]ppe;{self.word};",

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import software
+from . import own_packages
 from .mpi_cell import FrameReader, Kind
 
 FOLDER = Path(__file__).parent
@@ -89,7 +89,7 @@ async def started(*command: str, stdin: int = PIPE) -> AsyncIterator[Process]:
         start_new_session=True,
         limit=LINE_BYTES,
         cwd=Path.home(),
-        env={**os.environ, "PATH": software.path()},
+        env={**os.environ, "PATH": own_packages.path()},
     )
     try:
         yield process
@@ -105,7 +105,7 @@ async def started(*command: str, stdin: int = PIPE) -> AsyncIterator[Process]:
 async def run_python(code: str) -> None:
     """A cell on this node."""
     emit(sources=[None])
-    async with started(software.python(), str(FOLDER / "mpi_cell.py")) as process:
+    async with started(own_packages.python(), str(FOLDER / "mpi_cell.py")) as process:
         assert process.stdin is not None
         process.stdin.write(code.encode())
         process.stdin.close()

@@ -35,7 +35,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import installing, reach, software
+from . import installing, own_packages, reach
 from .limits import Limits
 from .master import have_cluster_key, mpi_silence, read, shim, start_r, versions, write, write_hostfiles
 from .phase import Json, Phase, emit
@@ -122,7 +122,7 @@ class SetUp:
         phase = Phase("installing", self._nodes, self._total)
         installing.of_user(r, python, phase)
         write_hostfiles(self._nodes)
-        for line in software.share(everything=software.SHARED.exists()):
+        for line in own_packages.share(everything=own_packages.SHARED.exists()):
             phase.say(self._nodes[0], line.lstrip("!"))
 
     def _leave_out(self, lost: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ CRAN = Path("/etc/ppe/cran")  # a URL for Rprofile.site; else it chooses
 ENVIRONMENT = Path("/etc/environment")
 PROFILE = Path("/etc/profile.d/ppe.sh")
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-MAKE = "cd ~/.ppe && exec python3 -m node.software venv"
+MAKE = "cd ~/.ppe && exec python3 -m node.own_packages venv"
 SECONDS = 60
 
 

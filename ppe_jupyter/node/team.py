@@ -27,7 +27,7 @@ from asyncio.subprocess import Process
 from pathlib import Path
 from typing import Any
 
-from . import software
+from . import own_packages
 from .run_cell import BLOCK_BYTES, FOLDER, HOSTFILE, end_of, hosts, last_words, started
 from .team_client import Cell, Client
 from .team_frames import ALL, HEAD, Frame, Frames, Kind
@@ -101,7 +101,7 @@ class Keeper:
         if PRELOAD.exists():
             environment += ["-x", f"LD_PRELOAD={PRELOAD.read_text(encoding='ascii').strip()}"]
         rank = [
-            software.python(),
+            own_packages.python(),
             str(FOLDER / "team_rank.py"),
             self._language,
             str(RUN / f"{self.name}.relay"),

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import software
+from . import own_packages
 from .run_cell import BLOCK_BYTES, emit, hosts
 from .team import RUN, name_of
 
@@ -38,7 +38,7 @@ def main() -> None:
         if not 1 <= count <= slots:
             emit(done=True, error=f"the cluster has {slots} slots; ask for 1 to {slots} ranks, not {count}")
             return
-        for line in () if request["end"] else software.share():
+        for line in () if request["end"] else own_packages.share():
             emit(note=line.lstrip("!"))
         keeper = _keeper(request, count)
         if keeper is None:

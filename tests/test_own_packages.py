@@ -34,7 +34,7 @@ WHEEL = {
     "ppetiny-2.0.dist-info/RECORD": "ppetiny.py,,\nppetiny-2.0.dist-info/METADATA,,\n"
     "ppetiny-2.0.dist-info/WHEEL,,\nppetiny-2.0.dist-info/RECORD,,\n",
 }
-SHARE = "cd ~/.ppe && python3 -m node.software"
+SHARE = "cd ~/.ppe && python3 -m node.own_packages"
 CRAN = "file:///home/admin/cran"
 SPAWNED = (
     "library(Rmpi); mpi.spawn.Rslaves(quiet = TRUE); x <- {}; mpi.close.Rslaves(); as.numeric(unlist(x))"

@@ -1,8 +1,8 @@
 """The login user's own software, the same on all nodes: R's user library and the Python environment ~/.ppe/venv.
 
-    python3 -m node.software [share]     on the master: what has changed since the last time goes to the workers
-    python3 -m node.software venv        makes this node's environment, unless there is one
-    python3 -m node.software versions    of the packages that standard input names, on this node (JSON)
+    python3 -m node.own_packages [share]     on the master: what has changed since the last time goes to the workers
+    python3 -m node.own_packages venv        makes this node's environment, unless there is one
+    python3 -m node.own_packages versions    of the packages that standard input names, on this node (JSON)
 
 Run it in ~/.ppe, as the login user. ``share`` prints what was done, a line for each language, and behind "!" what
 was not. Whoever starts processes on other nodes calls it first: Rprofile.site for R's workers, team_cell.py for
@@ -25,7 +25,7 @@ from pathlib import Path
 FOLDER = Path.home() / ".ppe"
 VENV = FOLDER / "venv"
 # What the nodes have, since when: folders that changed later are to be copied. Rprofile.site looks at it too.
-SHARED = FOLDER / "software.json"
+SHARED = FOLDER / "own-packages.json"
 HOSTFILE = Path.home() / "ompi-hostfile"
 OWN_LIBRARIES = "R/*-library/*"  # R's %U for a Unix (?R_LIBS_USER), below the home
 LIBRARIES = ("/usr/local/lib/R/site-library", "/usr/lib/R/site-library", "/usr/lib/R/library")
@@ -175,7 +175,7 @@ def share(*, everything: bool = False) -> Iterator[str]:
         return
     from concurrent.futures import ThreadPoolExecutor  # this_node.py does without, sooner
 
-    with (FOLDER / "software.lock").open("w") as lock:
+    with (FOLDER / "own-packages.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (everything or is_stale()):  # another has just done it
             return
