@@ -29,13 +29,13 @@ from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
 from .cloud.steps import InstallRStudio
 from .errors import CloudError, NothingToDo, PpeError, SshError, Unreachable
-from .files import Files
 from .node.protocol import MAIN
 from .remote import cells, team, watchdog
 from .remote.glance import Glance, glance
 from .remote.ranks import SESSION, Rank, Ranks, kill, ranks
 from .remote.session import Output
 from .remote.watchdog import Losses, Watchdog
+from .runs import Runs, Then
 from .sessions import Sessions
 from .ssh import Connection
 
@@ -43,7 +43,7 @@ Report = Callable[[Progress], None]
 IGNORE: Report = lambda progress: None  # noqa: E731
 
 
-class Cluster(Files, Sessions):
+class Cluster(Runs, Sessions):
     """One cluster: its record, one SSH connection to its master, and its R session."""
 
     def __init__(self, account: Account, record: ClusterRecord) -> None:
@@ -225,6 +225,17 @@ class Cluster(Files, Sessions):
         relimit(self._account.context, connection, plan)
         self._account.note("limit", self.refresh().record)
         return self
+
+    def prepare_end(self, then: Then, *, discard: bool = False) -> None:
+        """Have its master do that when it shuts itself down, without a client or its credentials.
+
+        Only what may be lost (``discard``) is terminated so. It becomes what happens at its limits, too. Raises
+        SpecError, CloudError, SshError.
+        """
+        wanted = "terminate" if then == "terminate" and discard else "park"
+        spec = self.refresh().record.spec
+        if then != "nothing" and (spec is None or spec.then != wanted):
+            self.set_limits(then=wanted)
 
     def plan_limits(self, *, then: str | None = None, **limits: float | None) -> Plan:
         """What ``set_limits`` with the same would come to; its warnings say what may cost or lose more."""

@@ -25,6 +25,7 @@
     │   │   ├── AuthenticationRefused
     │   │   └── ConnectionLost    it answered, then the line was cut
     │   ├── RemoteCommandFailed   a command on a node ended with a status other than 0
+    │   │   └── RunFailed         a script that was run on a cluster did
     │   ├── TransferFailed        files could not be sent or fetched, or not all of them
     │   ├── SetupFailed           a node could not be configured
     │   ├── NoRStudio             RStudio Server is not there, too old, or does not start
@@ -172,6 +173,10 @@ class RemoteCommandFailed(RemoteError):
         self.command = command
         self.status = status
         self.stderr = stderr
+
+
+class RunFailed(RemoteCommandFailed):
+    """A script that was run ended with ``status`` other than 0; ``ppe run`` ends with the same."""
 
 
 class TransferFailed(RemoteError):

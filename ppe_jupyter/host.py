@@ -117,6 +117,10 @@ class Host(Files, Sessions):
         """Only a cluster has them."""
         self.refuse("MPI ranks")
 
+    def prepare_end(self, then: str, *, discard: bool = False) -> NoReturn:
+        """Only a cluster ends itself."""
+        self.refuse(f"end ({then})")
+
     def refresh(self) -> Host:
         """There is nobody to ask about it."""
         return self

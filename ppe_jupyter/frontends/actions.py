@@ -17,7 +17,7 @@ from ..cloud.records import InstanceState, advice
 from ..errors import CloudError, NoSuchCluster, NothingToDo, PpeError, RemoteCommandFailed, UsageError
 from ..overview.pictures import UP
 from ..verbs import suggestion
-from . import changes, files, keeping, rstudio, views
+from . import changes, files, keeping, rstudio, runs, views
 from .output import Console
 from .tables import Table, framed
 
@@ -195,6 +195,7 @@ ACTIONS: Mapping[str, Callable[[Desk, Arguments], Any]] = {
     "connect": connect,
     "disconnect": disconnect,
     "ssh": ssh,
+    "run": runs.run,
     "upload": files.upload,
     "download": files.download,
     "reboot": changes.reboot,

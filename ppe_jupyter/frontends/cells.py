@@ -16,7 +16,7 @@ from ..errors import NoSuchCluster, SshError, UsageError
 from ..node.ladder import Rung
 from ..node.protocol import MAIN, Wish
 from ..remote.session import PlotOptions, Text
-from . import borrowed, jobs
+from . import borrowed, jobs, runs
 from .output import Console
 from .ranks import rank_table
 from .teams import gathered, on_ranks, team_cell
@@ -39,8 +39,7 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
     if on_ranks(arguments):
         _ranks(desk, arguments, cell, names, push, "r")
         return None
-    if arguments.background:
-        _check_background(arguments)
+    sequel = _sequel(desk, arguments)
     inputs = _inputs(arguments.input, names)
     outputs = _listed(arguments.output)
     converter = _value(arguments.converter, names) if arguments.converter else None
@@ -53,6 +52,8 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
             code, plots = _code(arguments, cell), _plots(arguments)
             job = session.submit(code, print=cell is not None, inputs=inputs, outputs=outputs, plots=plots)
             job.console, job.simplify = partial(Console, _lines(desk, arguments)), simplify
+            if sequel["notify"] or sequel["end"]:
+                job.follow_up(**sequel)
             return job
         how: dict[str, Any] = {
             "on_output": console, "on_question": _questions(desk, console), "plots": _plots(arguments),
@@ -162,6 +163,14 @@ def remote_kill(desk: Desk, arguments: Arguments, cell: str | None, names: Names
         desk.say(f"rank {ended.rank} on {ended.node} was ended ({ended.program}, pid {ended.pid})")
 
 
+def remote_jobs(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
+    """The session's jobs; the scripts that run there without a client are shown before them."""
+    if not (arguments.number or arguments.cancel):
+        with _cluster(desk, arguments) as cluster:
+            runs.show(desk, cluster)
+    return _of_session(jobs.jobs)(desk, arguments, cell, names, push)
+
+
 def remote_sessions(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> Any:
     """The R sessions."""
     with _cluster(desk, arguments) as cluster:
@@ -207,6 +216,21 @@ def _of_session(act: Callable[[RemoteR, Arguments], Any]) -> Cell:
             return act(session, arguments)
 
     return cell
+
+
+def _sequel(desk: Desk, arguments: Arguments) -> dict[str, Any]:
+    """What is to follow a background job. Raises UsageError for what needs somebody who waits, or nobody."""
+    words = {"then": arguments.end, "discard": arguments.discard, "notify": arguments.notify}
+    typed = [f"--{word}" for word, value in words.items() if value]
+    if not arguments.background:
+        if typed:
+            raise UsageError(f"{' and '.join(typed)}: only with --background")
+        return {}
+    _check_background(arguments)
+    if not typed:
+        return {"notify": [], "end": False}
+    with _cluster(desk, arguments) as cluster:
+        return runs.follow_up(cluster, arguments)
 
 
 def _check_background(arguments: Arguments) -> None:
@@ -297,7 +321,7 @@ CELLS: Mapping[str, Cell] = {
     "remote_interrupt": remote_interrupt,
     "remote_ranks": remote_ranks,
     "remote_kill": remote_kill,
-    "remote_jobs": _of_session(jobs.jobs),
+    "remote_jobs": remote_jobs,
     "remote_r_log": _of_session(jobs.log),
     "remote_sessions": remote_sessions,
     "remote_restart": _of_session(jobs.restart),

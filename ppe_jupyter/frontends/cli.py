@@ -1,6 +1,6 @@
 """``ppe``: the verbs on the command line.
 
-Exit status: 0 done, 1 refused or failed, 2 typed wrongly, 130 Ctrl-C.
+Exit status: 0 done, 1 refused or failed, 2 typed wrongly, 130 Ctrl-C; of ``run`` the script's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from .. import __version__
-from ..errors import NothingToDo, PpeError, UsageError
+from ..errors import NothingToDo, PpeError, RunFailed, UsageError
 from ..verbs import find
 from . import progress, typed
 from .desk import Desk
@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_for_a_terminal(str(nothing)))
     except UsageError as error:
         return _failed(error, 2)
+    except RunFailed as error:
+        return _failed(error, error.status)
     except PpeError as error:
         return _failed(error, 1)
     except KeyboardInterrupt:

@@ -50,13 +50,18 @@ def words(line: str) -> list[str]:
 def parse(verb: Verb, typed: str | Sequence[str], *, face: Face) -> argparse.Namespace | None:
     """What was typed after the verb, or None if it asks for help. Raises UsageError.
 
-    For a verb with ``code``, options come first, and the rest is ``.code``, verbatim if ``typed`` is a line.
+    For a verb with ``code``, options come first, and the rest is ``.code``, verbatim if ``typed`` is a line; ``.rest``
+    are the words behind ``--``.
     """
     code = ""
     if verb.code:
         argv, code = _code_apart(verb, typed)
     else:
         argv = words(typed) if isinstance(typed, str) else list(typed)
+    rest: list[str] = []
+    if verb.after and "--" in argv:
+        dashes = argv.index("--")
+        argv, rest = argv[:dashes], argv[dashes + 1 :]
     if "--help" in argv:
         return None
     parser = _parser(verb, face)
@@ -64,7 +69,7 @@ def parse(verb: Verb, typed: str | Sequence[str], *, face: Face) -> argparse.Nam
     if unknown:
         spellings = [spelling for option in _options(verb, face) for spelling in option.spellings]
         parser.error(f"{unknown[0]!r} is not understood{suggestion(unknown[0], spellings)}")
-    arguments.code = code
+    arguments.code, arguments.rest = code, rest
     return arguments
 
 
@@ -133,7 +138,7 @@ class _Parser(argparse.ArgumentParser):
 
 @cache
 def _parser(verb: Verb, face: Face) -> _Parser:
-    usage_code = f" [{verb.code}]" if verb.code else ""
+    usage_code = f" [{verb.code}]" if verb.code else f" [-- {verb.after} ...]" if verb.after else ""
     parser = _Parser(
         prog=program(verb, face),
         description=f"{verb.help[:1].upper()}{verb.help[1:]}. {verb.detail}".strip(),

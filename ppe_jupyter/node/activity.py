@@ -21,6 +21,8 @@ WINDOW_SECONDS = 60.0
 WORKING_SHARE = 0.05
 MPI_PROGRAMS = {"mpirun", "mpiexec", "orterun", "prterun", "prun"}
 CELLS = {"node.run_cell", "run_cell.py", "node.team_cell"}
+# A script that runs without a client (its name is the next word), and who watches runs or fetches from them.
+RUN, RUNS = "node.run_script", "node.runs"
 # Keeps ranks that wait for a cell: its mpirun is no work by itself.
 KEEPER = "node.team"
 # What runs below these on a worker belongs to an MPI program on the master, or to R.
@@ -91,9 +93,12 @@ def on_worker(among: Mapping[int, Process]) -> list[Process]:
 def programs(found: Iterable[Process]) -> list[str]:
     """The cells and MPI programs among them, in words."""
     found = list(found)
-    keepers = {each.pid for each in found if KEEPER in each.names}
+    keepers = {each.pid for each in found if each.names & {KEEPER, RUN}}
     cells = [f"a cell (process {each.pid})" for each in found if each.names & CELLS]
-    return cells + [
+    runs = [f"the run {each.words[-1]}" for each in found if RUN in each.names]
+    watching = [each for each in found if RUNS in each.names and "watch" in each.words]
+    watchers = [f"a client at the run {each.words[4]}" for each in watching if len(each.words) > 4]
+    return [*cells, *runs, *watchers] + [
         f"mpirun (process {each.pid})"
         for each in found
         if each.names & MPI_PROGRAMS and each.parent not in keepers

@@ -36,6 +36,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
+from .aftermath import forget_end
 from .clients import Client
 from .limits import Limits
 from .protocol import MAIN
@@ -198,6 +199,7 @@ def limits() -> int:
     new = LIMITS.with_suffix(".new")
     new.write_text(wanted.dump(), encoding="utf-8")
     new.replace(LIMITS)
+    forget_end()  # whoever sets limits says how long the cluster is to live
     print(json.dumps(ask("limits")))  # noqa: T201
     return 0
 

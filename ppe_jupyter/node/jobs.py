@@ -49,7 +49,8 @@ class Job:
     """One evaluation. Its events are those of its number from ``first`` to ``last``; times in seconds since 1970.
 
     ``told``: its result was given to who asked for it. ``trouble``: why it could not be kept. ``key`` is its client's
-    token and id. ``ending``: the kind and body of the frame that ended it, if it is kept here.
+    token and id. ``ending``: the kind and body of the frame that ended it, if it is kept here. ``sequel``: what
+    follows its end, as aftermath.py takes it (``notify``, ``end``).
     """
 
     number: int
@@ -66,6 +67,7 @@ class Job:
     told: bool = False
     trouble: str = ""
     ending: tuple[Kind, bytes] | None = None
+    sequel: dict[str, Any] | None = None
 
     @property
     def over(self) -> bool:
@@ -88,8 +90,8 @@ class Job:
 class Jobs:
     """The jobs of a session; ``folder`` is its log's (None: nothing outlives the agent).
 
-    ``on_trouble`` is told what the disk does not take. Numbers go on after ``last``: an agent that was killed may not
-    have written its newest.
+    ``on_trouble`` is told what the disk does not take, ``on_over`` of each that ends. Numbers go on after
+    ``last``: an agent that was killed may not have written its newest.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Jobs:
     ) -> None:
         self._folder = folder
         self._on_trouble = on_trouble
+        self.on_over: Callable[[Job], None] = lambda job: None
         self._written = True
         self._jobs: dict[int, Job] = {}
         self._by_key: dict[tuple[str, int], int] = {}
@@ -147,6 +150,7 @@ class Jobs:
             while self._ending_bytes > ENDINGS_BYTES:
                 self._forget(next(iter(self._endings)))
         self._change(job)
+        self.on_over(job)
 
     def get(self, number: int) -> Job | None:
         """The job of that number, if it is still known."""

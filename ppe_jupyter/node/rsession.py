@@ -10,15 +10,17 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from . import aftermath
 from .asking import Asking
 from .evaluations import Evaluations
 from .eventlog import LOG_BYTES, EventLog
-from .jobs import Jobs
+from .jobs import Job, Jobs, JobState
 from .notices import Notices
-from .protocol import VERSION, Kind, ProtocolError, json_frame
+from .protocol import MAIN, VERSION, Kind, ProtocolError, json_frame
 
 # The agent's own name: it ends with R.
 AGENT = f"{os.getpid()} {time.time()}"
@@ -40,6 +42,7 @@ class RSession(Evaluations):
             last=events.last_job,
             on_trouble=lambda text: notices.tell("error", text, topic=f"jobs {name}"),
         )
+        jobs.on_over = self._follow_up
         super().__init__(events, jobs, run=run, hostfile=hostfile, notices=notices)
         self.name = name
         self.notices = notices
@@ -168,13 +171,36 @@ class RSession(Evaluations):
     async def _do(self, wish: dict[str, Any]) -> dict[str, Any]:
         if wish.get("do") == "jobs":
             return {"jobs": self.jobs.rows()}
-        if wish.get("do") == "cancel":
+        if wish.get("do") in ("cancel", "follow up"):
             job = self.jobs.get(_number(wish))
             if job is None:
                 raise ValueError(f"there is no job {wish.get('job')} (any more); see %remote_jobs")
-            self.cancel(job)
+            if wish["do"] == "cancel":
+                self.cancel(job)
+            else:
+                job.sequel = {"notify": [str(each) for each in wish["notify"]], "end": bool(wish["end"])}
+                if job.over:
+                    self._follow_up(job)
             return {"job": job.row()}
         return await self.on_command(wish)
+
+    def _follow_up(self, job: Job) -> None:
+        """Do what is to follow the end of a job, once; whoever interrupts it does not want the cluster's end."""
+        sequel, job.sequel = job.sequel, None
+        if sequel is None:
+            return
+        of = "" if self.name == MAIN else f" of session {self.name}"
+        name = f"job {job.number}{of}"
+        end = sequel["end"] and job.state is not JobState.INTERRUPTED
+        how = {"status": job.state.value, "notify": sequel["notify"], "end": end, "folder": Path.home()}
+
+        async def follow() -> None:
+            for trouble in await asyncio.to_thread(partial(aftermath.follow, job=name, **how)):
+                self.notices.tell("error", f"{name} has ended, and {trouble}")
+
+        task = asyncio.ensure_future(follow())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def restart(self, client: Asking, id: int, restore: str | None) -> None:
         """End R and start it anew, with the variables in the file ``restore`` if one is named."""

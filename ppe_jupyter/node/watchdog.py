@@ -18,7 +18,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import activity
+from . import activity, aftermath
 from .limits import Limits, Verdict, in_words, judge, load
 from .notices import Notices
 from .pulse import Pulse
@@ -30,6 +30,8 @@ HARD_SECONDS = 900.0
 RETRY_SECONDS = 30.0
 # Idle clients look for notices every second.
 FAREWELL_SECONDS = 2.0
+# A run or a job after which the cluster is to end is over for so long: somebody may have come to look.
+LINGER_SECONDS = 30.0
 # A worker says every 10 s that it computes.
 WORK_SECONDS = 30.0
 THEN = {"park": "parked", "terminate": "terminated"}
@@ -90,7 +92,8 @@ class Watchdog:
         self._wake = asyncio.Event()
 
     def start(self) -> None:
-        """Watch from now on."""
+        """Watch from now on. An end that was asked for in an earlier life of the node is out of date."""
+        aftermath.forget_end()
         self._task = asyncio.ensure_future(self._watch())
 
     def stop(self) -> None:
@@ -172,7 +175,13 @@ class Watchdog:
 
     def _verdict(self) -> Verdict:
         idle_since = None if self._working() else self._worked
-        return judge(self._limits, idle_since=idle_since, armed=self._armed)
+        verdict = judge(self._limits, idle_since=idle_since, armed=self._armed)
+        asked = aftermath.asked_end()
+        if asked is None or idle_since is None:
+            return verdict
+        why, since = asked
+        end = Verdict(max(idle_since, since, self._armed) + LINGER_SECONDS, why, LINGER_SECONDS)
+        return verdict if verdict.at is not None and verdict.at < (end.at or 0.0) else end
 
     def _hard_deadline(self) -> float | None:
         deadline = self._limits.deadline
@@ -215,6 +224,7 @@ class Watchdog:
         with contextlib.suppress(OSError):  # a full disk is no reason to run on
             self._ended.write_text(json.dumps({"why": why, "time": time.time()}), encoding="utf-8")
         self._ending = True
+        aftermath.forget_end()
         self._say_on_console()
         await asyncio.sleep(FAREWELL_SECONDS)
         while True:

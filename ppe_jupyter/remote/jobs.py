@@ -122,6 +122,14 @@ class Job:
         """Take it out of the queue, or interrupt it; one that has ended is left alone."""
         self._remote.command({"do": "cancel", "job": self.number})
 
+    def follow_up(self, *, notify: Sequence[str] = (), end: bool = False) -> None:
+        """What is to come when it has ended: shell commands on the master, or topics of SNS (``arn:aws:sns:…``), with
+        PPE_JOB, PPE_STATUS and PPE_CLUSTER in their environment; then the cluster's ``end``, once nothing works.
+
+        Without a client too. Whether that parks or terminates it, its limits say (``Cluster.set_limits(then=)``).
+        """
+        self._remote.command({"do": "follow up", "job": self.number, "notify": list(notify), "end": end})
+
 
 def _time(epoch: float | None) -> datetime | None:
     return None if epoch is None else datetime.fromtimestamp(epoch, timezone.utc)

@@ -16,6 +16,7 @@ from . import clusters, files, keeping, rstudio
 from .cells import CELLS
 from .jobs import JOBS
 from .options import ALL_SLOTS, Face, Option, Verb
+from .runs import RUN
 
 __all__ = ["ALL_SLOTS", "VERBS", "Face", "Option", "Verb", "find", "of", "suggestion"]
 
@@ -29,6 +30,7 @@ VERBS: tuple[Verb, ...] = (
     clusters.CONNECT,
     clusters.DISCONNECT,
     clusters.SSH,
+    RUN,
     files.UPLOAD,
     files.DOWNLOAD,
     rstudio.RSTUDIO,

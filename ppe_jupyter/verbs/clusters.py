@@ -127,6 +127,12 @@ LAUNCH = Verb(
         *CLOUD,
     ),
 )
+# What of a launch says which cluster it is.
+LAUNCHING = tuple(
+    each.attribute
+    for each in LAUNCH.options
+    if each.attribute not in ("then", "save", "dry_run", "yes", "no_wait", "cloud", "profile", "region")
+)
 LIST = Verb(name="list", help="all clusters", options=CLOUD)
 STATUS = Verb(
     name="status",

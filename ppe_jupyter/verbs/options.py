@@ -55,7 +55,8 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verb:
-    """One thing to do. ``code`` names what the rest of the line (and a cell's body) is if it is not words."""
+    """One thing to do. ``code`` names what the rest of the line (and a cell's body) is if it is not words; ``after``
+    what words behind ``--`` are."""
 
     name: str
     help: str
@@ -63,6 +64,7 @@ class Verb:
     options: tuple[Option, ...] = ()
     code: str = ""
     cell: bool = False
+    after: str = ""
     faces: tuple[Face, ...] = BOTH
 
     @property
@@ -153,3 +155,19 @@ PACKAGES = tuple(
     )
     for name, also, words in (("apt", "", "Debian"), ("r", "", "R"), ("py", "python", "Python"))
 )  # fmt: skip
+# What follows the end of what runs without a client.
+SEQUEL = (
+    Option(
+        name="then",
+        dest="end",
+        choices=("park", "terminate", "nothing"),
+        help="what becomes of the cluster then, with or without you",
+    ),
+    Option(name="discard", flag=True, help="terminate it whatever was not fetched"),
+    Option(
+        name="notify",
+        repeat=True,
+        metavar="COMMAND|ARN",
+        help="at the end run this on the master (PPE_JOB, PPE_STATUS, PPE_CLUSTER), or publish to this SNS topic",
+    ),
+)
