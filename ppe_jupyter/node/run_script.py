@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
-from . import aftermath, software
+from . import aftermath, own_packages
 from .agent import HOSTFILE as SESSION_HOSTFILE
 from .agent import ask
 from .rprocess import mpirun_command
@@ -40,7 +40,7 @@ def command(run: Run) -> tuple[list[str], Mapping[str, str]]:
     """
     script = str(run.folder / run.script)
     kind = Path(script).suffix.lower()
-    python = software.python()
+    python = own_packages.python()
     if run.ranks is not None:
         program = ["Rscript", script] if kind == ".r" else [python, "-m", "mpi4py", script]
         return _on_ranks(run, [*program, *run.arguments]), {}
@@ -80,7 +80,7 @@ class Script:
             self._process = subprocess.Popen(
                 words,
                 cwd=run.folder,
-                env={**os.environ, "PATH": software.path(), "PYTHONUNBUFFERED": "1", **more},
+                env={**os.environ, "PATH": own_packages.path(), "PYTHONUNBUFFERED": "1", **more},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -118,7 +118,7 @@ class Script:
 def main(name: str) -> None:
     """Run it, and do what follows."""
     run = load(name).change(pid=os.getpid())
-    for line in software.share() if run.ranks is not None else ():
+    for line in own_packages.share() if run.ranks is not None else ():
         sys.stdout.write(f"{line.lstrip('!')}\n")
     sys.stdout.flush()
     try:
