@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_evaluator import Seen, soon, until
 
-from ppe_jupyter.errors import RemoteError, RSessionDied, UsageError
+from ppe_jupyter.errors import RemoteError, RemoteInterrupted, RSessionDied, UsageError
 from ppe_jupyter.node import jobs as kept_jobs
 from ppe_jupyter.node.autosave import Autosave
 from ppe_jupyter.node.jobs import Jobs
@@ -178,6 +178,14 @@ class TestEnding:
         with pytest.raises(RSessionDied, match="saved and loaded again"):
             running.result(30)
         assert waiting.result(30) == 55
+
+    def test_a_cell_is_let_go_of_an_r_that_nothing_ends(self, home: Path, r: RemoteR) -> None:
+        with soon(0.5, lambda: r.interrupt(Rung.LET_GO)), pytest.raises(RemoteInterrupted, match="let go"):
+            r.eval("x <- 1; while (!file.exists('~/go')) Sys.sleep(0.02); x")
+        job = r.jobs()[-1]
+        assert job.status == "running"
+        (home / "go").touch()
+        assert job.result(30) == 1
 
     def test_the_kernel_killed_r_for_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only the kernel's words are made up; of workers, it is done with real ones."""

@@ -1,4 +1,4 @@
-"""Python and shell cells: frames and grouping without I/O, the rest on a launched cluster."""
+"""Python and shell cells: grouping without I/O, the rest on a launched cluster."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import _thread
 import textwrap
 import threading
 from collections.abc import Callable
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ppe_jupyter import errors
-from ppe_jupyter.node.mpi_cell import FRAME_BYTES, Frame, FrameReader, Kind, frames
 from ppe_jupyter.remote.cells import Event, Grouped
 from ppe_jupyter.remote.session import Output, Text
 
@@ -35,43 +31,6 @@ class Shown:
         self.text += output.text
         self.errors += output.text if output.stream == "stderr" else ""
         self._on_text(self.text)
-
-
-# --- Frames
-
-
-MESSAGES = st.lists(
-    st.tuples(st.integers(0, 9), st.sampled_from(Kind), st.binary(max_size=2 * FRAME_BYTES)), max_size=6
-)
-
-
-@given(MESSAGES, st.lists(st.integers(1, 15 * FRAME_BYTES), max_size=6))
-def test_frames_survive_any_split_and_any_order_of_ranks(
-    messages: list[tuple[int, Kind, bytes]], cuts: list[int]
-) -> None:
-    stream = b"".join(frame for message in messages for frame in frames(*message))
-    reader = FrameReader()
-    found: list[Frame] = []
-    for start, stop in pairwise([0, *sorted(cuts), max([len(stream), *cuts])]):
-        found += reader.feed(stream[start:stop])
-    for rank in {message[0] for message in messages}:
-        for kind in Kind:
-            sent = b"".join(text for at, what, text in messages if (at, what) == (rank, kind))
-            got = b"".join(text for at, what, text in found if (at, what) == (rank, kind))
-            assert got == sent
-    assert reader.close() == b""
-
-
-@given(st.binary(max_size=200).filter(lambda noise: b"\x00" not in noise))
-def test_words_of_mpirun_between_frames_are_kept_apart(noise: bytes) -> None:
-    [first] = frames(3, Kind.STDOUT, b"one")
-    [second] = frames(4, Kind.STDERR, b"two")
-    reader = FrameReader()
-    assert list(reader.feed(first + noise + second)) == [
-        (3, Kind.STDOUT, b"one"),
-        (4, Kind.STDERR, b"two"),
-    ]
-    assert reader.close() == noise
 
 
 # --- Grouping
@@ -123,7 +82,29 @@ def test_an_exception_shows_the_cells_own_lines(cluster: Cluster) -> None:
     with pytest.raises(errors.RemoteCommandFailed, match="ZeroDivisionError: division by zero"):
         cluster.run_python("def half(x):\n    return x / 0\n\nhalf(1)", on_output=shown)
     assert 'File "<cell>", line 2, in half' in shown.errors and "return x / 0" in shown.errors
-    assert "mpi_cell" not in shown.errors
+    assert "python_cell" not in shown.errors
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "it was ended by SIGKILL"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("print('last', flush=True); import os; os._exit(4)", "exit status 4"),
+        ("raise ValueError('ä' * 99999)", "ValueError: ää"),
+        ("import multiprocessing, time; multiprocessing.get_context('fork').Process(target=time.sleep, args=(300,),"
+         " daemon=True).start(); 1 / 0", "ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_how_a_cell_failed_is_said(cluster: Cluster, code: str, why: str) -> None:
+    with pytest.raises(errors.RemoteCommandFailed, match=why):
+        cluster.run_python(code, on_output=Shown())
+
+
+def test_all_that_a_cell_has_printed_comes(cluster: Cluster) -> None:
+    shown = Shown()
+    cluster.run_python("print('x' * 5_000_000)", on_output=shown)
+    assert shown.text == "x" * 5_000_000 + "\n"
 
 
 def test_ranks_fill_all_slots_and_report_in_order(cluster: Cluster) -> None:
@@ -236,7 +217,7 @@ def test_the_stop_button_ends_everything_everywhere(cluster: Cluster, where: str
 def test_a_cell_ends_at_its_timeout(cluster: Cluster) -> None:
     with pytest.raises(errors.RemoteInterrupted, match=r"no end within 0\.5 s"):
         cluster.run_python("import time; time.sleep(4321)", on_output=Shown(), timeout=0.5)
-    assert left_of(cluster, "mpi_cell.py") == ""
+    assert left_of(cluster, "python_cell.py") == ""
 
 
 def test_cells_run_beside_each_other(cluster: Cluster) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,6 +203,10 @@ class TestJobs:
         assert theirs.status == "interrupted"
         other.close()
 
+    def test_in_a_new_session(self, kernel: Kernel) -> None:
+        kernel.cell("%%remote_r --session anew\nold <- 1")
+        assert kernel.cell("%%remote_r --session anew --fresh\nnew <- 1; ls()").stdout == '[1] "new"\n'
+
     def test_the_log_shows_its_end(self, kernel: Kernel) -> None:
         kernel.cell("%%remote_r\nfor (i in 1:80) { cat('out', i, '\\n'); message('err ', i) }")
         shown = kernel.cell("%remote_r_log")
@@ -249,6 +255,20 @@ class TestTables:
         assert shown.data("text/html")[0].count("<tr>") == 31
         text = shown.data("text/plain")[0].splitlines()
         assert text[1].split() == ["1", "1", "x"] and text[-1] == "[ the first 200 of 500 rows ]"
+
+    def test_a_page_for_a_viewer_is_whole(self, kernel: Kernel) -> None:
+        code = """
+            dir.create(page <- tempfile()); writeLines("var answer = 42", file.path(page, "a.js"))
+            html <- "<p>pages</p><script src=\\"a.js\\"></script><a href=\\"https://r-project.org\\">R</a>"
+            writeLines(html, file.path(page, "index.html"))
+            for (i in 1:2) getOption("viewer")(file.path(page, "index.html"))
+            getOption("viewer")("https://r-project.org")
+        """
+        shown = kernel.cell(f"%%remote_r\n{textwrap.dedent(code)}")
+        script = base64.b64encode(b"var answer = 42\n").decode()
+        link = '<a href="https://r-project.org">R</a>'
+        page = f'<p>pages</p><script src="data:application/javascript;base64,{script}"></script>{link}'
+        assert shown.data("text/html") == [page, page] and shown.stdout == "https://r-project.org\n"
 
     def test_methods_of_package_repr_are_honoured(self, kernel: Kernel) -> None:
         kernel.cell(

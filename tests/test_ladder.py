@@ -37,6 +37,10 @@ class Deaf:
         self.did.append("restart")
         return self._saves
 
+    def let_go(self) -> bool:
+        self.did.append("let go")
+        return True
+
     def say(self, text: str) -> None:
         self.said.append(text)
 
@@ -129,12 +133,15 @@ def test_a_step_that_is_named_is_taken_whatever_was_before() -> None:
     assert target.did == ["R", "restart"]
 
 
-def test_an_r_that_cannot_save_is_left_to_the_user() -> None:
+def test_of_an_r_that_cannot_save_the_cell_is_let_go() -> None:
     target = Deaf(saves=False)
 
     async def presses(ladder: Ladder) -> None:
         ladder.press(Rung.RESTART)
         await until(lambda: "%ppe_reboot" in " ".join(target.said))
+        assert target.did == ["restart"]
+        ladder.press()
+        await until(lambda: len(target.did) == 2)
 
     climb(target, presses)
-    assert target.did == ["restart"]
+    assert target.did == ["restart", "let go"]

@@ -436,7 +436,7 @@ class TestOthers:
             other.eval("2")
         assert len(said) == 1
         assert said[0].startswith("R session of ")
-        assert ", 3 objects; %remote_restart for a fresh one" in said[0]
+        assert ", 3 objects; --fresh for a new one" in said[0]
 
 
 def room(pid: int | str) -> str:

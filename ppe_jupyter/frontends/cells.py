@@ -48,6 +48,8 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
     simplify = not arguments.no_simplify
     with _session(desk, arguments) as session, Console(_lines(desk, arguments)) as console:
         session.wish = _wish(arguments)
+        if arguments.fresh:
+            session.restart()
         if arguments.background:
             code, plots = _code(arguments, cell), _plots(arguments)
             job = session.submit(code, print=cell is not None, inputs=inputs, outputs=outputs, plots=plots)

@@ -24,7 +24,7 @@ def on_ranks(arguments: argparse.Namespace) -> bool:
     """Whether the cell is for ranks. Raises UsageError for options that only these have."""
     if arguments.ranks is not None:
         return True
-    words = ["fresh", "stream", *(["from_r", "to_r"] if "converter" in arguments else ["input", "output"])]
+    words = ["stream", *(["from_r", "to_r"] if "converter" in arguments else ["fresh", "input", "output"])]
     if typed := [f"--{word.replace('_', '-')}" for word in words if getattr(arguments, word)]:
         raise UsageError(f"{' and '.join(typed)}: only with --ranks")
     return False

@@ -181,7 +181,8 @@ frame_attributes <- function(x, kept) {
 
 # What is printed of an object that has no other form; drawing it is no way to print it.
 printed <- function(x, lines = 40L) {
-  if (inherits(x, c("ggplot", "trellis", "grob", "gtable", "recordedplot", "htmlwidget"))) {
+  shown <- c("ggplot", "trellis", "grob", "gtable", "recordedplot", "htmlwidget")
+  if (inherits(x, shown) || isTRUE(attr(x, "browsable_html"))) {
     return(sprintf("<%s>", paste(class(x), collapse = ", ")))
   }
   # What is not wanted is not written: capturing 100,000 lines takes ten seconds.

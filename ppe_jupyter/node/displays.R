@@ -71,6 +71,30 @@ representations <- function(x) {
   found
 }
 
+# --- Pages that packages write for a viewer: print() of a widget does, in a loop or a function too
+
+view <- function(url, ...) {
+  path <- sub("^file://", "", url)
+  page <- if (file.exists(path)) tryCatch(whole_page(path), error = function(e) NULL)
+  if (is.null(page)) writeLines(url)
+  else display(list("text/plain" = sprintf("<page %s>", url), "text/html" = page), list("text/html" = list(isolated = TRUE)))
+  invisible()
+}
+
+# A page with the scripts and style sheets beside it.
+whole_page <- function(path) {
+  page <- paste(readLines(path, encoding = "UTF-8", warn = FALSE), collapse = "\n")
+  types <- c(js = "application/javascript", css = "text/css", png = "image/png", svg = "image/svg+xml")
+  found <- gregexpr("(src|href)=\"[^\":]+\"", page)
+  regmatches(page, found) <- list(vapply(regmatches(page, found)[[1]], function(link) {
+    file <- file.path(dirname(path), utils::URLdecode(strsplit(link, "\"")[[1]][2]))
+    type <- types[tools::file_ext(file)]
+    if (is.na(type) || !file.exists(file)) return(link)
+    sprintf("%s=\"data:%s;base64,%s\"", sub("=.*", "", link), type, base64enc::base64encode(file))
+  }, ""))
+  page
+}
+
 # Loading it takes a while: only if someone has, or has a method that waits for it.
 repr_knows <- function(classes) {
   if (isNamespaceLoaded("repr")) return(TRUE)

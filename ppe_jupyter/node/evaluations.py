@@ -165,6 +165,17 @@ class Evaluations:
         self._queue.remove(request)
         self._fail(request, "interrupted", "the evaluation was taken back before it began")
 
+    def let_go(self) -> bool:
+        """Have whoever waits for the evaluation that runs wait no longer; False if nobody does."""
+        request = self.current
+        if request is None or request.client is None or request.job is None:
+            return False
+        client, request.client = request.client, None
+        self.audience.drop(client, request.job.number)
+        why = f"this cell was let go; R still evaluates it (job {request.job.number} of %remote_jobs)"
+        client.fail(request.id, "interrupted", f"{why}: %remote_restart ends it, with R's variables")
+        return True
+
     def answer(self, line: str) -> None:
         """Type a line for R, if it waits for one."""
         self._running.answer(line)

@@ -38,7 +38,7 @@ serve <- function() {
     for (con in list(requests, results, terminal)) try(close(con), silent = TRUE)
   })
   options(prompt = "> ", device = open_device, help_type = "text", menu.graphics = FALSE, pager = show_files,
-          browser = function(url) writeLines(url))
+          browser = function(url) writeLines(url), viewer = view)
   for (name in c(".Last.value", ".Traceback")) unlockBinding(name, baseenv())
   on_rescue(rescue)
   for (name in hot) assign(name, compiler::cmpfun(get(name)), envir = parent.env(environment()))

@@ -1,6 +1,7 @@
 """The interrupt ladder: what each press of the stop button does while an evaluation does not end.
 
-SIGINT to R; SIGINT to its MPI workers; save, restart R and load again; at last, advice. A step is offered some seconds
+SIGINT to R; SIGINT to its MPI workers; save, restart R and load again; at last the cell is let go, so that what ends
+R without its workspace can be typed where the press came from. A step is offered some seconds
 after the one before it, in a line that says how to take it, and a press takes it only then: whoever presses five times
 in a second means one interrupt. Steps can be asked for by name at any time. An R that does not evaluate is never
 signalled. Must not know how any of it is done.
@@ -22,7 +23,7 @@ class Rung(enum.IntEnum):
     R = 1
     WORKERS = 2
     RESTART = 3
-    ADVICE = 4
+    LET_GO = 4
 
 
 class Interruptible(Protocol):
@@ -42,6 +43,9 @@ class Interruptible(Protocol):
 
     async def restart_with_workspace(self) -> bool:
         """Save, restart R, load again, which ends the evaluation; False if R cannot save."""
+
+    def let_go(self) -> bool:
+        """Have whoever waits for the evaluation wait no longer; False if nobody does."""
 
     def say(self, text: str) -> None:
         """A line for whoever waits for the evaluation."""
@@ -72,7 +76,7 @@ class Ladder:
         self._climbing = asyncio.ensure_future(self._take(wanted, number, climbing))
 
     def _above(self) -> Rung:
-        above = Rung(min(self._at + 1, Rung.ADVICE))
+        above = Rung(min(self._at + 1, Rung.LET_GO))
         return Rung.RESTART if above is Rung.WORKERS and not self._target.count_workers() else above
 
     async def _take(self, rung: Rung, number: int, before: asyncio.Task[None] | None) -> None:
@@ -92,6 +96,8 @@ class Ladder:
             if await target.restart_with_workspace():
                 return
             self._at = Rung.RESTART
+        elif rung is Rung.LET_GO and target.let_go():
+            return
         asyncio.get_running_loop().call_later(
             0 if rung >= Rung.RESTART else OFFER_SECONDS, self._offer, number
         )
@@ -111,5 +117,6 @@ class Ladder:
             self._target.say(f"{before} not ended yet; the next press of stop {offers[above]}")
         else:
             self._target.say(
-                "R does not save its workspace either: %remote_restart ends it without, %ppe_reboot reboots the nodes"
+                "R does not save its workspace either: %remote_restart ends it without, %ppe_reboot --force reboots"
+                " the nodes; the next press of stop lets go of this cell"
             )

@@ -22,15 +22,14 @@ import os
 import signal
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import own_packages
-from .mpi_cell import FrameReader, Kind
 
 FOLDER = Path(__file__).parent
 HOSTFILE = Path.home() / "ompi-hostfile"
@@ -79,17 +78,18 @@ async def last_words(process: Process) -> str:
 
 
 @asynccontextmanager
-async def started(*command: str, stdin: int = PIPE) -> AsyncIterator[Process]:
+async def started(*command: str, pass_fds: Sequence[int] = ()) -> AsyncIterator[Process]:
     """A process in a group of its own, which has ended when the context is left, asked politely first."""
     process = await asyncio.create_subprocess_exec(
         *command,
-        stdin=stdin,
+        stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
         start_new_session=True,
         limit=LINE_BYTES,
         cwd=Path.home(),
         env={**os.environ, "PATH": own_packages.path()},
+        pass_fds=pass_fds,
     )
     try:
         yield process
@@ -104,35 +104,30 @@ async def started(*command: str, stdin: int = PIPE) -> AsyncIterator[Process]:
 
 async def run_python(code: str) -> None:
     """A cell on this node."""
-    emit(sources=[None])
-    async with started(own_packages.python(), str(FOLDER / "mpi_cell.py")) as process:
-        assert process.stdin is not None
-        process.stdin.write(code.encode())
-        process.stdin.close()
-        error = await _pass_frames_on(process)
-    emit(done=True, error=error)
+    report, told = os.pipe()
+    os.set_blocking(report, False)
 
+    def failure() -> str:
+        with suppress(BlockingIOError):
+            return os.read(report, BLOCK_BYTES).decode(errors="replace")
+        return ""
 
-async def _pass_frames_on(process: Process) -> str | None:
-    """Events for frames, until the cell has ended; what its process said if that could not begin."""
-    assert process.stderr is not None
-    reader = FrameReader()
-    about = partial(emit, source=None, host=socket.gethostname())
-    decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace").decode for kind in Kind}
-    while block := await process.stderr.read(BLOCK_BYTES):
-        for _, kind, data in reader.feed(block):
-            if kind in (Kind.ENDED, Kind.FAILED):
-                failed = kind is Kind.FAILED
-                about(status=int(failed), error=data.decode(errors="replace") if failed else None)
-                return None
-            if kind is not Kind.HOST:
-                about(stream=kind.name.lower(), text=decoders[kind](data))
-    words = " ".join(reader.close().decode(errors="replace").split())
-    return words or f"the cell's process ended with status {await end_of(process)}"
+    command = (own_packages.python(), str(FOLDER / "python_cell.py"), str(told))
+    await _run_here(*command, given=code.encode(), failure=failure, pass_fds=(told,))
 
 
 async def run_shell(code: str) -> None:
     """A shell cell on this node."""
+    await _run_here("bash", "-c", code)
+
+
+async def _run_here(
+    *command: str, given: bytes = b"", failure: Callable[[], str] = str, pass_fds: Sequence[int] = ()
+) -> None:
+    """Events for what a command prints until it ends, and for how, if ``failure`` has no words for that.
+
+    ``given`` is its standard input.
+    """
     emit(sources=[None])
     about = partial(emit, source=None, host=socket.gethostname())
 
@@ -141,18 +136,21 @@ async def run_shell(code: str) -> None:
         while block := await stream.read(BLOCK_BYTES):
             about(stream=name, text=decode(block))
 
-    async with started("bash", "-c", code, stdin=DEVNULL) as process:
-        assert process.stdout is not None and process.stderr is not None
+    async with started(*command, pass_fds=pass_fds) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(given)
+        process.stdin.close()
         reading = [
             asyncio.ensure_future(pass_on(process.stdout, "stdout")),
             asyncio.ensure_future(pass_on(process.stderr, "stderr")),
         ]
         status = await end_of(process)
-        # A background process may hold the output open: what is there when the shell ends is enough.
+        # A background process may hold the output open: what is there when the command ends is enough.
         await asyncio.wait(reading, timeout=0.1)
         for each in reading:
             each.cancel()
-    about(status=status, error=None if status == 0 else f"exit status {status}")
+    ended = f"it was ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    about(status=status, error=None if status == 0 else failure() or ended)
     emit(done=True, error=None)
 
 

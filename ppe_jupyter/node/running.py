@@ -29,6 +29,9 @@ class Evaluating(Protocol):
     def evaluating(self) -> int:
         """The number of the evaluation that runs now, else 0."""
 
+    def let_go(self) -> bool:
+        """Have whoever waits for the evaluation wait no longer; False if nobody does."""
+
     def say(self, text: str) -> None:
         """A line for whoever waits for the evaluation."""
 
@@ -131,6 +134,10 @@ class Running:
     async def restart_with_workspace(self) -> bool:
         """Save, restart R and load again, which ends the evaluation; False if R cannot save."""
         return await self._life.save_and_restart("R was restarted: its variables were saved and loaded again")
+
+    def let_go(self) -> bool:
+        """Have whoever waits for the evaluation wait no longer; False if nobody does."""
+        return self._evaluations.let_go()
 
     # --- Lost workers
 

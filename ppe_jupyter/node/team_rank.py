@@ -26,7 +26,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from .mpi_cell import cells_module, execute
+from .python_cell import cells_module, execute
 from .team_frames import HEAD, Kind, pack
 from .team_values import dump, load
 

@@ -25,6 +25,8 @@ from .rsession import RSession
 SAVE_SECONDS = 1800.0
 # How long an R that is neither idle nor evaluating (it starts, or takes a value) may be so.
 SETTLE_SECONDS = 60.0
+# How long one that evaluates may not react: it may be starting workers.
+HANG_SECONDS = 15.0
 SUMMARY_SECONDS = 2.0
 PAUSE = 0.05
 
@@ -110,18 +112,19 @@ class Workspace:
 
         Raises NotSaved.
         """
-        deadline = time.monotonic() + SETTLE_SECONDS
+        begun = time.monotonic()
         workspace = self._run / "workspace.RData"
         while self._session.state is not State.IDLE:
             if self._session.state is State.DOWN:
                 raise NotSaved("R does not run")
-            if time.monotonic() > deadline:
+            if time.monotonic() > begun + SETTLE_SECONDS:
                 raise NotSaved(f"R is {self._session.state.value}")
-            # A fresh R finds it there too.
-            if self._session.evaluating() and await self._session.save_and_restart(
-                lambda: self._park(workspace)
-            ):
-                return {"objects": None, "bytes": self._parked.stat().st_size, "ended": True}
+            if evaluation := self._session.evaluating():
+                # A fresh R finds it there too.
+                if await self._session.save_and_restart(lambda: self._park(workspace)):
+                    return {"objects": None, "bytes": self._parked.stat().st_size, "ended": True}
+                if evaluation == self._session.evaluating() and time.monotonic() > begun + HANG_SECONDS:
+                    raise NotSaved("R hangs in what it evaluates, and does not react")
             await asyncio.sleep(PAUSE)
         answer = await self._save_idle()
         self._park(workspace)

@@ -112,7 +112,7 @@ def of_the_past(session: str, past: Mapping[str, Any], now: float) -> str:
     objects = f", {past['objects']:.0f} objects" if past.get("objects") is not None else ""
     return (
         f"R session{name} of {_ago(now - past['since'])}, last used from {past['client']} {_ago(now - past['used'])}"
-        f"{objects}; %remote_restart{f' --session{name}' if name else ''} for a fresh one"
+        f"{objects}; --fresh for a new one"
     )
 
 

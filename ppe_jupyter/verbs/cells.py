@@ -78,7 +78,9 @@ CELLS: tuple[Verb, ...] = (
                 help="while this waits for another's evaluation, show what that prints",
             ),
             Option(name="take-over", flag=True, help="interrupt another client's evaluation and go first"),
-            *RANKS,
+            RANKS[0],
+            replace(RANKS[1], help=f"in a new R session, or, {RANKS[1].help}"),
+            *RANKS[2:],
             Option(
                 name="from-r",
                 repeat=True,
