@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -11,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from test_cells import Shown
 
+import ppe_jupyter as ppe
 from ppe_jupyter.cloud.keeping.install import Installed
 from ppe_jupyter.remote.team import TeamCell
 
 if TYPE_CHECKING:
+    from notebook_kernel import Kernel
+
     from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.manager import Manager
     from ppe_jupyter.remote.outputs import Output
     from ppe_jupyter.remote.session import RemoteR
 
@@ -66,12 +71,17 @@ def shell(cluster: Cluster, command: str, stdin: bytes = b"") -> str:
     return cluster.ssh().run(command, stdin=stdin, timeout=60).stdout.decode()
 
 
-@pytest.fixture
-def cran(cluster: Cluster) -> Iterator[str]:
-    """A repository of R packages with one small package; what a test installs is gone afterwards."""
+def make_repository(cluster: Cluster) -> None:
+    """A repository of R packages on the master, with one small package."""
     put = "mkdir -p ~/cran/src/contrib && cat >~/cran/src/contrib/ppetiny_1.2.3.tar.gz"
     shell(cluster, put, source_package("1.2.3"))
     shell(cluster, 'Rscript -e \'tools::write_PACKAGES("~/cran/src/contrib", type = "source")\'')
+
+
+@pytest.fixture
+def cran(cluster: Cluster) -> Iterator[str]:
+    """Such a repository; what a test installs of it is gone afterwards."""
+    make_repository(cluster)
     yield CRAN
     shell(cluster, "rm -rf ~/cran ~/R/*-library/*/ppetiny")
     shell(cluster, SHARE)
@@ -143,8 +153,38 @@ def test_what_pip_installs_is_there_for_ranks_of_python(cluster: Cluster) -> Non
         assert shown.text == "[Python: 1 package (ppetiny 2.0) copied to 2 nodes]\n"
         for command in ("python3", "mpirun --hostfile ~/ompi-hostfile python3"):
             shown = Shown()
-            cluster.run_shell(f"{command} -c 'import ppetiny; print(ppetiny.twice(3))'", on_output=shown)
+            cluster.run_shell(
+                f"{command} -c 'import ppetiny; print(ppetiny.twice(3))' 2>/dev/null", on_output=shown
+            )
             assert set(shown.text.split()) == {"6"}
     finally:
         shell(cluster, "rm -f ppetiny*.whl; ~/.ppe/venv/bin/pip uninstall -qy ppetiny")
         shell(cluster, SHARE)
+
+
+@pytest.mark.slow
+def test_what_is_installed_from_a_notebook_is_used_by_every_rank_and_by_nodes_that_come_later(
+    manager: Manager, bare_kernel: Kernel
+) -> None:
+    cluster = manager.launch(ppe.ClusterSpec(name="packages", nodes=2, instance_type="m5.xlarge"))
+    try:
+        make_repository(cluster)
+        cell = bare_kernel.cell
+        cell("%ppe_connect packages")
+        cell(f"%ppe_config cran_url {CRAN}")
+        said = cell("%ppe_install --r zoo ppetiny --py roman --apt tree").stdout
+        assert re.search(
+            r"2 nodes of packages: Debian: tree 2[\d.-]+; R: zoo 1[\d.-]+, ppetiny 1.2.3; Python: roman \d",
+            said,
+        )
+        cell("%remote_restart")
+        assert CRAN in cell("%%remote_r\ngetOption('repos')[['CRAN']]").stdout
+        cluster.resize(3)
+        r = cell("%%remote_r --ranks all\nlibrary(zoo); ppetiny::twice(21)").stdout
+        python = cell("%%remote_py --ranks all\nimport roman; roman.toRoman(42)").stdout
+        assert (r.count("[1] 42"), python.count("XLII")) == (6, 6)
+        everywhere = cell("%%remote_sh --all\ntree --version; pip list | grep roman").stdout
+        assert (everywhere.count("tree v"), everywhere.count("roman ")) == (3, 3)
+    finally:
+        bare_kernel.cell("%ppe_config cran_url ''")
+        cluster.terminate()
