@@ -29,6 +29,7 @@ from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
 from .cloud.steps import InstallRStudio
 from .errors import CloudError, NothingToDo, PpeError, SshError, Unreachable
+from .maps import Maps
 from .node.protocol import MAIN
 from .remote import cells, team, watchdog
 from .remote.glance import Glance, glance
@@ -43,7 +44,7 @@ Report = Callable[[Progress], None]
 IGNORE: Report = lambda progress: None  # noqa: E731
 
 
-class Cluster(Runs, Sessions):
+class Cluster(Maps, Runs, Sessions):
     """One cluster: its record, one SSH connection to its master, and its R session."""
 
     def __init__(self, account: Account, record: ClusterRecord) -> None:

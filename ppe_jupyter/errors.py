@@ -32,7 +32,8 @@
     │   ├── RemoteRError          R signalled an error: R's own words
     │   ├── RemoteInterrupted     the evaluation was interrupted; the session lives
     │   ├── RSessionDied          the R process is gone; a fresh one was started
-    │   └── RankFailed            one rank of an MPI program failed or was lost
+    │   ├── RankFailed            one rank of an MPI program failed or was lost
+    │   └── TaskFailed            one task of a map failed
     └── NothingToDo               already so: information, not failure
 
 ``str(error)`` says what happened, to what, and what to do next; front ends show only that. What a program
@@ -241,6 +242,18 @@ class RankFailed(RemoteError):
         super().__init__(message)
         self.rank = rank
         self.node = node
+
+
+class TaskFailed(RemoteError):
+    """A task of a map failed: ``index`` from 0, ``traceback`` on the node, ``exception`` itself if it could be sent."""
+
+    def __init__(
+        self, message: str, *, index: int, traceback: str = "", exception: BaseException | None = None
+    ) -> None:
+        super().__init__(message)
+        self.index = index
+        self.traceback = traceback
+        self.exception = exception
 
 
 class NothingToDo(PpeError):

@@ -19,7 +19,7 @@ LAYERS = [
     "localcloud",
     "remote",
 ]
-LAYERS += ["files", "sessions", "runs", "host", "cluster", "manager", "verbs", "overview", "frontends"]
+LAYERS += ["files", "maps", "sessions", "runs", "host", "cluster", "manager", "verbs", "overview", "frontends"]
 APART = {
     "cloud": {"localcloud"},
     "localcloud": {"cloud", "ssh"},

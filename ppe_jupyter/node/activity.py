@@ -23,8 +23,8 @@ MPI_PROGRAMS = {"mpirun", "mpiexec", "orterun", "prterun", "prun"}
 CELLS = {"node.run_cell", "run_cell.py", "node.team_cell"}
 # A script that runs without a client (its name is the next word), and who watches runs or fetches from them.
 RUN, RUNS = "node.run_script", "node.runs"
-# Keeps ranks that wait for a cell: its mpirun is no work by itself.
-KEEPER = "node.team"
+# They keep ranks that wait for a cell or a map: their mpirun is no work by itself.
+KEEPERS = {"node.team", "node.map_keeper"}
 # What runs below these on a worker belongs to an MPI program on the master, or to R.
 MPI_DAEMONS = {"orted", "prted"}
 NOT_WORK = {"sshd", "sshd-session", "agent.py"}
@@ -93,7 +93,7 @@ def on_worker(among: Mapping[int, Process]) -> list[Process]:
 def programs(found: Iterable[Process]) -> list[str]:
     """The cells and MPI programs among them, in words."""
     found = list(found)
-    keepers = {each.pid for each in found if each.names & {KEEPER, RUN}}
+    keepers = {each.pid for each in found if each.names & {*KEEPERS, RUN}}
     cells = [f"a cell (process {each.pid})" for each in found if each.names & CELLS]
     runs = [f"the run {each.words[-1]}" for each in found if RUN in each.names]
     watching = [each for each in found if RUNS in each.names and "watch" in each.words]

@@ -3,10 +3,8 @@
     python3 -m node.team LANGUAGE COUNT
 
 Runs on the master, in a session of its own, and outlives clients; team_cell.py starts it and speaks to it over
-~/.ppe/run/team-LANGUAGE-COUNT.sock. mpirun starts the ranks (team_rank.py); what they are told and say goes through one
-relay on each node (team_relay.py): mpirun's own forwarding carries 6 MB/s, and ``--stdin all`` of Open MPI 4.1.4 leaves
-out the ranks beside it. One cell at a time; the others wait. A rank that ends, or that an interrupt does not reach,
-ends the team: no communicator of its can be trusted then. Standard library only.
+~/.ppe/run/team-LANGUAGE-COUNT.sock. The ranks are team_ranks.py's. One cell at a time; the others wait. A rank that
+ends, or that an interrupt does not reach, ends the team: no communicator of its can be trusted then. Standard library.
 
 A client sends a line of JSON: {"end": true}, or {"values": FOLDER, "from_r": [NAME]}, with a file from-NAME in that
 folder for each, which are to be sent first; what ranks have for R is put there as to-NAME.RANK. Then, once it has the
@@ -23,22 +21,14 @@ import json
 import os
 import signal
 import sys
-from asyncio.subprocess import Process
 from pathlib import Path
 from typing import Any
 
-from . import own_packages
-from .run_cell import BLOCK_BYTES, FOLDER, HOSTFILE, end_of, hosts, last_words, started
+from .run_cell import BLOCK_BYTES
 from .team_client import Cell, Client
-from .team_frames import ALL, HEAD, Frame, Frames, Kind
-from .this_node import PRELOAD
+from .team_frames import ALL, Frame, Frames, Kind
+from .team_ranks import RUN, Ranks
 
-RUN = Path.home() / ".ppe" / "run"
-RELAY = "mkdir -p ~/.ppe/run && cd ~/.ppe && exec python3 -m node.team_relay run/{name}.relay"
-SSH = ("ssh", "-o", "ServerAliveInterval=5", "-o", "ConnectTimeout=10")
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# Between SIGTERM and SIGKILL mpirun sleeps for a second on each node, one after the other: 2 s instead of 0.05 s.
-SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
 # After a rank's failure the others may come to their own end for so long, which is often the same failure.
 OTHERS_SECONDS = 1.0
 # Further presses of the stop button at a cell that catches them.
@@ -54,15 +44,10 @@ class Keeper:
     """The team."""
 
     def __init__(self, language: str, count: int) -> None:
-        self._language = language
         self._count = count
         self.name = name_of(language, count)
-        self._where: dict[int, str] = {}
-        self._relays: list[Process] = []
-        self._relay_of: dict[int, Process] = {}
-        self._mpirun: Process | None = None
+        self._ranks = Ranks(language, count, self.name, heard=self._hear, lost=self._end, over=self._end)
         self._over = asyncio.Event()
-        self._ready = asyncio.Event()
         self._why = ""
         self._turn = asyncio.Lock()
         self._cell: Cell | None = None
@@ -76,71 +61,19 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._over.set)
         async with contextlib.AsyncExitStack() as stack:
-            await self._start(stack)
+            await self._ranks.start(stack)
             await self._over.wait()
             path.unlink(missing_ok=True)
             server.close()
-            for relay in self._relays:
-                assert relay.stdin is not None
-                relay.stdin.close()  # which ends its ranks
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.gather(*map(end_of, self._relays)), 2.0)
+            await self._ranks.end()
         await asyncio.sleep(0.1)  # the last words go out
 
-    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        nodes, slots = [], 0
-        for node, more in hosts():
-            if slots < self._count:
-                nodes.append(node)
-                slots += more
-        relay = RELAY.format(name=self.name)
-        for node in nodes:
-            command = ["sh", "-c", relay] if node == nodes[0] else [*SSH, node, relay]
-            self._relays.append(await stack.enter_async_context(started(*command)))
-        environment = [part for name in ONE_THREAD for part in ("-x", f"{name}=1")]
-        if PRELOAD.exists():
-            environment += ["-x", f"LD_PRELOAD={PRELOAD.read_text(encoding='ascii').strip()}"]
-        rank = [
-            own_packages.python(),
-            str(FOLDER / "team_rank.py"),
-            self._language,
-            str(RUN / f"{self.name}.relay"),
-        ]
-        mpirun = ["mpirun", "--hostfile", str(HOSTFILE), "-np", str(self._count), "--bind-to", "none"]
-        self._mpirun = await stack.enter_async_context(started(*mpirun, *SOON_ENDED, *environment, *rank))
-        work = [self._hear(relay, node) for relay, node in zip(self._relays, nodes)]  # noqa: B905  # Python 3.9
-        self._tasks = [asyncio.ensure_future(each) for each in (*work, self._watch_mpirun())]
-
-    async def _hear(self, relay: Process, node: str) -> None:
-        """What a node's ranks say, for the cell at work."""
-        assert relay.stdout is not None
-        frames = Frames()
-        while data := await relay.stdout.read(BLOCK_BYTES):
-            for frame in frames.feed(data):
-                if frame.kind is Kind.HERE:
-                    self._where[frame.rank] = frame.body.decode()
-                    self._relay_of[frame.rank] = relay
-                    if len(self._where) == self._count:
-                        self._ready.set()
-                elif self._cell is not None:
-                    await self._cell.client.inbox.put(frame)
-                elif frame.kind is Kind.GONE:
-                    self._end(f"rank {frame.rank} on {node}: {frame.body.decode()}")
-        lost = f"the connection to {node} was lost{await last_words(relay)}"
-        for rank, its in self._relay_of.items():
-            if its is relay and self._cell is not None:
-                await self._cell.client.inbox.put(Frame(rank, Kind.GONE, lost.encode()))
-        self._end(lost)
-
-    async def _watch_mpirun(self) -> None:
-        assert self._mpirun is not None and self._mpirun.stderr is not None
-        words = b""
-        while data := await self._mpirun.stderr.read(BLOCK_BYTES):
-            words = (words + data)[-BLOCK_BYTES:]
-        await end_of(self._mpirun)
-        lines = [line for line in words.decode(errors="replace").splitlines() if line.strip("- ")]
-        await asyncio.sleep(0.5)  # what a rank's own relay tells is more
-        self._end(" ".join(lines) or "its processes have ended")
+    async def _hear(self, frame: Frame) -> None:
+        """What a rank says, for the cell at work."""
+        if self._cell is not None:
+            await self._cell.client.inbox.put(frame)
+        elif frame.kind is Kind.GONE:
+            self._end(f"rank {frame.rank} on {self._ranks.where[frame.rank]}: {frame.body.decode()}")
 
     def _end(self, why: str) -> None:
         if not self._over.is_set():
@@ -148,13 +81,7 @@ class Keeper:
             if self._cell is None:
                 (RUN / f"{self.name}.ended").write_text(why)
             self._over.set()
-            self._ready.set()
-
-    def _send(self, frame: Frame) -> None:
-        for relay in self._relays if frame.rank == ALL else [self._relay_of[frame.rank]]:
-            assert relay.stdin is not None
-            if not relay.stdin.is_closing():
-                relay.stdin.writelines((HEAD.pack(frame.rank, frame.kind, len(frame.body)), frame.body))
+            self._ranks.ready.set()
 
     # --- Clients
 
@@ -185,7 +112,7 @@ class Keeper:
                     client.presses += 1
                     at_work = self._cell is not None and self._cell.client is client
                     if at_work and client.presses <= PRESSES:
-                        self._send(Frame(ALL, Kind.INTERRUPT))
+                        self._ranks.send(Frame(ALL, Kind.INTERRUPT))
                     elif at_work:
                         self._end("it was ended, since its code went on after interrupts")
                     else:
@@ -219,12 +146,12 @@ class Keeper:
             self._turn.release()
 
     def _began(self) -> bool:
-        return len(self._where) == self._count
+        return len(self._ranks.where) == self._count
 
     async def _its_turn(self) -> None:
         await self._turn.acquire()
         try:
-            await self._ready.wait()
+            await self._ranks.ready.wait()
         except asyncio.CancelledError:
             self._turn.release()
             raise
@@ -243,9 +170,9 @@ class Keeper:
             except OSError as exc:
                 return f"{name} of R's session cannot be read: {exc}"
             frames.insert(0, Frame(ALL, Kind.VALUE, name.encode() + b"\0" + value))
-        self._cell = Cell(client, self._count, self._where, values)
+        self._cell = Cell(client, self._count, self._ranks.where, values)
         for frame in frames:
-            self._send(frame)
+            self._ranks.send(frame)
         return await self._to_its_end(self._cell)
 
     async def _to_its_end(self, cell: Cell) -> str | None:
@@ -266,7 +193,7 @@ class Keeper:
                 await cell.client.taken()
                 if cell.failed and timer is None:
                     loop = asyncio.get_running_loop()
-                    timer = loop.call_later(OTHERS_SECONDS, self._send, Frame(ALL, Kind.INTERRUPT))
+                    timer = loop.call_later(OTHERS_SECONDS, self._ranks.send, Frame(ALL, Kind.INTERRUPT))
         finally:
             if timer is not None:
                 timer.cancel()

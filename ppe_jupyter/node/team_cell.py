@@ -1,7 +1,8 @@
 """A cell for a team of ranks: finds the team, or starts it, and passes on what client and keeper say.
 
-Standard input: a line of JSON (language, ranks, fresh, end, values, from_r), then what team.py takes. Standard output:
-its events. Run it as ``python3 -m node.team_cell`` in ~/.ppe. Ends when the keeper has said all. Standard library only.
+Standard input: a line of JSON (language, ranks, fresh, end, and what the keeper takes), then what the keeper takes:
+team.py, or for the language "map" and 0 ranks map_keeper.py. Standard output: its events. Run it as ``python3 -m
+node.team_cell`` in ~/.ppe. Ends when the keeper has said all. Standard library only.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Any
 
 from . import own_packages
 from .run_cell import BLOCK_BYTES, emit, hosts
-from .team import RUN, name_of
+from .team import name_of
+from .team_ranks import RUN
 
 START_SECONDS = 20.0
 END_SECONDS = 10.0
@@ -35,7 +37,7 @@ def main() -> None:
         request = json.loads(caller.readline())
         slots = sum(count for _, count in hosts())
         count = slots if request["ranks"] == -1 else request["ranks"]
-        if not 1 <= count <= slots:
+        if request["language"] != "map" and not 1 <= count <= slots:
             emit(done=True, error=f"the cluster has {slots} slots; ask for 1 to {slots} ranks, not {count}")
             return
         for line in () if request["end"] else own_packages.share():
@@ -45,8 +47,7 @@ def main() -> None:
             emit(sources=[], done=True, error=None)
             return
         with keeper:
-            about = {"values": request["values"], "from_r": request["from_r"]}
-            keeper.sendall(json.dumps(about).encode() + b"\n")
+            keeper.sendall(json.dumps({**request, "end": False}).encode() + b"\n")
             threading.Thread(target=_pass_on, args=(keeper,), daemon=True).start()
             last = b""
             with contextlib.suppress(ConnectionResetError):
@@ -88,7 +89,7 @@ def _keeper(request: Mapping[str, Any], count: int) -> socket.socket | None:
             ended.unlink(missing_ok=True)
         with path.with_suffix(".log").open("wb") as log:
             subprocess.Popen(
-                [sys.executable, "-m", "node.team", request["language"], str(count)],
+                [sys.executable, "-m", *_program(request["language"], count)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         found: socket.socket | None = _wait(lambda: _connected(path), START_SECONDS)
@@ -96,6 +97,10 @@ def _keeper(request: Mapping[str, Any], count: int) -> socket.socket | None:
             words = path.with_suffix(".log").read_text(errors="replace").strip()
             sys.exit(f"the ranks' keeper did not start: {words or 'it said nothing'}")
         return found
+
+
+def _program(language: str, count: int) -> list[str]:
+    return ["node.map_keeper"] if language == "map" else ["node.team", language, str(count)]
 
 
 def _wait(what: Any, seconds: float) -> Any:

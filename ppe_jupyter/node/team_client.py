@@ -39,6 +39,11 @@ class Client:
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
 
+    @property
+    def behind(self) -> int:
+        """How many bytes it has not taken."""
+        return self._writer.transport.get_write_buffer_size()
+
     def let_go(self) -> None:
         """Take what was said after the cell's end, so that nobody waits for a place."""
         while not self.inbox.empty():

@@ -27,6 +27,7 @@ class Kind(enum.IntEnum):
     DONE = 14  # the cell has ended: its outputs
     FAILED = 15  # the cell has failed: why
     GONE = 16  # the rank itself has ended: how
+    PART = 18  # of a map's chunk that takes long: results so far
     DEAF = 17  # the interrupt does not reach the cell: it is in C code
 
 

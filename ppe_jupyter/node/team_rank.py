@@ -4,7 +4,8 @@
 
 Two processes. The child is the rank. The parent hands the ends of the rank's pipes to its node's relay (team_relay.py),
 waits for the child, and tells how it ended. The loop uses no MPI: that is the cell's, so a rank that waits for a cell
-takes no processor time, and one that fails cannot hang it. Standard library; R's loop is team.R.
+takes no processor time, and one that fails cannot hang it. Standard library; R's loop is team.R,
+a map's map_rank.py.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__" and not __package__:
     # Run as a file: the folder is the package, whatever its name.
@@ -29,6 +30,9 @@ if __name__ == "__main__" and not __package__:
 from .python_cell import cells_module, execute
 from .team_frames import HEAD, Kind, pack
 from .team_values import dump, load
+
+if TYPE_CHECKING:
+    from .map_rank import MapRank
 
 CONNECT_SECONDS = 30.0
 # mpirun ends the other ranks as soon as one has: its own end is to be told of before.
@@ -52,7 +56,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out[1], 1)
         os.dup2(err[1], 2)
-        (_be_r if language == "r" else _be_python)(rank, requests[0], answers[1])
+        {"r": _be_r, "python": _be_python, "map": _be_map}[language](rank, requests[0], answers[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with _connected(where) as relay:
         ends = [requests[1], answers[0], out[0], err[0]]
@@ -92,14 +96,24 @@ def _be_r(rank: int, requests: int, answers: int) -> None:
 
 def _be_python(rank: int, requests: int, answers: int) -> None:
     module = cells_module()
+    _serve(PythonRank(module, lambda kind, body: _write(answers, pack(rank, kind, body))), requests)
+
+
+def _be_map(rank: int, requests: int, answers: int) -> None:
+    from .map_rank import MapRank
+
+    cells_module()
+    _serve(MapRank(lambda kind, body: _write(answers, pack(rank, kind, body))), requests)
+
+
+def _serve(rank: PythonRank | MapRank, requests: int) -> None:
     sys.argv = [""]
     for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
         del sys.modules[name]
-    rank_of_python = PythonRank(module, lambda kind, body: _write(answers, pack(rank, kind, body)))
     with open(requests, "rb") as file:
         while len(head := file.read(HEAD.size)) == HEAD.size:
             _, _, size = HEAD.unpack(head)
-            rank_of_python.run(file.read(int(size)))
+            rank.run(file.read(int(size)))
     sys.exit(0)  # mpi4py finalises MPI
 
 

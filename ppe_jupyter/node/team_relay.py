@@ -70,7 +70,7 @@ class Rank:
         self.answers, out, err = ends[1:]
         self.outputs = {out: Kind.STDOUT, err: Kind.STDERR}
         self.frames = Frames()
-        self.running = False
+        self.running = 0  # what it has been asked for and has not answered
         self.pressed: float | None = None
         self.repeat_at = 0.0
         for end in ends[1:]:
@@ -172,7 +172,7 @@ class Relay:
                 rank.pressed = time.monotonic()
                 rank.repeat_at = 0.0
             return
-        rank.running = rank.running or frame.kind is Kind.RUN
+        rank.running += frame.kind is Kind.RUN
         with contextlib.suppress(BrokenPipeError):  # it is gone, as its line says
             rank.requests.put(HEAD.pack(rank.number, frame.kind, len(frame.body)))
             rank.requests.put(frame.body)
@@ -206,7 +206,9 @@ class Relay:
             if frame.kind is Kind.STOPPED:
                 rank.pressed = None
             elif frame.kind in (Kind.DONE, Kind.FAILED):
-                rank.running, rank.pressed = False, None
+                rank.running -= 1
+                if not rank.running:
+                    rank.pressed = None
                 for words in rank.printed(rank.outputs):
                     self._keeper.put(words)
             self._keeper.put(pack(*frame))

@@ -14,24 +14,29 @@ from typing import Any
 PROTOCOL = 5
 
 
+def reduced(value: Any) -> Any:
+    """What a pickler's ``reducer_override`` answers for it."""
+    kind = type(value)
+    root = kind.__module__.partition(".")[0]
+    if root == "numpy":
+        import numpy as np
+
+        if kind is np.ndarray:
+            return np.ndarray, ((0,),), value.__reduce__()[2]
+        if isinstance(value, np.generic) and value.dtype.kind in "biufcSU":
+            plain = value.item()
+            # Nothing of Python's is as long as a longdouble, whose item is one again.
+            return NotImplemented if type(plain) is kind else (kind, (plain,))
+        if isinstance(value, (np.datetime64, np.timedelta64)):
+            return kind, (value.astype("i8").item(), np.datetime_data(value.dtype))
+    elif root == "pandas":
+        return _pandas(value, kind.__name__)
+    return NotImplemented
+
+
 class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
-        kind = type(value)
-        root = kind.__module__.partition(".")[0]
-        if root == "numpy":
-            import numpy as np
-
-            if kind is np.ndarray:
-                return np.ndarray, ((0,),), value.__reduce__()[2]
-            if isinstance(value, np.generic) and value.dtype.kind in "biufcSU":
-                plain = value.item()
-                # Nothing of Python's is as long as a longdouble, whose item is one again.
-                return NotImplemented if type(plain) is kind else (kind, (plain,))
-            if isinstance(value, (np.datetime64, np.timedelta64)):
-                return kind, (value.astype("i8").item(), np.datetime_data(value.dtype))
-        elif root == "pandas":
-            return _pandas(value, kind.__name__)
-        return NotImplemented
+        return reduced(value)
 
 
 def _pandas(value: Any, name: str) -> Any:

@@ -6,14 +6,13 @@ does so again. Knows nothing of clusters, EC2 or notebooks; the far side is node
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import RankFailed, RemoteCommandFailed, RemoteError, RemoteInterrupted, UsageError
+from ..errors import RankFailed, RemoteCommandFailed, RemoteInterrupted, UsageError
 from ..node import team_values
 from ..node.team_frames import ALL, Kind, pack
 from ..ssh import Channel, Connection
@@ -21,12 +20,11 @@ from . import values, wire
 from .cells import Event, Grouped
 from .outputs import Output, Text
 from .team_exchange import values_of
+from .team_line import TEAM_CELL, TeamLine
 
 if TYPE_CHECKING:
     from .session import RemoteR
 
-TEAM_CELL = "cd ~/.ppe && exec python3 -m node.team_cell"
-TICK_SECONDS = 0.5
 # After the time is over: for the interrupt to reach the ranks, or the team to end.
 ENDING_SECONDS = 10.0
 KEPT = "the ranks keep their variables"
@@ -150,11 +148,10 @@ class _Run:
     def __init__(
         self, channel: Channel, cell: TeamCell, on_output: Callable[[Output], None], streamed: bool
     ) -> None:
-        self._channel = channel
+        self._line = TeamLine(channel)
         self._cell = cell
         self._show = on_output
         self._streamed = streamed
-        self._data = bytearray()
         self._out: Grouped | Streamed = Streamed()
         self._found: list[dict[str, Any]] = []
         self._failed: list[Event] = []
@@ -162,13 +159,11 @@ class _Run:
         self._sending = False
 
     def result(self, request: Mapping[str, Any], timeout: float | None) -> list[dict[str, Any]]:
-        channel = self._channel
-        channel.settimeout(TICK_SECONDS)
-        channel.send_all(json.dumps(request).encode() + b"\n")
+        self._line.ask(request)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                if (event := self._event()) is None:
+                if (event := self._line.event()) is None:
                     late = deadline is not None and time.monotonic() > deadline
                     if late and not self._stopped:
                         self._stop(f"no end within {timeout:g} s")
@@ -182,40 +177,13 @@ class _Run:
                     self._take(event)
             except KeyboardInterrupt:
                 if self._sending:  # perhaps in the middle of a frame
-                    channel.close()
+                    self._line.channel.close()
                     raise RemoteInterrupted("the transfer was interrupted; nothing ran") from None
                 self._stop("interrupted")
 
     def _stop(self, why: str) -> None:
         self._stopped = why
-        self._channel.send_all(pack(ALL, Kind.INTERRUPT))
-
-    def _event(self) -> Event | None:
-        """The next, or None if there is none for a moment."""
-        while (end := self._data.find(b"\n")) < 0:
-            if not self._receive():
-                return None
-        event: Event = json.loads(self._data[:end])
-        size = event.get("bytes", 0)
-        while len(self._data) < end + 1 + size:
-            self._receive()
-        event["body"] = bytes(self._data[end + 1 : end + 1 + size])
-        del self._data[: end + 1 + size]
-        return event
-
-    def _receive(self) -> bool:
-        try:
-            block = self._channel.recv()
-        except TimeoutError:
-            return False
-        if not block:
-            status = self._channel.exit_status()
-            said = b"".join(iter(self._channel.recv_stderr, b"")).decode(errors="replace").split("\n")
-            words = [line for line in said if line.strip()]
-            last = words[-1] if words else "it printed no error"
-            raise RemoteError(f"the master cannot run cells on ranks (status {status}): {last}")
-        self._data += block
-        return True
+        self._line.channel.send_all(pack(ALL, Kind.INTERRUPT))
 
     def _take(self, event: Event) -> None:
         if "note" in event:
@@ -235,11 +203,9 @@ class _Run:
 
     def _send_cell(self, count: int) -> None:
         self._sending = True
-        self._channel.settimeout(None)  # a full line is not a lost one
         for rank, body in self._cell.bodies(count):
-            self._channel.send_all(pack(rank, Kind.RUN, body))
+            self._line.send(pack(rank, Kind.RUN, body))
         self._sending = False
-        self._channel.settimeout(TICK_SECONDS)
 
     def _ended(self, error: str | None, variables: str) -> list[dict[str, Any]]:
         for text in self._out.rest():

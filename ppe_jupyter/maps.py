@@ -1,0 +1,121 @@
+"""``map`` for a class that knows its connection: a function on all slots of a cluster, as the built-in map is on one.
+
+Says which machine is meant, and shows how far it is; ``remote.mapping`` does the rest.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from .remote.outputs import Text
+from .ssh import Connection
+
+if TYPE_CHECKING:
+    from .remote.mapping import MapProgress, MapResult
+
+# A map that is over before shows no bar.
+BAR_SECONDS = 0.5
+
+
+class Maps:
+    """``map`` and ``last_map``."""
+
+    def ssh(self) -> Connection:
+        """The connection to the master."""
+        raise NotImplementedError
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        *iterables: Iterable[Any],
+        seed: int | None = None,
+        on_error: Literal["stop", "collect"] = "stop",
+        retries: int = 0,
+        checkpoint: str | None = None,
+        slots: int | None = None,
+        progress: bool = True,
+    ) -> list[Any]:
+        """``list(map(function, *iterables))``, the calls spread over Python ranks (mpi4py) on all slots, or ``slots``.
+
+        Task i has random numbers of its own, the same on any number of slots: those of
+        ``numpy.random.SeedSequence(seed).spawn(n)[i]``. A parameter ``rng`` of the function's gets a generator of
+        them, and ``numpy.random.normal()`` and ``random.random()`` begin at a state that is drawn from them.
+
+        A failed task is tried ``retries`` times more, with the same numbers. Then it ends the map as TaskFailed; or,
+        with ``on_error="collect"``, stands as such an error in its place, with a warning. What tasks print is shown
+        behind their index. The stop button ends the map within 2 s; ``last_map()`` has what was finished.
+
+        ``checkpoint`` names a file on the master that keeps the results while they come: the same call again does the
+        rest only, another one is refused. A lost rank or node has its tasks done by others. A lost line stops nothing:
+        ``last_map(wait=True)``. Raises TaskFailed, RemoteInterrupted, ConnectionLost, RemoteError, UsageError.
+        """
+        from .remote import mapping
+
+        items = list(zip(*iterables))  # noqa: B905  # as map does: to the end of the shortest
+        job = mapping.MapJob(
+            function=function,
+            items=items,
+            seed=seed,
+            on_error=on_error,
+            retries=retries,
+            checkpoint=checkpoint,
+            slots=slots,
+        )
+        if not items:
+            return []
+        with _shown(progress) as (on_output, on_progress):
+            result = mapping.run(self.ssh(), job, on_output=on_output, on_progress=on_progress)
+        if not result.failed:
+            return result.values
+        first = result.failed[min(result.failed)]
+        if on_error == "stop":
+            raise first from first.exception
+        warnings.warn(
+            f"{len(result.failed)} of {len(items)} tasks failed: {first}", RuntimeWarning, stacklevel=2
+        )
+        return [result.failed.get(index, value) for index, value in enumerate(result.values)]
+
+    def last_map(self, *, wait: bool = False) -> MapResult:
+        """What the last map has brought, whoever ran it: of one that was stopped, failed, or still runs.
+
+        ``wait`` follows it to its end, as the call would have. Raises NothingToDo if there was none.
+        """
+        from .remote import mapping
+
+        if not wait:
+            return mapping.last(self.ssh())
+        with _shown(True) as (on_output, on_progress):
+            return mapping.last(self.ssh(), wait=True, on_output=on_output, on_progress=on_progress)
+
+    def end_map_ranks(self) -> None:
+        """End the processes of ``map``, which wait for the next one."""
+        from .remote import mapping
+
+        mapping.end(self.ssh())
+
+
+@contextmanager
+def _shown(progress: bool) -> Iterator[tuple[Callable[[Text], None], Callable[[MapProgress], None]]]:
+    """What shows output and progress, as a bar that ends with the block."""
+    from tqdm.auto import tqdm
+
+    bar: tqdm[Any] = tqdm(total=0, unit="task", disable=not progress, delay=BAR_SECONDS, dynamic_ncols=True)
+
+    def show(text: Text) -> None:
+        stream = sys.stdout if text.stream == "stdout" else sys.stderr
+        with bar.external_write_mode(file=stream):
+            stream.write(text.text)
+
+    def tell(state: MapProgress) -> None:
+        failed = f", {state.failed} failed" if state.failed else ""
+        bar.total = state.count
+        if state.slots:
+            bar.set_postfix_str(f"{state.busy} of {state.slots} slots busy{failed}", refresh=False)
+        bar.update(state.done + state.failed - bar.n)
+
+    with bar:
+        yield show, tell

@@ -1,0 +1,272 @@
+"""One map on the ranks: who gets which tasks is map_tasks.py's, what they answer goes into the file (map_log.py).
+
+Standard library only; must not know clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import pickle
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from . import own_packages
+from .map_log import Kind as Is
+from .map_log import Log, pack
+from .map_tasks import Tasks
+from .run_cell import hosts
+from .team_frames import ALL, Frame, Kind
+from .team_ranks import Ranks
+
+START_SECONDS = 60.0
+# What is at work after a stop may send what it has finished.
+CANCEL_SECONDS = 1.2
+# Ranks that are all lost are started again so often.
+MOST_STARTS = 10
+# Else the loss of one rank would end the others.
+SURVIVING = ("--enable-recovery",)
+
+
+class Workers:
+    """The ranks of all maps. They stay, but for new ones if one was lost, or if the nodes have changed."""
+
+    def __init__(self, name: str) -> None:
+        self.inbox: asyncio.Queue[Frame] = asyncio.Queue()
+        self.living: set[int] = set()
+        self.jobs = 0
+        self._name = name
+        self._ranks: Ranks | None = None
+        self._made_for: object = None
+        self._stack = contextlib.AsyncExitStack()
+
+    async def have(self) -> None:
+        """Have ranks, whole and for every slot. Raises OSError in words."""
+        here = hosts()
+        made_for = (here, own_packages.python())
+        while not self.inbox.empty():
+            self.note(self.inbox.get_nowait())
+        if self._ranks is not None and (len(self.living) < self._ranks.count or made_for != self._made_for):
+            await self.end()
+        if self._ranks is not None:
+            return
+        self._made_for = made_for
+        inbox = self.inbox = asyncio.Queue()
+        self._ranks = ranks = Ranks(
+            "map",
+            sum(slots for _, slots in here),
+            self._name,
+            heard=inbox.put,
+            lost=lambda why: None,
+            over=lambda why: inbox.put_nowait(Frame(ALL, Kind.GONE, why.encode())),
+            mpirun=SURVIVING,
+        )
+        await ranks.start(self._stack)
+        ready = asyncio.ensure_future(ranks.ready.wait())
+        first = asyncio.ensure_future(inbox.get())
+        try:
+            await asyncio.wait({ready, first}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+            first.cancel()
+        if not ranks.ready.is_set():
+            why = first.result().body.decode(errors="replace") if first.done() else "they do not answer"
+            await self.end()
+            raise OSError(f"the ranks could not be started: {why}")
+        self.living = set(range(ranks.count))
+
+    async def end(self) -> None:
+        """End them."""
+        ranks, self._ranks = self._ranks, None
+        self.living = set()
+        if ranks is not None:
+            await ranks.end()
+            await self._stack.aclose()
+
+    def note(self, frame: Frame) -> None:
+        """Keep in mind who is gone."""
+        if frame.kind is Kind.GONE:
+            self.living -= self.living if frame.rank == ALL else {frame.rank}
+
+    def send(self, rank: int, kind: Kind, body: bytes = b"") -> None:
+        """A frame for a rank, or all."""
+        assert self._ranks is not None
+        self._ranks.send(Frame(rank, kind, body))
+
+    def where(self, rank: int) -> str:
+        """Its node's name."""
+        return self._ranks.where.get(rank, "") if self._ranks else ""
+
+
+class MapRun:
+    """The run that ``request`` asks for (map_keeper.py)."""
+
+    def __init__(
+        self, log: Log, request: Mapping[str, Any], function: bytes, items: list[bytes], workers: Workers
+    ) -> None:
+        self.log = log
+        self.over = False
+        self._request = request
+        self._function = function
+        self._items = items
+        self._workers = workers
+        self._tasks = Tasks(len(items), done=log.done, retries=request["retries"])
+        self._stopped = asyncio.Event()
+        self._loading: set[int] = set()
+        self._error: str | None = None
+        self._lost = 0
+
+    def stop(self) -> None:
+        """End it; what is finished is kept."""
+        self._stopped.set()
+
+    def progress(self) -> dict[str, int]:
+        """How far it is."""
+        tasks = self._tasks
+        return {
+            "done": tasks.done,
+            "failed": tasks.failed,
+            "busy": len(tasks.busy),
+            "slots": len(tasks.ranks),
+        }
+
+    async def perform(self) -> str | None:
+        """Run it to its end; why it could not be, beside failed tasks."""
+        begun, slots = time.monotonic(), 0
+        try:
+            for _ in range(MOST_STARTS):
+                if not self._tasks.unfinished or self._stopped.is_set():
+                    break
+                if await self._started():
+                    slots = max(slots, self._begin())
+                    await self._work()
+            else:
+                self._error = self._error or "its ranks were lost again and again"
+            await self._cancel()
+        except OSError as exc:
+            self._error = str(exc)
+        seconds = time.monotonic() - begun
+        end = {"seconds": seconds, "slots": slots, "lost": self._lost, "error": self._error}
+        with contextlib.suppress(OSError):  # a full disk: that is the error
+            self.log.append(pack(Is.END, -1, json.dumps(end).encode()))
+        self.over = True
+        return self._error
+
+    async def _started(self) -> bool:
+        """Whether there are ranks; not if it was stopped before."""
+        starting = asyncio.ensure_future(self._workers.have())
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        if starting.done():
+            starting.result()
+            return True
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+        await self._workers.end()
+        return False
+
+    def _begin(self) -> int:
+        """Send the function; to how many ranks."""
+        self._workers.jobs += 1
+        job = {"job": self._workers.jobs, "function": self._function, "entropy": self.log.entropy}
+        self._loading = set(sorted(self._workers.living)[: self._request["slots"]])
+        for rank in self._loading:
+            self._workers.send(rank, Kind.RUN, pickle.dumps(job, 5))
+        return len(self._loading)
+
+    async def _work(self) -> None:
+        """Till all is done, or no rank is left, or it is stopped."""
+        while self._tasks.unfinished and not self._stopped.is_set():
+            if not self._loading and not self._tasks.ranks:
+                return
+            for rank in self._tasks.ranks:
+                while (chunk := self._tasks.chunk(rank)) is not None:
+                    items = self._items[chunk.start : chunk.stop]
+                    part = {"job": self._workers.jobs, "first": chunk.start, "items": items}
+                    self._workers.send(rank, Kind.RUN, pickle.dumps(part, 5))
+            getting = asyncio.ensure_future(self._workers.inbox.get())
+            stopped = asyncio.ensure_future(self._stopped.wait())
+            await asyncio.wait({getting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if getting.done():
+                self._take(getting.result())
+            else:
+                getting.cancel()
+
+    async def _cancel(self) -> None:
+        """Interrupt who is at work; new ranks for the next map if one does not hear that."""
+        if not self._at_work():
+            return
+        for rank in self._at_work():
+            self._workers.send(rank, Kind.INTERRUPT)
+        deadline = time.monotonic() + CANCEL_SECONDS
+        while self._at_work() and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                self._take(await asyncio.wait_for(self._workers.inbox.get(), left))
+        if self._at_work():
+            await self._workers.end()
+
+    def _at_work(self) -> set[int]:
+        return self._loading | set(self._tasks.busy)
+
+    def _take(self, frame: Frame) -> None:
+        """What a rank says. Raises OSError if it cannot be written."""
+        self._workers.note(frame)
+        if frame.kind is Kind.GONE:
+            for rank in (
+                sorted(self._at_work() | set(self._tasks.ranks)) if frame.rank == ALL else [frame.rank]
+            ):
+                self._lose(rank, frame.body.decode(errors="replace"))
+        elif frame.kind is Kind.FAILED:
+            self._loading.discard(frame.rank)
+            self._error = (
+                f"the function cannot be read on {self._workers.where(frame.rank)}: " + frame.body.decode()
+            )
+            self.stop()
+        elif frame.kind in (Kind.DONE, Kind.PART):
+            part = pickle.loads(frame.body)  # noqa: S301  # from a rank of ours
+            if part["job"] != self._workers.jobs:
+                return
+            if frame.rank in self._loading:
+                self._loading.discard(frame.rank)
+                self._tasks.joins(frame.rank)
+            elif frame.rank in self._tasks.ranks:
+                self._keep(frame.rank, part, last=frame.kind is Kind.DONE)
+
+    def _keep(self, rank: int, part: Mapping[str, Any], *, last: bool) -> None:
+        values, failed = part["values"], set(part["failed"])
+        first = self._tasks.first(rank)
+        again = self._tasks.answered(rank, len(values), failed, seconds=part["seconds"], last=last)
+        records = [pack(Is.SAID, index, json.dumps(said).encode()) for index, *said in part["said"]]
+        records += [
+            pack(Is.ERROR if index in failed else Is.RESULT, index, value)
+            for index, value in enumerate(values, first)
+            if index not in again
+        ]
+        if records:
+            self.log.append(b"".join(records))
+        if failed - again and self._request["stop"]:
+            self.stop()
+
+    def _lose(self, rank: int, why: str) -> None:
+        if rank not in self._loading and rank not in self._tasks.ranks:
+            return
+        self._loading.discard(rank)
+        self._lost += 1
+        given_up = self._tasks.lost(rank)
+        name = f"rank {rank} on {self._workers.where(rank)}"
+        records = pack(Is.NOTE, -1, f"{name} was lost: {why}; its tasks go to others".encode())
+        if given_up is not None:
+            words = f"the ranks that ran it were lost, the last with: {why}"
+            records += pack(
+                Is.ERROR, given_up, pickle.dumps({"error": words, "traceback": "", "exception": None})
+            )
+            if self._request["stop"]:
+                self.stop()
+        self.log.append(records)

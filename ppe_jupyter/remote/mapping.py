@@ -1,0 +1,276 @@
+"""A function called for each of many items on all slots of a cluster, and what came of the last such map.
+
+The tasks are given out on the master (node/map_keeper.py): a lost line stops nothing. Knows nothing of clusters, EC2
+or notebooks.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import ConnectionLost, NothingToDo, RemoteError, RemoteInterrupted, TaskFailed, UsageError
+from ..node.functions import load
+from ..node.map_log import Kind as Is
+from ..node.map_log import Record, Records
+from ..node.team_frames import ALL, Kind, pack
+from ..ssh import Connection
+from .functions import cloudpickle_source, dumped, fingerprint
+from .outputs import Text
+from .team_line import TEAM_CELL, Event, TeamLine
+
+BLOCK_BYTES = 2**20
+# After the stop button: the ranks have 1.2 s to send what they have.
+ENDING_SECONDS = 10.0
+REQUEST = {"language": "map", "ranks": 0, "fresh": False, "end": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapProgress:
+    """How far a map is: tasks ``done`` and ``failed`` of ``count``, and ranks at work of ``slots``."""
+
+    count: int
+    done: int
+    failed: int
+    busy: int
+    slots: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapJob:
+    """What to call for each of ``items``, which are tuples of arguments. ``seed`` None: another one in each run."""
+
+    function: Callable[..., Any]
+    items: Sequence[tuple[Any, ...]]
+    seed: int | None = None
+    on_error: Literal["stop", "collect"] = "stop"
+    retries: int = 0
+    checkpoint: str | None = None
+    slots: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        if not callable(self.function):
+            raise UsageError(f"the first argument is to be a function, not a {type(self.function).__name__}")
+        if self.on_error not in ("stop", "collect"):
+            raise UsageError(f"on_error is stop or collect, not {self.on_error!r}")
+        if self.seed is not None and (not isinstance(self.seed, int) or self.seed < 0):
+            raise UsageError(f"seed is a whole number from 0, not {self.seed!r}")
+        if self.slots is not None and self.slots < 1:
+            raise UsageError(f"slots is 1 or more, not {self.slots}")
+
+    def request(self) -> dict[str, Any]:
+        """What the keeper is asked for."""
+        mark: dict[str, Any] = {}
+        if self.checkpoint:
+            mark = {"function": fingerprint(self.function), "items": fingerprint(list(self.items))}
+            mark["seed"] = self.seed
+        return {
+            **REQUEST,
+            "do": "map",
+            "count": len(self.items),
+            "entropy": secrets.randbits(64) if self.seed is None else self.seed,
+            "mark": mark,
+            "retries": self.retries,
+            "stop": self.on_error == "stop",
+            "checkpoint": self.checkpoint,
+            "slots": self.slots,
+        }
+
+    def frames(self, python: Sequence[int]) -> Iterator[bytes]:
+        """Function and items, for ranks of that version of Python. Raises UsageError."""
+        source = tuple(python) != sys.version_info[:2]
+        function = {
+            "cloudpickle": cloudpickle_source(),
+            "pickle": dumped(self.function, "the function", source=source),
+        }
+        yield pack(ALL, Kind.RUN, pickle.dumps(function, 5))
+        block: list[bytes] = []
+        size = 0
+        for index, item in enumerate(self.items):
+            block.append(dumped(item, f"item {index}", source=source))
+            size += len(block[-1])
+            if size > BLOCK_BYTES or index == len(self.items) - 1:
+                yield pack(ALL, Kind.VALUE, pickle.dumps(block, 5))
+                block, size = [], 0
+
+
+@dataclass
+class MapResult:
+    """What is known of a map. ``values`` by index, None where there is none (yet).
+
+    ``failed``: errors by index. ``said``: (index, stream, text) that tasks have printed. ``seed`` repeats it.
+    ``lost``: how many ranks. ``running``: it was not at its end when this was asked for.
+    """
+
+    values: list[Any] = field(default_factory=list)
+    done: set[int] = field(default_factory=set)
+    failed: dict[int, TaskFailed] = field(default_factory=dict)
+    said: list[tuple[int, str, str]] = field(default_factory=list)
+    seed: int = 0
+    seconds: float = 0.0
+    slots: int = 0
+    lost: int = 0
+    running: bool = False
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"<map: {len(self.done)} of {len(self.values)} results{failed}{', running' * self.running}>"
+
+    def take(self, record: Record) -> Text | None:
+        """Add a record; what of it is to be shown."""
+        kind, index, body = record
+        if kind is Is.HEADER:
+            header = json.loads(body)
+            self.seed, self.values = header["entropy"], [None] * header["count"]
+        elif kind is Is.RESULT:
+            self.values[index] = load(body)
+            self.done.add(index)
+            self.failed.pop(index, None)
+        elif kind is Is.ERROR:
+            self.failed[index] = _failure(index, len(self.values), pickle.loads(body))  # noqa: S301  # ours
+        elif kind is Is.SAID:
+            stream, text = json.loads(body)
+            self.said.append((index, stream, text))
+            return Text(stream, "".join(f"[{index}] {line}\n" for line in text.splitlines()))
+        elif kind is Is.NOTE:
+            return Text("stderr", f"[{body.decode()}]\n")
+        else:
+            end = json.loads(body)
+            self.seconds, self.slots, self.lost = end["seconds"], end["slots"], end["lost"]
+        return None
+
+
+def _failure(index: int, count: int, told: dict[str, Any]) -> TaskFailed:
+    exception = None
+    if told["exception"] is not None:
+        try:
+            exception = load(told["exception"])
+        except Exception:  # whatever a class of the user's raises
+            exception = None
+    words = f"task {index} of {count}: {told['error']}"
+    return TaskFailed(words, index=index, traceback=told["traceback"], exception=exception)
+
+
+class _Following:
+    """A map, seen from here."""
+
+    def __init__(
+        self, line: TeamLine, on_output: Callable[[Text], None], on_progress: Callable[[MapProgress], None]
+    ) -> None:
+        self.result = MapResult()
+        self._line = line
+        self._show = on_output
+        self._tell = on_progress
+        self._records = Records()
+        self._old = 0
+
+    def take(self, event: Event) -> None:
+        """An event."""
+        if "note" in event:
+            self._show(Text("stderr", f"[{event['note']}]\n"))
+        elif "old" in event:
+            self._old = event["old"]
+        elif "running" in event:
+            self.result.running = True
+        elif "progress" in event:
+            self._tell(MapProgress(count=len(self.result.values), **event["progress"]))
+        elif "bytes" in event:
+            for record in self._records.feed(event["body"]):
+                text = self.result.take(record)
+                if text is not None and self._records.whole > self._old:
+                    self._show(text)
+
+
+def run(
+    connection: Connection,
+    job: MapJob,
+    *,
+    on_output: Callable[[Text], None],
+    on_progress: Callable[[MapProgress], None],
+) -> MapResult:
+    """Run the map to its end; with ``on_error="stop"`` to the first failure.
+
+    Raises RemoteInterrupted after the stop button (what was finished is kept: ``last``), RemoteError if no ranks
+    could be had, or the function not be read there; ConnectionLost (the map goes on), UsageError.
+    """
+    request = job.request()
+    with connection.popen(TEAM_CELL) as channel:
+        following = _Following(TeamLine(channel), on_output, on_progress)
+        stopped = _followed(following, request, job)
+    result = following.result
+    if stopped is not None:
+        raise RemoteInterrupted(f"stopped: last_map() has {len(result.done)} of {len(job.items)} results")
+    return result
+
+
+def _followed(following: _Following, request: dict[str, Any], job: MapJob) -> float | None:
+    """Send the job, and follow it to its end; when it was stopped, in seconds of the monotonic clock."""
+    line = following._line
+    stopped: float | None = None
+    sending = False
+    line.ask(request)
+    while True:
+        try:
+            event = line.event()
+            if event is None:
+                if stopped is not None and time.monotonic() > stopped + ENDING_SECONDS:
+                    raise RemoteInterrupted("stopped, and the master does not answer; see last_map()")
+            elif "done" in event:
+                if event["error"] and stopped is None:
+                    raise RemoteError(event["error"])
+                return stopped
+            elif "python" in event:
+                sending = True
+                for frame in job.frames(event["python"]):
+                    line.send(frame)
+                sending = False
+            else:
+                following.take(event)
+        except KeyboardInterrupt:
+            if sending:  # perhaps in the middle of a frame
+                line.channel.close()
+                raise RemoteInterrupted("the transfer was interrupted; nothing ran") from None
+            if stopped is None:
+                line.channel.send_all(pack(ALL, Kind.INTERRUPT))
+            stopped = stopped or time.monotonic()
+        except ConnectionLost as exc:
+            raise ConnectionLost(f"{exc}; the map goes on there: last_map(wait=True)", host=exc.host) from exc
+
+
+def last(
+    connection: Connection,
+    *,
+    wait: bool = False,
+    on_output: Callable[[Text], None] = lambda text: None,
+    on_progress: Callable[[MapProgress], None] = lambda progress: None,
+) -> MapResult:
+    """What is known of the last map that anybody has run there; ``wait`` for its end. Raises NothingToDo."""
+    with connection.popen(TEAM_CELL) as channel:
+        line = TeamLine(channel)
+        following = _Following(line, on_output, on_progress)
+        line.ask({**REQUEST, "do": "last", "wait": wait})
+        while True:
+            event = line.event()
+            if event is not None and "done" in event:
+                if event["error"]:
+                    raise NothingToDo(event["error"])
+                following.result.running &= not wait
+                return following.result
+            if event is not None:
+                following.take(event)
+
+
+def end(connection: Connection) -> None:
+    """End the ranks of maps."""
+    with connection.popen(TEAM_CELL) as channel:
+        line = TeamLine(channel)
+        line.ask({**REQUEST, "end": True})
+        while (event := line.event()) is None or "done" not in event:
+            pass

@@ -1,0 +1,454 @@
+"""``Cluster.map``: who gets which tasks, its file and functions' sources without a cluster, the rest on one."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ppe_jupyter import errors
+from ppe_jupyter.node import functions as there
+from ppe_jupyter.node.map_log import MAGIC, Kind, Log, Records, Refused, pack
+from ppe_jupyter.node.map_tasks import MOST_LOSSES, Tasks
+from ppe_jupyter.remote import functions, mapping
+
+if TYPE_CHECKING:
+    from notebook_kernel import Kernel
+
+    from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.manager import Manager
+
+# Nodes cannot import this file.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+# --- Which tasks go where
+
+
+@given(
+    st.integers(0, 200),
+    st.sets(st.integers(0, 199)),
+    st.integers(1, 7),
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9), st.floats(0, 1), st.booleans()), max_size=60),
+)
+def test_each_task_is_done_once_whatever_ranks_do(
+    count: int, done: set[int], ranks: int, events: list[tuple[int, int, float, bool]]
+) -> None:
+    done = {index for index in done if index < count}
+    tasks = Tasks(count, done=done)
+    given_to: dict[int, list[range]] = {rank: [] for rank in range(ranks)}
+    for rank in given_to:
+        tasks.joins(rank)
+    found: list[int] = []
+
+    def deal() -> None:
+        for rank in tasks.ranks:
+            while (chunk := tasks.chunk(rank)) is not None:
+                given_to[rank].append(chunk)
+
+    def answer(rank: int, most: int, seconds: float) -> None:
+        chunk = given_to[rank][0]
+        assert tasks.first(rank) == chunk.start
+        part = chunk[:most]
+        last = len(part) == len(chunk)
+        tasks.answered(rank, len(part), (), seconds=seconds, last=last)
+        found.extend(part)
+        given_to[rank][0:1] = [] if last else [chunk[most:]]
+
+    deal()
+    for rank, most, seconds, dies in events:
+        if rank not in tasks.ranks or not given_to[rank]:
+            continue
+        if dies and len(tasks.ranks) > 1:
+            assert tasks.lost(rank) is None or ranks > MOST_LOSSES
+            given_to[rank] = []
+        else:
+            answer(rank, most, seconds)
+        deal()
+    given_up = tasks.failed
+    while tasks.busy:
+        answer(tasks.busy[0], 1000, 0.01)
+        deal()
+    assert not tasks.unfinished
+    assert len(found) == len(set(found)) == count - len(done) - given_up
+    assert not done & set(found)
+
+
+def test_chunks_are_brief_and_end_together() -> None:
+    tasks = Tasks(10_000)
+    for rank in range(4):
+        tasks.joins(rank)
+    first = tasks.chunk(0)
+    assert first is not None and len(first) == 1 and tasks.chunk(0) is None, "nothing is known yet"
+    tasks.answered(0, 1, (), seconds=0.001, last=True)
+    assert len(tasks.chunk(0) or ()) == 100 and len(tasks.chunk(0) or ()) == 100 and tasks.chunk(0) is None
+    tasks.answered(0, 100, (), seconds=1e-9, last=True)
+    assert len(tasks.chunk(1) or ()) <= 10_000 / 8
+
+
+def test_what_fails_is_tried_again_and_what_loses_ranks_is_given_up() -> None:
+    tasks = Tasks(1, retries=1)
+    tasks.joins(0)
+    tasks.chunk(0)
+    assert tasks.answered(0, 1, {0}, seconds=0, last=True) == {0}
+    tasks.chunk(0)
+    assert tasks.answered(0, 1, {0}, seconds=0, last=True) == set()
+    assert (tasks.failed, tasks.done, tasks.unfinished) == (1, 0, False)
+
+    tasks = Tasks(1)
+    given_up = []
+    for rank in range(MOST_LOSSES):
+        tasks.joins(rank)
+        tasks.chunk(rank)
+        given_up.append(tasks.lost(rank))
+    assert given_up == [None, None, 0] and not tasks.unfinished
+
+
+# --- The file
+
+
+def header(**changes: Any) -> dict[str, Any]:
+    return {"count": 9, "entropy": 5, "mark": {"function": "f", "seed": None}, **changes}
+
+
+def test_a_file_that_was_cut_anywhere_is_gone_on_with(tmp_path: Path) -> None:
+    async def write() -> None:
+        log = Log(tmp_path / "a", header())
+        log.append(pack(Kind.RESULT, 3, b"three") + pack(Kind.ERROR, 4, b"four"))
+        log.append(pack(Kind.RESULT, 5, b"five"))
+        log.close()
+
+    async def resumed(data: bytes) -> set[int]:
+        path = tmp_path / "cut"
+        path.write_bytes(data)
+        log = Log(path, header(entropy=77))
+        log.append(pack(Kind.RESULT, 8, b"eight"))
+        log.close()
+        records = list(Records().feed(path.read_bytes()[len(MAGIC) :]))
+        assert json.loads(records[0].body)["entropy"] == log.entropy == (5 if records[1].task != 8 else 77)
+        assert records[-1].body == b"eight"
+        return log.done
+
+    asyncio.run(write())
+    whole = (tmp_path / "a").read_bytes()
+    start = whole.index(b"three") + 5
+    for end, done in ((len(whole), {3, 5}), (len(whole) - 1, {3}), (start, {3}), (start - 1, set())):
+        found = asyncio.run(resumed(whole[:end])) if end >= start else {3} - {3}
+        assert found == done
+
+
+def test_another_maps_file_is_refused(tmp_path: Path) -> None:
+    async def check() -> None:
+        Log(tmp_path / "a", header()).close()
+        with pytest.raises(Refused, match="its function and seed differ"):
+            Log(tmp_path / "a", header(mark={"function": "g", "seed": 3}))
+        (tmp_path / "b").write_text("mine")
+        with pytest.raises(Refused, match="no checkpoint of a map"):
+            Log(tmp_path / "b", header())
+
+    asyncio.run(check())
+    assert (tmp_path / "b").read_text() == "mine"
+
+
+# --- Functions for another version of Python
+
+FACTOR = 3
+
+
+def makers() -> list[Callable[[int], Any]]:
+    inside = 10
+
+    def plain(x: int) -> Any:
+        """Docs."""
+        return x * FACTOR + inside
+
+    def recursive(x: int) -> int:
+        return 1 if x < 1 else x * recursive(x - 1)
+
+    # Two of them in one line.
+    twice, thrice = lambda x: 2 * x, lambda x: 3 * x
+    return [
+        plain,
+        recursive,
+        twice,
+        thrice,
+        Account(4).add,
+        lambda x: [
+            f"""{y}
+  as it is""" for y in range(x)
+        ],
+    ]  # fmt: skip
+
+
+class Base:
+    def __init__(self, start: int) -> None:
+        self.__hidden = start
+
+    def add(self, x: int) -> int:
+        return self.__hidden + x
+
+
+class Account(Base):
+    def add(self, x: int) -> int:
+        return super().add(x) + FACTOR
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    y: float = 2.0
+
+
+@pytest.mark.parametrize("which", range(6))
+def test_a_function_goes_as_its_source(which: int) -> None:
+    function = makers()[which]
+    data = functions.dumped(function, "it", source=True)
+    assert b"co_code" not in data
+    assert there.load(data)(4) == function(4)
+
+
+def test_code_that_has_no_source_is_refused_in_words() -> None:
+    made = eval("lambda x: x")
+    with pytest.raises(errors.UsageError, match="<lambda> has no source here"):
+        functions.dumped(made, "it", source=True)
+    assert there.load(functions.dumped(made, "it", source=False))(3) == 3
+    with pytest.raises(errors.UsageError, match="item 7 cannot be sent"):
+        functions.dumped((threading.Lock(),), "item 7", source=False)
+
+
+def test_a_dataclass_goes_as_its_source() -> None:
+    point = there.load(functions.dumped(Point(1.0), "it", source=True))
+    assert dataclasses.astuple(point) == (1.0, 2.0) and type(point) is not Point
+    assert point == type(point)(1.0)
+
+
+MARK = """
+import numpy as np
+from ppe_jupyter.remote.functions import fingerprint
+k = [{0}, "a", "a"]
+class C:
+    def m(self): return k
+def g(x, c=C()): return f(x) if x else c.m()
+def f(x): return g(x - 1) + {1}
+print(fingerprint(f), fingerprint([(1, np.arange(3)), ({{"a": 1}},)]))
+"""
+
+
+def test_fingerprints_are_the_same_in_another_process_and_tell_changes(tmp_path: Path) -> None:
+    def mark(*values: int) -> list[str]:
+        path = tmp_path / f"m{time.monotonic_ns()}.py"
+        path.write_text(MARK.format(*values))
+        done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    first, again, other_data, other_code = mark(1, 2), mark(1, 2), mark(3, 2), mark(1, 3)
+    assert first == again
+    assert len({first[0], other_data[0], other_code[0]}) == 3
+
+
+# --- On a cluster
+
+
+def draw(x: float, rng: np.random.Generator) -> float:
+    return x + rng.normal()
+
+
+def serially(count: int, seed: int) -> list[float]:
+    streams = np.random.SeedSequence(seed).spawn(count)
+    return [draw(x, np.random.default_rng(stream)) for x, stream in zip(range(count), streams, strict=True)]
+
+
+def test_results_and_random_numbers_are_the_serial_ones_on_any_number_of_slots(cluster: Cluster) -> None:
+    assert cluster.map(draw, range(50), seed=9, progress=False) == serially(50, 9)
+    assert cluster.map(draw, range(50), seed=9, slots=1, progress=False) == serially(50, 9)
+    assert cluster.map(lambda a, b: a + b, "ab", "xyz", progress=False) == ["ax", "by"]
+    assert cluster.map(abs, [], progress=False) == []
+
+    def legacy(i: int) -> tuple[float, float]:
+        import random
+
+        return random.random(), np.random.normal()
+
+    assert cluster.map(legacy, range(9), seed=1) == cluster.map(legacy, range(9), seed=1, slots=2)
+    assert cluster.map(legacy, range(9)) != cluster.map(legacy, range(9))
+
+
+def test_tasks_run_on_mpi_ranks_of_every_slot(cluster: Cluster) -> None:
+    def where(i: int) -> Any:
+        import socket
+
+        from mpi4py import MPI
+
+        time.sleep(0.02)
+        return MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size, socket.gethostname(), os.environ["OMP_NUM_THREADS"]
+
+    found = set(cluster.map(where, range(60), progress=False))
+    assert {(rank, size, threads) for rank, size, _, threads in found} == {(i, 6, "1") for i in range(6)}
+    assert len({host for _, _, host, _ in found}) == 3
+
+
+def test_errors_and_output_have_their_index(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    class Odd(ValueError):
+        pass
+
+    def task(i: int) -> Point:
+        os.system(f"echo child {i}")
+        if i == 3:
+            raise Odd("not three")
+        return Point(i)
+
+    with pytest.raises(errors.TaskFailed, match=r"task 3 of 5: .*Odd: not three") as caught:
+        cluster.map(task, range(5), progress=False)
+    assert caught.value.index == 3 and "in task" in caught.value.traceback
+    capfd.readouterr()
+    with pytest.warns(RuntimeWarning, match="1 of 5 tasks failed: task 3"):
+        found = cluster.map(task, range(5), on_error="collect", progress=False)
+    assert isinstance(found[3], errors.TaskFailed) and isinstance(found[3].exception, ValueError)
+    assert [point.x for index, point in enumerate(found) if index != 3] == [0, 1, 2, 4]
+    assert sorted(capfd.readouterr().out.splitlines()) == [f"[{i}] child {i}" for i in range(5)]
+    last = cluster.last_map()
+    assert last.done == {0, 1, 2, 4} and set(last.failed) == {3} and not last.running
+    assert sorted(last.said) == [(i, "stdout", f"child {i}\n") for i in range(5)]
+
+
+def test_what_the_nodes_cannot_import_is_said(cluster: Cluster) -> None:
+    module = type(sys)("mine")
+    exec("def f(x): return x", vars(module))
+    sys.modules["mine"] = module
+    try:
+        with pytest.raises(errors.RemoteError, match=r"No module named 'mine'; cloudpickle\.register"):
+            cluster.map(module.f, [1], progress=False)
+    finally:
+        del sys.modules["mine"]
+
+
+def test_retries_use_the_same_numbers(cluster: Cluster) -> None:
+    def flaky(i: int, rng: np.random.Generator, name: str = f"/tmp/flaky-{time.time_ns()}") -> float:
+        value = rng.normal()
+        if not Path(f"{name}-{i}").exists():
+            Path(f"{name}-{i}").touch()
+            raise OSError("the first time")
+        return float(value)
+
+    # On one node: what was tried is noted there.
+    found = cluster.map(flaky, range(4), seed=2, retries=1, slots=1, progress=False)
+    assert found == [np.random.default_rng(s).normal() for s in np.random.SeedSequence(2).spawn(4)]
+
+
+def stopped_at(
+    cluster: Cluster, done: int, function: Callable[[int], Any], count: int, **options: Any
+) -> float:
+    """Press the stop button when so many are done; how long it took to end."""
+    at: list[float] = []
+
+    def press(progress: mapping.MapProgress) -> None:
+        if progress.done >= done and progress.busy and not at:
+            at.append(time.monotonic())
+            _thread.interrupt_main()
+
+    job = mapping.MapJob(function=function, items=[(i,) for i in range(count)], **options)
+    with pytest.raises(errors.RemoteInterrupted, match=rf"stopped: last_map\(\) has \d+ of {count} results"):
+        mapping.run(cluster.ssh(), job, on_output=lambda text: None, on_progress=press)
+    return time.monotonic() - at[0]
+
+
+def tenfold(i: int) -> int:
+    time.sleep(0.05)
+    return 10 * i
+
+
+def test_the_stop_button_keeps_what_is_finished_and_a_checkpoint_goes_on(cluster: Cluster) -> None:
+    name = f"map-{time.time_ns()}"
+    stopped_at(cluster, 12, tenfold, 60, checkpoint=name)
+    last = cluster.last_map()
+    assert len(last.done) >= 12 and all(last.values[i] == 10 * i for i in last.done)
+    with pytest.raises(errors.RemoteError, match="of another map"):
+        cluster.map(tenfold, range(61), checkpoint=name, progress=False)
+    assert cluster.map(tenfold, range(60), checkpoint=name, progress=False) == [10 * i for i in range(60)]
+    assert cluster.last_map().seconds < 60 * 0.05 / 6 + last.seconds, "the rest only"
+
+
+@pytest.mark.slow
+def test_what_does_not_hear_the_stop_button_is_ended(cluster: Cluster) -> None:
+    def deaf(i: int) -> None:
+        while i > 5:
+            try:
+                time.sleep(99)
+            except BaseException:
+                continue
+
+    cluster.map(tenfold, range(6), progress=False)
+    assert stopped_at(cluster, 6, deaf, 12) < 4
+    assert cluster.map(tenfold, range(6), progress=False) == [0, 10, 20, 30, 40, 50]
+
+
+@pytest.mark.slow
+def test_tasks_of_lost_ranks_are_done_by_others(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    def lethal(i: int, rng: np.random.Generator, mark: str = f"/tmp/lethal-{time.time_ns()}") -> float:
+        if i == 20 and not Path(mark).exists():
+            Path(mark).touch()
+            os.kill(os.getpid(), 9)
+        time.sleep(0.02)
+        return float(i + rng.normal())
+
+    found = cluster.map(lethal, range(100), seed=3, progress=False)
+    assert found == serially(100, 3)
+    assert "was lost: it was ended by SIGKILL; its tasks go to others" in capfd.readouterr().err
+    # It may have come to another node, and died there too.
+    assert 1 <= cluster.last_map().lost <= 3
+    assert cluster.map(draw, range(9), seed=9, progress=False) == serially(9, 9)
+    assert cluster.last_map().slots == 6, "whole again"
+
+
+@pytest.mark.slow
+def test_a_task_that_always_takes_its_rank_along_is_a_failed_one(cluster: Cluster) -> None:
+    def crash(i: int) -> int:
+        if i == 5:
+            os.kill(os.getpid(), 11)
+        return i
+
+    with pytest.warns(RuntimeWarning, match="the ranks that ran it were lost, the last with: .*SIGSEGV"):
+        found = cluster.map(crash, range(10), on_error="collect", slots=2, progress=False)
+    assert [value for i, value in enumerate(found) if i != 5] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+
+
+@pytest.mark.slow
+def test_a_map_goes_on_without_its_client(cluster: Cluster, manager: Manager) -> None:
+    other = manager.cluster(cluster.name)
+
+    def hang_up(progress: mapping.MapProgress) -> None:
+        if progress.done:
+            other.close()
+
+    job = mapping.MapJob(function=tenfold, items=[(i,) for i in range(200)])
+    with pytest.raises(errors.SshError):
+        mapping.run(other.ssh(), job, on_output=lambda text: None, on_progress=hang_up)
+    assert cluster.last_map().running
+    whole = cluster.last_map(wait=True)
+    assert whole.values == [10 * i for i in range(200)] and not whole.running
+
+
+@pytest.mark.slow
+def test_functions_and_classes_of_a_notebook(kernel: Kernel, cluster: Cluster) -> None:
+    kernel.cell(
+        "import dataclasses, ppe_jupyter as ppe\n"
+        f"c = ppe.Manager().cluster({cluster.name!r})\n"
+        "@dataclasses.dataclass\nclass Pair:\n    a: int\n    b: int\n"
+        "def pair(i):\n    return Pair(i, factor * i)\nfactor = 5"
+    )
+    assert kernel.cell("c.map(pair, range(3))[2]").result == "Pair(a=2, b=10)"
