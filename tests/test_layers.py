@@ -19,7 +19,8 @@ LAYERS = [
     "localcloud",
     "remote",
 ]
-LAYERS += ["files", "maps", "sessions", "runs", "host", "cluster", "manager", "verbs", "overview", "frontends"]
+LAYERS += ["files", "maps", "sessions", "runs", "host"]
+LAYERS += ["cluster", "manager", "verbs", "overview", "frontends"]
 APART = {
     "cloud": {"localcloud"},
     "localcloud": {"cloud", "ssh"},

@@ -135,6 +135,14 @@ def test_storage_outlives_a_cluster(execute: Execute, manager: Manager, tmp_path
 
 
 @pytest.mark.slow
+def test_cross_validation_with_future(execute: Execute, tmp_path: Path) -> None:
+    said = execute("cross-validation", tmp_path, to_the_end=True)
+    assert "40 fits on 6 slots" in said
+    assert len(re.findall(r"ip-[\d-]+", said)) >= 3 and "chosen:" in said
+    assert said.count("identical: TRUE") == 2
+
+
+@pytest.mark.slow
 def test_costs_and_limits(execute: Execute, manager: Manager, tmp_path: Path) -> None:
     said = execute("costs-and-limits", tmp_path, to_the_end=True)
     assert "setosa" in said, "R's workspace is back"

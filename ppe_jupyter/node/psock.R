@@ -15,6 +15,7 @@ options(parallelly.availableWorkers.custom = all_hosts,
         parallelly.availableWorkers.methods = c("custom", "mc.cores", "system", "fallback"))
 
 worker_rscript <- function() {
+  share()  # the user's packages, before workers look for them
   theirs <- grep("^(LD_PRELOAD$|PPE_|OMPI_|OPAL_|ORTE_|PMIX_|PRTE_)", names(Sys.getenv()), value = TRUE)
   c("env", sprintf("--unset=%s", theirs), threads, "PPE_PSOCK=1", "*")
 }

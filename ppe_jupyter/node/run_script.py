@@ -24,7 +24,7 @@ from .agent import ask
 from .rprocess import mpirun_command
 from .run_cell import HOSTFILE, hosts
 from .runs import HOME, LOG, Run, load
-from .team import ONE_THREAD, SOON_ENDED
+from .team_ranks import ONE_THREAD, SOON_ENDED
 from .this_node import PATIENCE, PRELOAD
 
 STATUS = ".status"
