@@ -137,7 +137,6 @@ class Keeper:
                 return await work
             finally:
                 self._run = None
-                log.wake()
 
     async def _last(self, client: Client, request: dict[str, Any]) -> str | None:
         if (run := self._run) is not None:
@@ -145,43 +144,39 @@ class Keeper:
             if request["wait"]:
                 await self._follow(client, run)
             else:
-                await _send(client, run.log.path, run.log.end)
+                await _send(client, run.log.path, len(MAGIC), run.log.end)
             return None
         if not LAST.exists():
             return "no map has run yet on this cluster"
         path = Path(LAST.read_text(encoding="utf-8"))
-        await _send(client, path, path.stat().st_size)
+        await _send(client, path, len(MAGIC), path.stat().st_size)
         return None
 
     async def _follow(self, client: Client, run: MapRun) -> None:
         """Tell the client of the run till its end."""
         at, told = len(MAGIC), 0.0
         loop = asyncio.get_running_loop()
-        while True:
-            over = run.over
-            while not client.gone and (data := run.log.read(at)):
-                at += len(data)
-                client.emit(data, bytes=len(data))
-                await client.taken()
-            if over:
-                client.emit(progress=run.progress())
-                return
-            if loop.time() > told + PROGRESS_SECONDS and client.behind < BEHIND_BYTES:
+        while not client.gone:
+            over, grown = run.over, run.log.grown()
+            at = await _send(client, run.log.path, at, run.log.end)
+            if over or loop.time() > told + PROGRESS_SECONDS and client.behind < BEHIND_BYTES:
                 told = loop.time()
                 client.emit(progress=run.progress())
+            if over:
+                return
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(run.log.grown(), PROGRESS_SECONDS)
+                await asyncio.wait_for(grown.wait(), PROGRESS_SECONDS)
 
 
-async def _send(client: Client, path: Path, end: int) -> None:
-    """The records of a file."""
-    at = len(MAGIC)
+async def _send(client: Client, path: Path, start: int, end: int) -> int:
+    """The records of a file from ``start`` to ``end``; where it came to."""
     with path.open("rb") as file:
-        file.seek(at)
-        while at < end and (data := file.read(min(BLOCK_BYTES, end - at))):
-            at += len(data)
+        file.seek(start)
+        while not client.gone and start < end and (data := file.read(min(BLOCK_BYTES, end - start))):
+            start += len(data)
             client.emit(data, bytes=len(data))
             await client.taken()
+    return start
 
 
 async def _read(client: Client) -> None:

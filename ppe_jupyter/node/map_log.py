@@ -120,20 +120,13 @@ class Log:
             at, view = at + written, view[written:]
         self.end = at
 
-    def read(self, start: int) -> bytes:
-        """Whole records and perhaps a part of one, from there."""
-        return os.pread(self._file, min(BLOCK_BYTES, self.end - start), start)
-
-    async def grown(self) -> None:
-        """When more has been appended."""
-        await self._grown.wait()
-
-    def wake(self) -> None:
-        """Have those who wait for more look again."""
-        self._grown.set()
+    def grown(self) -> asyncio.Event:
+        """Is set when more has been appended, or no more will be."""
+        return self._grown
 
     def close(self) -> None:
-        """No more is read or written."""
+        """No more is written."""
+        self._grown.set()
         os.close(self._file)
 
 

@@ -1,8 +1,8 @@
 """Which tasks of a map go to which rank, and when: chunks of about a tenth of a second, by what tasks took so far.
 
 A chunk is at most half of an equal share of what is left, so that ranks end together. Where tasks are brief and many
-the next chunk goes out ahead. A task that fails is tried again ``retries`` times; one that was at work on three ranks
-that were lost is not tried any more. Pure; must not know what a task is, nor how ranks are reached.
+the next chunk goes out ahead. A task that fails is tried again ``retries`` times; one that three ranks were
+lost with is not tried any more. Pure; must not know what a task is, nor how ranks are reached.
 """
 
 from __future__ import annotations
@@ -102,14 +102,17 @@ class Tasks:
         given = [chunk for chunk in self._given.pop(rank, ()) if chunk]
         if not given:
             return None
-        at_work = given[0].start
-        self._losses[at_work] += 1
-        given_up = self._losses[at_work] >= MOST_LOSSES
-        if given_up:
-            given[0] = given[0][1:]
-            self.failed += 1
-        self._queue.extendleft(chunk for chunk in reversed(given) if chunk)
-        return at_work if given_up else None
+        at_work, *later = given
+        self._queue.extendleft(reversed(later))
+        if len(at_work) > 1:  # one by one, since any of them may be why
+            self._queue.extendleft(range(index, index + 1) for index in reversed(at_work))
+            return None
+        self._losses.update(at_work)
+        if self._losses[at_work.start] < MOST_LOSSES:
+            self._queue.appendleft(at_work)
+            return None
+        self.failed += 1
+        return at_work.start
 
 
 def _ranges(indices: Iterable[int]) -> list[range]:
