@@ -159,7 +159,7 @@ class Keeper:
         while not client.gone:
             over, grown = run.over, run.log.grown()
             at = await _send(client, run.log.path, at, run.log.end)
-            if over or loop.time() > told + PROGRESS_SECONDS and client.behind < BEHIND_BYTES:
+            if over or (loop.time() > told + PROGRESS_SECONDS and client.behind < BEHIND_BYTES):
                 told = loop.time()
                 client.emit(progress=run.progress())
             if over:
