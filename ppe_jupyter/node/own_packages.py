@@ -95,7 +95,7 @@ def versions(wanted: Mapping[str, Sequence[str]]) -> Versions:
     return {
         "apt": {name: debian.get(re.split("[=:]", name)[0], "") for name in apt},
         "r": {name: own["r"].get(name) or libraries[name] for name in r},
-        "python": {distribution(name): known.get(_normal(distribution(name)), "") for name in python_},
+        "python": {distribution(name): known.get(normal(distribution(name)), "") for name in python_},
     }
 
 
@@ -134,10 +134,11 @@ def _distributions(folders: Iterable[Path]) -> Iterator[tuple[str, str]]:
     for folder in folders:
         for each in [*folder.glob("*.dist-info"), *folder.glob("*.egg-info")]:
             name, _, rest = each.stem.partition("-")
-            yield _normal(name), rest.split("-")[0]
+            yield normal(name), rest.split("-")[0]
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
+    """The name of a Python package as PyPI compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
