@@ -19,6 +19,7 @@ from . import settings, ssh
 from .cloud import tags
 from .cloud.access import command_line
 from .cloud.account import Account
+from .cloud.keeping import guests
 from .cloud.keeping.install import Installed, Packages, install
 from .cloud.keeping.volumes import find_node
 from .cloud.launching.relimit import relimit
@@ -38,7 +39,7 @@ from .remote.session import Output
 from .remote.watchdog import Losses, Watchdog
 from .runs import Runs, Then
 from .sessions import Sessions
-from .ssh import Connection
+from .ssh import Connection, PublicKey
 
 Report = Callable[[Progress], None]
 IGNORE: Report = lambda progress: None  # noqa: E731
@@ -257,6 +258,26 @@ class Cluster(Maps, Runs, Sessions):
         finally:
             for name in {*self._attached} - before:
                 self._attached[name].rest()
+
+    def guests(self) -> list[PublicKey]:
+        """The keys of those whom its owner has let in."""
+        return guests.guests(self.ssh())
+
+    def share(self, key: PublicKey) -> dict[str, str]:
+        """Let a colleague in, on all nodes and on those that come later, as the login user, which can do all there.
+
+        Of nodes that could not be told why, by address: the next set-up does it. Raises NothingToDo, UsageError.
+        """
+        late = guests.share(self._account.context, self.ssh(), self.record, key)
+        self.refresh()
+        return late
+
+    def unshare(self, who: str) -> dict[str, str]:
+        """Let the guest of that name, or fingerprint, in no longer; who is in stays in. Else as ``share``."""
+        found = guests.find(self.guests(), who)
+        late = guests.revoke(self._account.context, self.ssh(), self.record, found)
+        self.refresh()
+        return late
 
     def ranks(self) -> Ranks:
         """Every MPI rank on its nodes: R, its workers, any mpirun's."""

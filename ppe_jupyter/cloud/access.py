@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from .. import ssh
-from ..errors import PpeError, Unreachable
+from ..errors import AuthenticationRefused, PpeError, Unreachable
 from ..person import host, os_user
 from ..settings import Settings
 from .context import Context
@@ -75,10 +75,18 @@ def connect(context: Context, record: ClusterRecord) -> ssh.Connection:
 
     Raises SshError, SettingsError when the private key is not here.
     """
-    wanted = target(context, record.master, user=record.login_user, key=context.keys.private(record.key_name))
+    wanted = target(context, record.master, user=record.login_user, key=context.keys.opening(record.key_name))
     timeout = context.settings.connect_timeout
     try:
         return context.connect(wanted, timeout=timeout)
+    except AuthenticationRefused as exc:
+        if context.keys.path(record.key_name).exists():
+            raise
+        raise AuthenticationRefused(
+            f"{exc}; {record.owner.partition(' ')[0]}, who launched {record.name}, lets you in with: "
+            f"%ppe_share {record.name} --key YOUR-PUBLIC-KEY",
+            host=exc.host,
+        ) from exc
     except Unreachable as exc:
         try:
             changed = refresh_rule(context, record)

@@ -47,13 +47,38 @@ class KeyStore:
                 "name its file with: %ppe_config key_name NAME and %ppe_config key_file FILE"
             ) from exc
 
+    def opening(self, key_name: str) -> str:
+        """What opens a cluster of that key pair for this user: its private half, else the key of ``usable``, which the
+        cluster's owner may have let in. Raises SettingsError when there is neither."""
+        path = self.usable(key_name)
+        if path == self.path(key_name):
+            return self.private(key_name)
+        try:
+            return path.read_text(encoding="ascii")
+        except (OSError, ValueError) as exc:
+            raise SettingsError(f"your private key cannot be read from {path}: {exc}") from exc
+
+    def usable(self, key_name: str) -> Path:
+        """The private half of the key pair, if it is here; else the settings' key file, or the one generated here."""
+        path = self.path(key_name)
+        public = self._own()
+        others = [self._settings.key_file, public and public.with_suffix("")]
+        return next((each for each in (path, *others) if each is not None and each.exists()), path)
+
+    def _own(self) -> Path | None:
+        """The public half of the key pair that was generated here."""
+        name = f"{self._prefix}-{8 * '[0-9a-f]'}.pub"
+        return next((each for each in sorted(self._folder.glob(name)) if each.with_suffix("").exists()), None)
+
+    @property
+    def _prefix(self) -> str:
+        return f"ppe-{os_user()}-{host()}"
+
     def _generated(self) -> tuple[str, str]:
-        prefix = f"ppe-{os_user()}-{host()}"
-        for public in sorted(self._folder.glob(f"{prefix}-{8 * '[0-9a-f]'}.pub")):
-            if public.with_suffix("").exists():
-                return public.stem, public.read_text(encoding="ascii").strip()
-        pair = ssh.generate_key_pair(prefix)
-        name = f"{prefix}-{hashlib.sha256(pair.public.encode()).hexdigest()[:8]}"
+        if public := self._own():
+            return public.stem, public.read_text(encoding="ascii").strip()
+        pair = ssh.generate_key_pair(self._prefix)
+        name = f"{self._prefix}-{hashlib.sha256(pair.public.encode()).hexdigest()[:8]}"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The public half is written last: a key pair is there when both are.
         for path, text in [(self._folder / name, pair.private), (self._folder / f"{name}.pub", pair.public)]:

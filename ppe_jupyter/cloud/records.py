@@ -135,7 +135,7 @@ class ClusterRecord:
     A node that has ended is among them only while nothing has taken its place. ``usd_per_hour`` is what nodes,
     disks and addresses cost on EC2 now (None: a price is unknown). ``spec`` is None when its tag was damaged.
     ``busy_until``: a client may be at work on it till then, and cleanup keeps its hands off. ``troubles`` has a
-    line for each node that is not as it should be.
+    line for each node that is not as it should be. ``guests`` are those whom its owner has let in.
     """
 
     name: str
@@ -152,6 +152,7 @@ class ClusterRecord:
     launch: str = ""
     cost: Cost | None = None
     troubles: tuple[str, ...] = ()
+    guests: tuple[str, ...] = ()
 
     @property
     def master(self) -> Node:

@@ -38,6 +38,7 @@ FIRST_INDEX = "ppe:first-index"
 MASTER = "ppe:master"
 PRICE = "ppe:price"
 COST = "ppe:cost"
+GUESTS = "ppe:guests"
 
 # A value has at most 256 characters (user guide, Using_Tags), a raw ed25519 key in base64 43.
 KEYS_PER_TAG = 5
@@ -99,6 +100,11 @@ def of_cost(cost: Cost) -> dict[str, str]:
     """The tag that says what was spent until when, and the rate from then on."""
     rate = "?" if cost.usd_per_hour is None else f"{cost.usd_per_hour:.6f}"
     return {COST: f"{cost.spent_usd:.6f} {rate} {_iso(cost.since)}"}
+
+
+def of_guests(names: Iterable[str]) -> dict[str, str]:
+    """The tag that names those who were let in, as many as fit; the master knows their keys."""
+    return {GUESTS: " ".join(names)[:MAX_TAG_VALUE]}
 
 
 def busy(until: datetime) -> dict[str, str]:
@@ -213,7 +219,14 @@ def _record(name: str, instances: list[Instance], now: datetime) -> ClusterRecor
         launch=tags.get(LAUNCH, ""),
         cost=_cost(tags.get(COST, "")),
         troubles=troubles(nodes, expected=expected),
+        guests=_guests(instances),
     )
+
+
+def _guests(instances: Iterable[Instance]) -> tuple[str, ...]:
+    """As the oldest that lives says: a new node has the tag only when it is set up."""
+    living = sorted((each for each in instances if each.state.alive), key=lambda each: each.launched)
+    return tuple(next((each.tags[GUESTS] for each in living if GUESTS in each.tags), "").split())
 
 
 def _nodes(instances: list[Instance], *, master_id: str, expected: int) -> tuple[Node, ...]:

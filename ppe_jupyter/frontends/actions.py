@@ -17,7 +17,7 @@ from ..cloud.records import InstanceState, advice
 from ..errors import CloudError, NoSuchCluster, NothingToDo, PpeError, RemoteCommandFailed, UsageError
 from ..overview.pictures import UP
 from ..verbs import suggestion
-from . import changes, files, keeping, rstudio, runs, views
+from . import changes, files, keeping, rstudio, runs, sharing, views
 from .output import Console
 from .tables import Table, framed
 
@@ -194,6 +194,7 @@ ACTIONS: Mapping[str, Callable[[Desk, Arguments], Any]] = {
     "status": status,
     "connect": connect,
     "disconnect": disconnect,
+    "share": sharing.share,
     "ssh": ssh,
     "run": runs.run,
     "upload": files.upload,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 def clusters(found: Sequence[Cluster], *, connected: Cluster | Host | None) -> Table:
     """A row for each cluster; prices are EC2's, in USD."""
+    shared = any(cluster.record.guests for cluster in found)
     return table(
         [
             {
@@ -39,6 +40,7 @@ def clusters(found: Sequence[Cluster], *, connected: Cluster | Host | None) -> T
                 "EC2 $ so far": cluster.cost_so_far,
                 "connected": connected is not None and cluster.name == connected.name,
                 "owner": cluster.record.owner.partition(" ")[0],
+                **({"shared with": ", ".join(cluster.record.guests)} if shared else {}),
             }
             for cluster in found
         ]
@@ -90,6 +92,8 @@ def status(whose: str, cluster: Cluster, watch: Watchdog | str | None) -> Sheet:
         ("cluster", f"{cluster.name}: {_state(cluster)} · of {cluster.record.owner.partition(' ')[0]}"),
         ("cost", cost(cluster)),
     ]
+    if cluster.record.guests:
+        rows.append(("shared", f"with {', '.join(cluster.record.guests)}"))
     rows += _limits(cluster)
     rows += [("watchdog", text) for text in ([watch] if isinstance(watch, str) else watchdog(watch))]
     if watch is not None and not isinstance(watch, str):

@@ -10,11 +10,23 @@ BEGIN, END = "# >>> ppe: written anew by every setup >>>", "# <<< ppe <<<"
 OURS = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}\n?", re.DOTALL)
 
 
-def write(path: Path, lines: Iterable[str], *, keep: Callable[[str], bool] = lambda line: True) -> None:
+def read(path: Path) -> list[str]:
+    """The lines of our block; none without one."""
+    found = OURS.search(path.read_text(encoding="utf-8")) if path.exists() else None
+    return found[0].splitlines()[1:-1] if found else []
+
+
+def write(
+    path: Path,
+    lines: Iterable[str],
+    *,
+    keep: Callable[[str], bool] = lambda line: True,
+    mode: int = 0o644,
+) -> None:
     """Put ``lines`` into our block at the end of the file; of the rest stays what ``keep`` wants."""
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     kept = [line for line in OURS.sub("", old).splitlines() if keep(line)]
-    replace(path, "\n".join([*kept, BEGIN, *lines, END, ""]))
+    replace(path, "\n".join([*kept, BEGIN, *lines, END, ""]), mode=mode)
 
 
 def remove(path: Path) -> None:

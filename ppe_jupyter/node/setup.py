@@ -35,7 +35,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import installing, own_packages, reach
+from . import guests, installing, own_packages, reach
 from .limits import Limits
 from .master import have_cluster_key, mpi_silence, read, shim, start_r, versions, write, write_hostfiles
 from .phase import Json, Phase, emit
@@ -92,6 +92,7 @@ class SetUp:
             "shared": len({answer["machine"] for answer in answers.values()}) < len(self._nodes),
             "cran_url": self._task.get("cran_url"),
             "shim": base64.b64encode(self._shim).decode(),
+            "guests": guests.listed(),
         }
         while not self._configure_all(keys, common):
             pass

@@ -35,7 +35,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import baking, blocks, packages, surroundings
+from . import baking, blocks, guests, packages, surroundings
 
 HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key")
 FRESH_KEY = Path("/etc/ssh/ppe_fresh_ed25519_key")
@@ -141,6 +141,7 @@ def configure(task: dict[str, Any]) -> Answer:
         blocks.write(path, [line.format(cidr=task["subnet_cidr"]) for line in lines])
         for each in (path.parent, path):
             os.chown(each, user.pw_uid, user.pw_gid)
+    guests.let_in(task["guests"], home=Path(user.pw_dir), owner=(user.pw_uid, user.pw_gid))
     SLOTS.parent.mkdir(exist_ok=True)
     SLOTS.write_text(f"{task['slots']}\n")
     _be_patient(base64.b64decode(task["shim"]), everyone=task["shared"])

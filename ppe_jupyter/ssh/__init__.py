@@ -8,9 +8,9 @@ clusters, EC2 or R.
 from .connecting import Target, connect
 from .connection import Channel, Completed, Connection, quote_path
 from .hosts import Place, config_hosts, reach
-from .keys import KeyPair, generate_key_pair
+from .keys import KeyPair, PublicKey, generate_key_pair
 
 __all__ = [
-    "Channel", "Completed", "Connection", "KeyPair", "Place", "Target", "config_hosts", "connect", "generate_key_pair",
-    "quote_path", "reach",
+    "Channel", "Completed", "Connection", "KeyPair", "Place", "PublicKey", "Target", "config_hosts", "connect",
+    "generate_key_pair", "quote_path", "reach",
 ]  # fmt: skip

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import io
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.dsa import DSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_public_key,
+)
+
+from ..errors import UsageError
+
+LEAST_RSA_BITS = 2048
+MOST_NAME = 60
 
 
 @dataclass(frozen=True)
@@ -22,6 +39,47 @@ class KeyPair:
 
     def __repr__(self) -> str:
         return f"KeyPair({self.public!r})"
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """Somebody's public key. ``name`` is its comment, in characters that any list can take, else of its fingerprint."""
+
+    kind: str
+    blob: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> PublicKey:
+        """The key in a file's text, as ssh-keygen writes it (RFC 4253, 6.6). Raises UsageError."""
+        if "PRIVATE KEY" in text:
+            raise UsageError(
+                "that is a private key, which its owner must keep: the public one is in the file .pub"
+            )
+        lines = [line.split(maxsplit=2) for line in text.splitlines() if line.strip() and line[0] != "#"]
+        if len(lines) != 1 or len(lines[0]) < 2:
+            raise UsageError(f"that is not one public key of SSH: {text[:60]!r}")
+        kind, blob, *comment = lines[0]
+        try:
+            key = load_ssh_public_key(f"{kind} {blob}".encode())
+        except (ValueError, UnsupportedAlgorithm) as exc:
+            raise UsageError(f"that is not a public key that can be used ({exc}): {text[:60]!r}") from exc
+        if isinstance(key, DSAPublicKey) or (isinstance(key, RSAPublicKey) and key.key_size < LEAST_RSA_BITS):
+            raise UsageError("that key is too weak: make one with ssh-keygen -t ed25519")
+        name = re.sub(r"[^A-Za-z0-9@._+-]+", "-", "".join(comment)).strip("-")[:MOST_NAME]
+        found = cls(kind, blob, name)
+        return found if name else replace(found, name=found.fingerprint[7:19].replace("/", "_"))
+
+    @property
+    def fingerprint(self) -> str:
+        """As ssh-keygen -l shows it."""
+        digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
+        return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+    @property
+    def line(self) -> str:
+        """It as a line of authorized_keys."""
+        return f"{self.kind} {self.blob} {self.name}"
 
 
 class Locked(Exception):

@@ -29,6 +29,7 @@ VERBS: tuple[Verb, ...] = (
     clusters.STATUS,
     clusters.CONNECT,
     clusters.DISCONNECT,
+    clusters.SHARE,
     clusters.SSH,
     RUN,
     files.UPLOAD,

@@ -172,6 +172,25 @@ SSH = Verb(
     ),
     code="command",
 )
+SHARE = Verb(
+    name="share",
+    help="let a colleague into a cluster; alone it says who is let in",
+    detail=(
+        "The key is put on all nodes and on those that come later. The colleague's own credentials find the cluster; "
+        "there the colleague is the same login user as you, and can do all that you can."
+    ),
+    options=(
+        NAME,
+        Option(name="key", dest="key_name", metavar="FILE.pub", help="the colleague's public key"),
+        Option(
+            name="revoke",
+            metavar="WHO",
+            help="let in no longer: a name or fingerprint of the list, or a file",
+        ),
+        YES,
+        *CLOUD,
+    ),
+)
 REBOOT = Verb(
     name="reboot",
     help="reboot all nodes, or one; waits until R answers again",

@@ -257,7 +257,7 @@ class Change:
         mine = [each for each in self._fleet.instances if each.instance_id == master.instance_id]
         boot = Boot(self._context, mine, pace=self._pace, report=self._report)
         boot.wait_until_running()
-        return boot.open_master(key=self._context.keys.private(record.key_name))
+        return boot.open_master(key=self._context.keys.opening(record.key_name))
 
     def _cluster_key(self, master: ssh.Connection, record: ClusterRecord) -> str | None:
         """The private half for the master's disk once all workers let it in; None if it is there."""

@@ -55,7 +55,7 @@ def _master_again(
     context: Context, record: ClusterRecord, before: str, deadline: float, pace: Pace
 ) -> ssh.Connection:
     """A connection to the master after its reboot."""
-    key = context.keys.private(record.key_name)
+    key = context.keys.opening(record.key_name)
     wanted = target(context, record.master, user=record.login_user, key=key)
     timeout = min(TRY_SECONDS, context.settings.connect_timeout)
     why = "it was not rebooted"

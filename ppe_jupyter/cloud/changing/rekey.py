@@ -81,7 +81,7 @@ class ClusterKey:
         pace: Pace,
     ) -> dict[str, str]:
         """Let the pair into these workers; why one could not be reached in time, by instance id."""
-        user_key = self._context.keys.private(record.key_name)
+        user_key = self._context.keys.opening(record.key_name)
         done = master.run(f"cat {NOTED_KEYS}", timeout=COMMAND_SECONDS, check=False)
         noted = json.loads(done.stdout) if done.status == 0 else {}
         command = AUTHORIZE.format(pattern=shlex.quote(f" {self._comment}$"))

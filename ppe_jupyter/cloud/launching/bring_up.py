@@ -112,7 +112,7 @@ class _BringUp:
         self._installs = installs
         self._pace = pace
         self._report = report
-        self._user_key = context.keys.private(boot.record.key_name)
+        self._user_key = context.keys.opening(boot.record.key_name)
         self._connection: ssh.Connection | None = None
         self._keyed = ""  # the instance that has the cluster's key
         self._failed_master = False
@@ -232,6 +232,7 @@ class _BringUp:
             **tags.when_running({node.index: done.host_keys[node.private_ip] for node in ready}),
             **tags.busy(now),
             **tags.of_spec(self._spec),
+            **(tags.of_guests(record.guests) if record.guests else {}),
             **tags.of_cost(Cost(spent_usd=spent or 0.0, usd_per_hour=_rate(record, spent), since=now)),
         }
         of_lost = {key: value for key, value in common.items() if key != tags.STATE}

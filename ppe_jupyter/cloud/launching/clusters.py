@@ -106,8 +106,8 @@ class Clusters:
             raise
 
     def key_file(self, record: ClusterRecord) -> Path:
-        """Where the private half of the user's key pair for that cluster is."""
-        return self._context.keys.path(record.key_name)
+        """Where the private key is that opens that cluster for this user."""
+        return self._context.keys.usable(record.key_name)
 
     def _launch(self, plan: Plan, pace: Pace, send: Report) -> ClusterRecord:
         launch = Launch(self._context, plan, pace=pace, report=send)
