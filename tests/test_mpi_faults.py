@@ -20,7 +20,7 @@ from test_mpi import RMPI, SLOTS, Evaluation, mpi, named_soon, worker_processes,
 import ppe_jupyter as ppe
 from ppe_jupyter import errors
 from ppe_jupyter.node.ladder import Rung
-from ppe_jupyter.node.this_node import PATIENCE
+from ppe_jupyter.node.patience import PATIENCE
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster

@@ -36,7 +36,7 @@ from ppe_jupyter.node.protocol import (
     parse_json,
 )
 from ppe_jupyter.node.terminal import Mark, Marker, Printed, TerminalReader, marker_text
-from ppe_jupyter.remote import wire
+from ppe_jupyter.remote import nodes, wire
 
 WORD = "0123456789abcdef"
 numbers = st.integers(0, MAX_EXACT)
@@ -266,8 +266,8 @@ class TestColumns:
 
     @given(st.integers(0, 2000), st.binary(min_size=1, max_size=8))
     def test_a_changed_byte_never_crashes(self, at: int, change: bytes) -> None:
-        node = wire.listing(
-            [wire.characters(["a", "é"]), wire.vector(wire.Type.INTEGER, wire.NO_INDEXES)], ["x", "y"]
+        node = nodes.listing(
+            [nodes.characters(["a", "é"]), nodes.vector(nodes.Type.INTEGER, nodes.NO_INDEXES)], ["x", "y"]
         )
         body = bytearray(b"".join(wire.dump(node)))
         body[at % len(body) : at % len(body) + len(change)] = change

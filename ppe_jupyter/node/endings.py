@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -130,6 +131,20 @@ class Endings:
             self._jobs.end(job, kind, body, last=last, state=state)
         if job.background or not followed:
             self._jobs.keep_small(job)
+
+    def fail(self, request: Request, reason: str, message: str, **more: object) -> None:
+        """The request ends so, without a result of R's."""
+        client, job = request.client, request.job
+        if job is not None:
+            told = {"reason": reason, "message": message, **more}
+            body = json.dumps(told, ensure_ascii=False).encode(errors="replace")
+            state = JobState.INTERRUPTED if reason in ("interrupted", "aborted") else JobState.FAILED
+            self.close(job, Kind.FAILED, body, state=state)
+            self._audience.note(Kind.STDERR, f"{message}\n".encode(), job=job.number)
+        if client is not None:
+            if job is None or not job.began:
+                client.fail(request.id, reason, message, **more)
+            client.resume()  # the rest of a large request is read, and dropped
 
     def tell(self, client: Asking, id: int, job: Job, *, after: int, quiet: bool = False) -> None:
         """What the job, which is over, has printed after that event, and how it ended."""

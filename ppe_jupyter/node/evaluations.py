@@ -9,7 +9,6 @@ and dies (rlife.py), or what values are.
 from __future__ import annotations
 
 import asyncio
-import json
 import struct
 import time
 from collections import deque
@@ -163,7 +162,7 @@ class Evaluations:
 
     def _take_back(self, request: Request) -> None:
         self._queue.remove(request)
-        self._fail(request, "interrupted", "the evaluation was taken back before it began")
+        self._endings.fail(request, "interrupted", "the evaluation was taken back before it began")
 
     def let_go(self) -> bool:
         """Have whoever waits for the evaluation that runs wait no longer; False if nobody does."""
@@ -199,7 +198,8 @@ class Evaluations:
             request.client = None
             if request.job is None or not request.token:
                 self._queue.remove(request)
-                self._end_job(request, Kind.FAILED, b"", JobState.LOST)
+                if request.job is not None:
+                    self._endings.close(request.job, Kind.FAILED, b"", state=JobState.LOST)
             else:
                 asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._expire, request)
         if self.current is not None and self.current.client is client:
@@ -349,27 +349,11 @@ class Evaluations:
         request, self.current = self.current, None
         self._endings.abandon()
         if request is not None:
-            self._fail(request, reason, message, **more)
+            self._endings.fail(request, reason, message, **more)
         return request is not None
 
     def fail_all(self, reason: str, message: str) -> None:
         """That, and all that waits."""
         self.fail_current(reason, message)
         while self._queue:
-            self._fail(self._queue.popleft(), reason, message)
-
-    def _fail(self, request: Request, reason: str, message: str, **more: object) -> None:
-        told = {"reason": reason, "message": message, **more}
-        if request.job is not None:
-            body = json.dumps(told, ensure_ascii=False).encode(errors="replace")
-            state = JobState.INTERRUPTED if reason in ("interrupted", "aborted") else JobState.FAILED
-            self._end_job(request, Kind.FAILED, body, state)
-            self.audience.note(Kind.STDERR, f"{message}\n".encode(), job=request.job.number)
-        if request.client is not None:
-            if not (request.job and request.job.began):
-                request.client.fail(request.id, reason, message, **more)
-            request.client.resume()  # the rest of a large request is read, and dropped
-
-    def _end_job(self, request: Request, kind: Kind, body: bytes, state: JobState) -> None:
-        if request.job is not None:
-            self._endings.close(request.job, kind, body, state=state)
+            self._endings.fail(self._queue.popleft(), reason, message)

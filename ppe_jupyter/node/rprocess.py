@@ -15,7 +15,6 @@ import json
 import os
 import secrets
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,8 +24,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import own_packages
+from .exits import watch_exit
+from .mpirun import mpirun_command
+from .patience import PATIENCE
 from .terminal import Mark, marker_text
-from .this_node import PATIENCE
 
 ROOMS = ("columns", "decoding", "plots", "displays", "workspace", "assistance", "evaluation", "evaluator")
 PIPE_BYTES = 2**20
@@ -198,7 +199,7 @@ class RProcess:
 
     def watch(self, on_exit: Callable[[], None]) -> None:
         """Call back when R ends (before it told its pid: when what started it ends)."""
-        _watch_exit(self.pid or self.process.pid, on_exit)
+        watch_exit(self.pid or self.process.pid, on_exit)
 
     async def end(self) -> None:
         """End R, and mpirun with all that it started on any node. Safe to repeat."""
@@ -260,24 +261,6 @@ class RProcess:
         return ""
 
 
-def mpirun_command(run: Path, hostfile: Path | None) -> list[str]:
-    """The command in front of R; none where there is no Open MPI.
-
-    R starts on the master alone, whatever has become of the workers: each spawn adds them (Rprofile.site).
-    """
-    if hostfile is None or shutil.which("mpirun") is None:
-        return []
-    here = run / "hostfile"
-    here.write_text(hostfile.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
-    command = ["mpirun", "-np", "1", "--enable-recovery", "--bind-to", "none", "--hostfile", str(here)]
-    command += ["--mca", "mpi_yield_when_idle", "1"]
-    # Else Open MPI 4.1's daemons never hear of nodes that are added later, and processes beside them fail to start.
-    command += ["--mca", "plm_base_node_regex_threshold", "0"]
-    # Else the slot of a worker that was killed would stay taken (a shell is around each: Rprofile.site).
-    command += ["--mca", "orte_abort_on_non_zero_status", "0"]
-    return [*command, "--allow-run-as-root"] if os.geteuid() == 0 else command
-
-
 @functools.cache
 def _evaluator() -> list[str]:
     """The R code of this agent's version, whatever has taken the place of its files since it started."""
@@ -297,33 +280,3 @@ def _make_plain(terminal: int) -> None:
 
 def _escaped(marker: str) -> str:
     return marker.replace("\x1b", "\\033")
-
-
-def _watch_exit(pid: int, on_exit: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        loop.call_soon(on_exit)
-        return
-    except (OSError, AttributeError):  # Linux before 5.3
-        _poll_exit(pid, on_exit)
-        return
-
-    def ended() -> None:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-        on_exit()
-
-    loop.add_reader(descriptor, ended)
-
-
-def _poll_exit(pid: int, on_exit: Callable[[], None]) -> None:
-    try:
-        alive = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        alive = False
-    if alive:
-        asyncio.get_running_loop().call_later(0.5, _poll_exit, pid, on_exit)
-    else:
-        on_exit()

@@ -32,8 +32,8 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
+from .mpirun import mpirun_command
 from .relay import Pair, Refused, serve
-from .rprocess import mpirun_command
 
 HOME = Path.home()
 FOLDER = HOME / ".ppe" / "rstudio"

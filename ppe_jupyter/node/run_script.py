@@ -21,11 +21,11 @@ from types import FrameType
 from . import aftermath, own_packages
 from .agent import HOSTFILE as SESSION_HOSTFILE
 from .agent import ask
-from .rprocess import mpirun_command
+from .mpirun import mpirun_command
+from .patience import PATIENCE, PRELOAD
 from .run_cell import HOSTFILE, hosts
 from .runs import HOME, LOG, Run, load
 from .team_ranks import ONE_THREAD, SOON_ENDED
-from .this_node import PATIENCE, PRELOAD
 
 STATUS = ".status"
 POLL_SECONDS = 0.1

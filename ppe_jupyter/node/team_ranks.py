@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from . import own_packages
+from .patience import PRELOAD
 from .run_cell import BLOCK_BYTES, FOLDER, HOSTFILE, end_of, hosts, last_words, started
 from .team_frames import ALL, HEAD, Frame, Frames, Kind
-from .this_node import PRELOAD
 
 RUN = Path.home() / ".ppe" / "run"
 RELAY = "mkdir -p ~/.ppe/run && cd ~/.ppe && exec python3 -m node.team_relay run/{name}.relay"

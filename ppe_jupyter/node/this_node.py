@@ -19,7 +19,6 @@ import json
 import os
 import pwd
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -35,27 +34,14 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import baking, blocks, guests, packages, surroundings
+from . import baking, blocks, boot, guests, host_key, packages, surroundings
+from .patience import be_patient
+from .unfit import Unfit
 
-HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key")
-FRESH_KEY = Path("/etc/ssh/ppe_fresh_ed25519_key")
-SSHD_PID = Path("/run/sshd.pid")
 SLOTS = Path("/etc/ppe/slots")
 MEMBER = Path("/etc/ppe/member.json")  # deadman.py's
 PRODUCT_UUID = Path("/sys/class/dmi/id/product_uuid")  # on EC2 one for each instance
-# What the R session is loaded with, and where it is written that all ranks are (for Rprofile.site and run_cell).
-PATIENCE = Path("/usr/local/lib/ppe-patience.so")
-PRELOAD = Path("/etc/ppe/preload")
-CLOUD_INIT = Path("/var/lib/cloud")
-CLOUD_INIT_STATUS = Path("/run/cloud-init/status.json")
-CLOUD_INIT_LOG = Path("/var/log/cloud-init-output.log")
-# User data's: which script runs now, what each prints, how it ended.
-SCRIPTS = Path("/var/lib/ppe-node")
-SCRIPT_NAMES = {"bootstrap": "the installation of R and Open MPI", "extra": "your own bootstrap script"}
-LOG_LINES = 8
-SAY_SECONDS = 1.0
 DEADMAN_SECONDS = 10.0
-RESTART_SECONDS, FRESH_KEY_SECONDS = 1.0, 15.0
 # How this cluster's nodes are reached from one another, by mpirun and by everything of ours.
 SSH_CONFIG = Path("/etc/ssh/ssh_config.d/ppe.conf")
 SSH_SETTINGS = (
@@ -86,44 +72,13 @@ MCA_PARAMETERS = {
 Answer = dict[str, Any]
 
 
-class Unfit(Exception):
-    """This node cannot become part of the cluster; ``str()`` says why."""
-
-
-class Progress:
-    """Tells what is done now, not too often."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-        self._last = ""
-
-    @property
-    def due(self) -> bool:
-        """Whether the next line would be told."""
-        return time.monotonic() >= self._next
-
-    def say(self, text: str) -> None:
-        """One line."""
-        if self.due and text != self._last:
-            self._last, self._next = text, time.monotonic() + SAY_SECONDS
-            _print({"progress": text})
-
-
 def prepare(task: dict[str, Any]) -> Answer:
     """Wait for the end of the boot and make sure of an own host key: {"host_key": "ssh-ed25519 AAAA", "machine"}.
 
     Nodes of the same ``machine`` share it.
     """
-    _wait_for_boot(float(task["timeout"]), Progress())
-    machine = _machine()
-    current = _public(HOST_KEY)
-    if current and current != _words(task["launch_host_key"]):
-        return {"host_key": current, "machine": machine}
-    if not _public(FRESH_KEY):
-        FRESH_KEY.unlink(missing_ok=True)
-        name = socket.gethostname()
-        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"root@{name}", "-f", str(FRESH_KEY))
-    return {"host_key": _public(FRESH_KEY), "machine": machine}
+    boot.wait(float(task["timeout"]), boot.Progress(_progress))
+    return {"host_key": host_key.own(task["launch_host_key"]), "machine": _machine()}
 
 
 def configure(task: dict[str, Any]) -> Answer:
@@ -144,10 +99,10 @@ def configure(task: dict[str, Any]) -> Answer:
     guests.let_in(task["guests"], home=Path(user.pw_dir), owner=(user.pw_uid, user.pw_gid))
     SLOTS.parent.mkdir(exist_ok=True)
     SLOTS.write_text(f"{task['slots']}\n")
-    _be_patient(base64.b64decode(task["shim"]), everyone=task["shared"])
+    be_patient(base64.b64decode(task["shim"]), everyone=task["shared"])
     profile = Path(__file__).with_name("Rprofile.site")
     blocks.write(Path("/etc/R/Rprofile.site"), profile.read_text(encoding="utf-8").splitlines())
-    _use_fresh_key(task["member"]["name"])
+    host_key.use_fresh(task["member"]["name"])
     blocks.replace(MEMBER, json.dumps(task["member"]), mode=0o600)
     _be_armed()
     if why := surroundings.finish(making):
@@ -159,7 +114,7 @@ def install(task: dict[str, Any]) -> Answer:
     """Install ``apt`` and ``r`` packages of the distribution: {"missing": those of R that it does not have}."""
     if "cran_url" in task:
         surroundings.use_cran(task.pop("cran_url"))
-    return {"missing": packages.install(task, Progress().say)}
+    return {"missing": packages.install(task, boot.Progress(_progress).say)}
 
 
 def clean(task: dict[str, Any]) -> Answer:
@@ -172,49 +127,6 @@ def ssh_settings(hosts: Iterable[str], *more: str) -> str:
     """A section of an ssh_config: how nodes are reached, with a host key that is known and no question."""
     lines = "".join(f"    {line}\n" for line in (*SSH_SETTINGS, *more))
     return f"Host {' '.join(hosts)}\n{lines}"
-
-
-def _wait_for_boot(timeout: float, progress: Progress) -> None:
-    deadline = time.monotonic() + timeout
-    finished = CLOUD_INIT / "instance" / "boot-finished"
-    while CLOUD_INIT.exists() and not finished.exists():
-        if time.monotonic() > deadline:
-            step, log = _step()
-            raise Unfit(f"{step} has not ended after {timeout:.0f} s; it printed last: {_end(log)}")
-        if progress.due:
-            step, log = _step()
-            progress.say(f"{step}: {_end(log, lines=1)}")
-        time.sleep(0.05)
-    for name, title in SCRIPT_NAMES.items():
-        status = SCRIPTS / f"{name}.status"
-        if status.exists() and status.read_text().strip() != "0":
-            log = SCRIPTS / f"{name}.log"
-            raise Unfit(
-                f"{title} ended with status {status.read_text().strip()} (log: {log} there): {_end(log)}"
-            )
-    missing = [tool for tool in ("R", "mpirun", "ssh-keygen", "ip") if shutil.which(tool) is None]
-    if missing:
-        lacks, log = ", ".join(missing), CLOUD_INIT_LOG
-        raise Unfit(f"its software is incomplete (no {lacks}); cloud-init printed last: {_end(log)}")
-
-
-def _step() -> tuple[str, Path]:
-    """What the boot is at, and where that prints."""
-    with contextlib.suppress(OSError, KeyError):
-        name = (SCRIPTS / "step").read_text().strip()
-        return SCRIPT_NAMES[name], SCRIPTS / f"{name}.log"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        stage = json.loads(CLOUD_INIT_STATUS.read_text())["v1"]["stage"]
-        return f"cloud-init ({stage})" if stage else "cloud-init", CLOUD_INIT_LOG
-    return "cloud-init", CLOUD_INIT_LOG
-
-
-def _end(log: Path, *, lines: int = LOG_LINES) -> str:
-    try:
-        found = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return "nothing"
-    return " / ".join([line.strip() for line in found if line.strip()][-lines:]) or "nothing"
 
 
 def _machine() -> str:
@@ -247,62 +159,6 @@ def _know_host_keys(nodes: Iterable[dict[str, Any]]) -> None:
     )
 
 
-def _be_patient(compiled: bytes, *, everyone: bool) -> None:
-    """Have R wait without polling and be interruptible, and all ranks nap where nodes share a machine.
-
-    With the master's compiled shim; a node on which it does not load, or without one, does without.
-    """
-    import ctypes  # as long as all of this file's own, and only needed here
-
-    PRELOAD.unlink(missing_ok=True)
-    new = PATIENCE.with_name(PATIENCE.name + ".new")
-    new.write_bytes(compiled)
-    try:
-        ctypes.CDLL(str(new))
-    except OSError:
-        new.unlink()
-        PATIENCE.unlink(missing_ok=True)
-        return
-    new.replace(PATIENCE)
-    if everyone:
-        PRELOAD.write_text(f"{PATIENCE}\n", encoding="ascii")
-
-
-def _use_fresh_key(name: str) -> None:
-    """Put it in force; ``name`` is what this node is known by."""
-    if not FRESH_KEY.exists():
-        return
-    FRESH_KEY.replace(HOST_KEY)
-    Path(f"{FRESH_KEY}.pub").replace(f"{HOST_KEY}.pub")
-    before = _modified(SSHD_PID)
-    if Path("/run/systemd/system").exists():
-        _run("systemctl", "reload-or-restart", "ssh")  # Ubuntu starts it with the first connection
-    else:
-        os.kill(int(SSHD_PID.read_text()), 1)  # SIGHUP: sshd starts anew, its connections stay.
-    began = time.monotonic()
-    while time.monotonic() < began + RESTART_SECONDS and _modified(SSHD_PID) in (None, before):
-        time.sleep(
-            0.005
-        )  # it is written when sshd listens; a try that comes too early costs more than waiting
-    while not _shows_its_key(name):
-        if time.monotonic() > began + FRESH_KEY_SECONDS:
-            raise Unfit("its sshd did not take the fresh host key")
-        time.sleep(0.02)
-
-
-def _modified(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
-
-
-def _shows_its_key(name: str) -> bool:
-    """Whether sshd has the host key that this node is known by, as ssh says before it would log in."""
-    ssh = ["ssh", "-o", "PreferredAuthentications=none", name, "true"]
-    return "Permission denied" in subprocess.run(ssh, capture_output=True, text=True, timeout=60).stderr
-
-
 def _be_armed() -> None:
     """No node is ready whose dead-man timer does not run."""
     deadline = time.monotonic() + DEADMAN_SECONDS
@@ -319,23 +175,8 @@ def _is_armed() -> bool:
     return False
 
 
-def _public(key: Path) -> str:
-    """The public half without its comment, or "" if there is none."""
-    try:
-        return _words(Path(f"{key}.pub").read_text(encoding="utf-8"))
-    except OSError:
-        return ""
-
-
-def _words(public: str) -> str:
-    return " ".join(public.split()[:2])
-
-
-def _run(*command: str, check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    if check and done.returncode != 0:
-        raise Unfit(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr.strip()}")
-    return done.stdout
+def _progress(text: str) -> None:
+    _print({"progress": text})
 
 
 def _print(line: Answer) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .nodes import NA_INTEGER, NO_INDEXES, Encoding, Node, Type, characters, text, vector
 from .vectors import Place, masked, objects, texts, times, typed
-from .wire import NA_INTEGER, NO_INDEXES, Encoding, Node, Type, characters, text, vector
 
 Array = npt.NDArray[Any]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .nodes import Node, Type, classes
 from .times import NUMPY_UNITS, r_dates, r_spans, r_times
-from .wire import Node, Type, classes
 
 
 def is_complete(node: Node, values: Any, told: Iterable[str] = (), *, typed: bool = False) -> bool:

@@ -17,9 +17,9 @@ import pandas as pd
 
 from . import arrow
 from .completeness import all_missing, is_complete
+from .nodes import NA_INTEGER, Node, Scalars, Type, classes
 from .objects import ATTRS, Origin, RArray, RCell, RList, RMaskedArray, RObject
 from .times import are_whole, numbers, python_dates, python_spans, python_times
-from .wire import NA_INTEGER, Node, Scalars, Type, classes
 
 # pandas 3 has a string type of its own, without an NA that differs from NaN.
 TEXT = "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"

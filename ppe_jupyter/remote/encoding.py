@@ -18,9 +18,9 @@ from .arrow import arrow_column, arrow_frame, is_arrow
 from .decoding import array_values
 from .frames import as_it_was, cells_node, frame_node, series_node, values_node
 from .local_r import from_rpy2
+from .nodes import MANY, NA_INTEGER, Node, Scalars, Type, characters, listing, null, vector
 from .objects import RArray, RCell, RList, RMaskedArray, RObject
 from .vectors import SCALARS, Place, kind_of, objects, texts, typed, untyped
-from .wire import MANY, NA_INTEGER, Node, Scalars, Type, characters, listing, null, vector
 
 
 def to_r(value: Any, place: Place | str = "the value") -> Node:

@@ -17,9 +17,10 @@ import pandas as pd
 
 from .arrow import arrow_column
 from .decoding import PRIVATE, column, row_index
+from .nodes import NA_INTEGER, Node, Type, characters, classes, listing, vector
 from .objects import ATTRS, Origin, RCell, RObject
 from .vectors import Place, integer64, integers, strings, times, typed
-from .wire import NA_INTEGER, Node, Type, characters, classes, dump, listing, vector
+from .wire import dump
 
 Array = npt.NDArray[Any]
 # What makes a column of objects a list.

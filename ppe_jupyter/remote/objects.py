@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .local_r import to_rpy2
-from .wire import Node
+from .nodes import Node
 
 # Where a Series or DataFrame of pandas carries its Origin.
 ATTRS = "R"

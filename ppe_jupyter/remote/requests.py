@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
-from . import values, wire
+from . import nodes, values, wire
 from .outputs import PlotOptions
 
 
@@ -38,16 +38,16 @@ class Request:
         items = [
             values.node(self.code, "the code"),
             values.node(self.print or None),
-            wire.listing(inputs, names) if names else wire.null(),
-            wire.characters(list(self.outputs)) if self.outputs else wire.null(),
-            _plots(self.plots) if self.plots else wire.null(),
+            nodes.listing(inputs, names) if names else nodes.null(),
+            nodes.characters(list(self.outputs)) if self.outputs else nodes.null(),
+            _plots(self.plots) if self.plots else nodes.null(),
         ]
         # R reads the fewer numbers the faster.
-        while items[-1].type is wire.Type.NULL:
+        while items[-1].type is nodes.Type.NULL:
             items.pop()
-        return wire.dump(wire.listing(items))
+        return wire.dump(nodes.listing(items))
 
 
-def _plots(options: PlotOptions) -> wire.Node:
+def _plots(options: PlotOptions) -> nodes.Node:
     names = [option.name for option in fields(options)]
-    return wire.listing([values.node(value) for value in astuple(options)], names)
+    return nodes.listing([values.node(value) for value in astuple(options)], names)

@@ -16,7 +16,7 @@ from ..errors import RankFailed, RemoteCommandFailed, RemoteInterrupted, UsageEr
 from ..node import team_values
 from ..node.team_frames import ALL, Kind, pack
 from ..ssh import Channel, Connection
-from . import values, wire
+from . import nodes, values, wire
 from .cells import Event, Grouped
 from .outputs import Output, Text
 from .team_exchange import values_of
@@ -69,14 +69,14 @@ class TeamCell:
         if self.language == "python":
             dumped = {name: _dumped(value, name) for name, value in inputs.items()}
             return team_values.dump({"code": self.code, "inputs": dumped, "outputs": list(self.outputs)})
-        nodes = [values.node(value, name) for name, value in inputs.items()]
+        given = [values.node(value, name) for name, value in inputs.items()]
         request = [
             values.node(self.code, "the code"),
-            wire.listing(nodes, list(inputs)) if nodes else wire.null(),
-            wire.characters(list(self.outputs)) if self.outputs else wire.null(),
-            wire.characters(list(self.to_r)) if self.to_r else wire.null(),
+            nodes.listing(given, list(inputs)) if given else nodes.null(),
+            nodes.characters(list(self.outputs)) if self.outputs else nodes.null(),
+            nodes.characters(list(self.to_r)) if self.to_r else nodes.null(),
         ]
-        return b"".join(wire.dump(wire.listing(request)))
+        return b"".join(wire.dump(nodes.listing(request)))
 
     def loaded(self, body: bytes) -> dict[str, Any]:
         """The outputs of a rank. Raises ProtocolError, and what the values' classes do."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .wire import NA_INTEGER, NA_REAL, Node, Type, characters, vector
+from .nodes import NA_INTEGER, NA_REAL, Node, Type, characters, vector
 
 MAX_NANOSECONDS_IN_SECONDS = 9.2e9
 MAX_MICROSECONDS_IN_SECONDS = 9.2e12

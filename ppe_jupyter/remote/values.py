@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ValueRefused
 from ..node.protocol import ProtocolError
-from . import wire
+from . import nodes, wire
 from .decoding import odd_columns, to_python
 from .encoding import to_r
 from .objects import Origin, RArray, RCell, RList, RMaskedArray, RObject
@@ -20,7 +20,7 @@ from .vectors import Place
 __all__ = ["Origin", "RArray", "RCell", "RList", "RMaskedArray", "RObject", "decode", "encode", "node"]
 
 
-def node(value: Any, where: str = "the value", *, integer64: bool = False) -> wire.Node:
+def node(value: Any, where: str = "the value", *, integer64: bool = False) -> nodes.Node:
     """The R object for ``value``. Raises ValueRefused, which names the column.
 
     With ``integer64`` integers that R's own do not hold become those of its package bit64.

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import ValueRefused
+from .nodes import NA_INTEGER, NA_REAL, NO_INDEXES, Node, Type, characters, vector
 from .times import Inexact, r_dates, r_spans, r_times
-from .wire import NA_INTEGER, NA_REAL, NO_INDEXES, Node, Type, characters, vector
 
 MAX_EXACT = 2**53
 MAX_INTEGER = 2**31 - 1
