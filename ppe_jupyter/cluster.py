@@ -371,6 +371,9 @@ class Cluster(Maps, Runs, Sessions):
     def _others(self) -> list[str]:
         return [node.private_ip for node in self.nodes if node.up and node != self.master]
 
+    def _region(self) -> str:
+        return self._account.context.ec2.region
+
     @property
     def _connectable(self) -> bool:
         return self.master.state is InstanceState.RUNNING

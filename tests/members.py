@@ -159,6 +159,7 @@ class Members:
             "cluster_private_key": self.cluster_key.private,
             "nodes": [{key: getattr(each, key) for key in keys} for each in self.members],
             "patience_seconds": 60,
+            "shared": {"kind": "bind"},
             **changes,
         }
 

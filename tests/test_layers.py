@@ -29,7 +29,7 @@ APART = {
 # The rooms of cloud/, each of which imports only from those before it and from the values beside them.
 CLOUD = ["ec2", "keeping", "planning", "launching", "changing"]
 SOLE_IMPORTER = {
-    "boto3": "cloud/ec2/session.py",
+    "boto3": ("cloud/ec2/session.py", "node/s3.py"),  # here; and on nodes, with their own credentials
     "paramiko": "ssh/",
     "rpy2": "remote/local_r.py",
     "moto": "localcloud",

@@ -463,6 +463,7 @@ NO_NETWORK = {"group": GROUP, **elsewhere(vpc_id="vpc-2")}
         (SPEC, {"image": STOCK, **elsewhere(way_out="none")}, "no way out to fetch R and Open MPI"),
         (replace(SPEC, public_addresses="master"), {"image": STOCK}, "no way out"),
         (replace(SPEC, public_addresses="none", r_packages=("lme4",)), {}, "no way out to fetch packages"),
+        (replace(SPEC, efs="fs-12345678"), {"local": True}, "the local cloud has no EFS: leave out --efs"),
         (WITH_GROUP, {}, "no security group sg-12345678"),
         (WITH_GROUP, NO_NETWORK, "security group sg-12345678 is of vpc-1"),
         (
@@ -520,7 +521,7 @@ def test_an_unknown_price_cannot_pass_a_cap() -> None:
         (replace(SPEC, slots=4), {}, "warning", "4 slots on 2 physical cores"),
         (SPEC, kind(burstable=True), "warning", "m5.xlarge is burstable"),
         (SPEC, kind(gpus=4), "info", "has GPUs"),
-        (SPEC, kind(storage_gb=900), "info", "own disks (900 GB) are not mounted"),
+        (SPEC, kind(storage_gb=900), "info", "own disks (900 GB) are /scratch on each node"),
         (SPEC, kind(valid_threads=()), "info", "cannot be told to run one thread"),
         (SPEC, kind(cluster=False), "info", "cannot be in a cluster placement group"),
         (
@@ -567,6 +568,13 @@ def test_an_unknown_price_cannot_pass_a_cap() -> None:
         ),
         (SPEC, {"proxy": "proxy_command"}, "warning", "AWS Session Manager comes from the node itself"),
         (SPEC, PRIVATE | elsewhere(way_out="nat"), "info", "leads to no internet gateway"),
+        (
+            replace(SPEC, public_addresses="master", r_packages=("lme4",)),
+            {},
+            "info",
+            "through a proxy on the master",
+        ),
+        (replace(SPEC, efs="fs-12345678"), {}, "info", "lets them reach its port 2049"),
         (SPEC, {"caller_cidr": "0.0.0.0/0"}, "warning", "port 22 will be open to 0.0.0.0/0"),
         (SPEC, {"caller_cidr": "203.0.113.0/28"}, "info", "16 addresses; your own is enough"),
         (

@@ -43,6 +43,7 @@ def task(cluster: Cluster, **changes: Any) -> dict[str, Any]:
         "launch_host_key": ssh.generate_key_pair().public,
         "cluster_private_key": shell(cluster, "cat ~/.ssh/id_ed25519"),
         "nodes": [{key: asdict(node)[key] for key in keys} for node in cluster.nodes],
+        "shared": {"kind": "bind"},
         **changes,
     }
 

@@ -40,7 +40,7 @@ class Setup:
 
     ``limits`` are the watchdog's (``limits``), ``packages`` the extra ones by kind; ``cran_url`` is the repository of R
     packages, if it is not the usual one. A worker that does not answer for ``patience_seconds`` is left out; if its
-    first boot ``installs`` software, it has an hour for that besides.
+    first boot ``installs`` software, it has an hour for that besides. ``shared`` is how they have ~/shared.
     """
 
     cluster: str
@@ -53,6 +53,7 @@ class Setup:
     installs: bool = False
     packages: Mapping[str, Sequence[str]] = field(default_factory=dict)
     cran_url: str | None = None
+    shared: Mapping[str, str] = field(default_factory=lambda: {"kind": "nfs"})
     silence_seconds: float = LEAST_SILENCE_SECONDS
 
     def message(self) -> bytes:
@@ -79,6 +80,8 @@ class Setup:
                 "installs": self.installs,
                 "cran_url": self.cran_url,
                 "packages": {kind: list(names) for kind, names in self.packages.items()},
+                "shared": dict(self.shared),
+                "private": any(node.role != "master" and not node.public_ip for node in self.nodes),
             }
         ).encode()
 
@@ -95,6 +98,13 @@ class SetUp:
 def silence_seconds(settings: Settings) -> float:
     """So long do nodes wait for a master that says nothing: longer than this client would for its boot."""
     return max(LEAST_SILENCE_SECONDS, settings.boot_timeout + SPARE_SECONDS)
+
+
+def shared(spec: ClusterSpec, *, local: bool, region: str) -> dict[str, str]:
+    """How nodes have ~/shared, as node/sharing.py wants to know it; the ``local`` cloud mounts it itself."""
+    if spec.efs:
+        return {"kind": "efs", "address": f"{spec.efs}.efs.{region}.amazonaws.com"}
+    return {"kind": "bind" if local else "nfs"}
 
 
 def limits(spec: ClusterSpec, record: ClusterRecord, *, settings: Settings, now: datetime) -> dict[str, Any]:

@@ -229,7 +229,7 @@ class Facts:
     ``caller_given``: the user has named it.
     ``usd_per_hour`` is the type's on-demand price, ``spot_usd`` its spot price now by zone, ``prices`` says
     where they are from. ``group``, ``placement_group`` and ``volumes`` are the existing ones that the spec names,
-    as far as they exist. ``proxy`` is the setting that leads to the
+    as far as they exist. ``local``: it is the local cloud. ``proxy`` is the setting that leads to the
     master on another way than the direct one, or "".
 
     What may be refused is None when it was not found out; ``unchecked`` then says so. ``denied`` are the IAM
@@ -241,6 +241,7 @@ class Facts:
     caps: Caps = field(default_factory=Caps)
     idle_hours: float = 0.0
     boot_timeout: float = 600.0
+    local: bool = False
     proxy: Literal["", "proxy_jump", "proxy_command"] = ""
     existing: ClusterRecord | None = None
     instance_type: InstanceType | None = None

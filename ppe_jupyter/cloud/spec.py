@@ -36,6 +36,7 @@ PATTERNS = {
     "placement": (re.compile(r"auto|off|[\x20-\x7e]{1,255}"), "auto, off or a placement group's name"),
     "public_addresses": (re.compile("all|master|none"), "all, master or none"),
     "root_type": (re.compile("gp3|gp2"), "gp3 or gp2"),
+    "efs": (re.compile(r"fs-[0-9a-f]{8,40}"), "a file system's id, fs-…"),
     "then": (re.compile("park|terminate"), "park or terminate"),
 }
 # The limits of io-less root volumes are EC2's (user guide, ebs-volume-types).
@@ -71,7 +72,8 @@ class ClusterSpec:
     ``slots`` is ranks per node (None: the type's physical cores). ``image`` is an id or a name of the catalog of
     images. ``root_gb`` is the size of each node's root disk. ``caller_cidr`` is the range that may reach port 22.
     ``security_group`` is an existing one's id (None: one of its own). ``placement`` is auto, off or an existing
-    group. ``volumes`` are EBS volumes for the master, ``vol-…`` or ``vol-…:/mount/point``. ``spot`` is for workers
+    group. ``volumes`` are EBS volumes for the master, ``vol-…`` or ``vol-…:/mount/point``. ``efs`` is a file system of
+    Amazon EFS that is to be ~/shared on every node (None: a folder of the master's). ``spot`` is for workers
     only, ``spot_max_usd`` an hour and node; ``spot_fallback`` takes on-demand ones when there are none.
 
     The watchdog: ``idle_hours`` without work (0: never, None: the settings'), ``max_hours`` since its launch or last
@@ -107,6 +109,7 @@ class ClusterSpec:
     budget_usd: float | None = None
     then: str = "park"
     instance_profile: str | None = None
+    efs: str | None = None
     bootstrap: str | None = None
     apt_packages: tuple[str, ...] = ()
     r_packages: tuple[str, ...] = ()

@@ -59,6 +59,10 @@ MEANINGS: Mapping[str, tuple[object, str]] = {
     "budget_usd": (20.0, "spent till the watchdog acts"),
     "then": ("park", "what the watchdog does: park or terminate"),
     "instance_profile": ("my-profile", "IAM instance profile, by name or ARN"),
+    "efs": (
+        "fs-0123456789abcdef0",
+        "Amazon EFS file system for ~/shared; a folder of the master's if not given",
+    ),
     "bootstrap": (
         "#!/bin/sh",
         f"script run as root at each node's first boot; or {BOOTSTRAP_FILE} = its path",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..cloud.records import Progress
 from ..errors import UsageError
 from ..node.protocol import MAIN
+from ..remote.s3 import is_s3
 from ..remote.transfer import Tally, Transferred, size_text
 
 if TYPE_CHECKING:
@@ -24,7 +25,14 @@ REDRAW_SECONDS = 0.2
 def upload(desk: Desk, arguments: Arguments) -> None:
     """Files of this machine to the cluster."""
     sources, to = _paths(desk, arguments, "upload")
-    if arguments.to is None and len(sources) < len(arguments.paths) and Path(to).expanduser().is_file():
+    if is_s3(to):
+        raise UsageError(f"from the cluster to S3: {desk.sign}download FILE … {to}")
+    if (
+        not any(map(is_s3, sources))
+        and arguments.to is None
+        and len(sources) < len(arguments.paths)
+        and Path(to).expanduser().is_file()
+    ):
         raise UsageError(
             f"{to} is a file here: to send it too, name the destination with --to; to send the others under that "
             f"name, --to {to}"

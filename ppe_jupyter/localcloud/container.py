@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..node.sharing import PLACE
 from .network import Network, run
 
 INIT = "/usr/sbin/ppe-init"
@@ -45,7 +46,8 @@ HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSpec:
-    """What makes one container differ from another."""
+    """What makes one container differ from another. ``shared`` is the folder of this host's that it has in common with
+    the other nodes of its cluster."""
 
     instance_id: str
     hostname: str
@@ -54,6 +56,7 @@ class NodeSpec:
     rootfs: Path
     user_data: bytes
     public_key: str | None
+    shared: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class Container:
         Its end is the end of the calling thread, so that must live as long as the daemon.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        if spec.shared:
+            spec.shared.mkdir(parents=True, exist_ok=True)
         (self.folder / "pid").unlink(missing_ok=True)
         self.write_rules(rules)
         self.write_hook(disks)
@@ -203,6 +208,7 @@ class Container:
     def _config(self, spec: NodeSpec) -> str:
         version = "cgroup2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "cgroup"
         cidr = self._network.cidr
+        place = str(PLACE).lstrip("/")
         lines = [
             f"lxc.rootfs.path = overlay:{':'.join(map(str, layers(spec.rootfs)))}:{self.upper}",
             f"lxc.uts.name = {spec.hostname}",
@@ -221,6 +227,11 @@ class Container:
             "lxc.mount.entry = tmpfs dev/shm tmpfs nosuid,nodev,create=dir 0 0",
             "lxc.mount.entry = tmpfs run tmpfs nosuid,nodev,mode=755,create=dir 0 0",
             f"lxc.mount.entry = {self.folder / 'kern.log'} var/log/kern.log none bind,ro,create=file 0 0",
+            *(
+                f"lxc.mount.entry = {folder} {place} none bind,nosuid,nodev,create=dir 0 0"
+                for folder in [spec.shared]
+                if folder
+            ),
             "lxc.console.path = none",
             "lxc.tty.max = 0",
             "lxc.pty.max = 1024",

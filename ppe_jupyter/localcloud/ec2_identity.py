@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import timedelta
 from typing import Any
+
+from moto.core.utils import utcnow
 
 from .metadata import Identity
 
@@ -33,6 +36,17 @@ def identity(instance: Any) -> Identity:
         "spot/instance-action": end and json.dumps({"action": "terminate", "time": end}),
         "spot/termination-time": end,
     }
+    if instance.iam_instance_profile:
+        # As the documentation's example; AWS knows nothing of it.
+        role = instance.iam_instance_profile["Arn"].rpartition("/")[2]
+        texts[f"iam/security-credentials/{role}"] = json.dumps(
+            {
+                "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": "ASIALOCALCLOUDEXAMPLE",
+                "SecretAccessKey": "of-no-use-anywhere", "Token": "of-no-use-anywhere",
+                "LastUpdated": f"{utcnow():%Y-%m-%dT%H:%M:%SZ}",
+                "Expiration": f"{utcnow() + timedelta(hours=6):%Y-%m-%dT%H:%M:%SZ}",
+            }
+        )  # fmt: skip
     found = {f"meta-data/{name}": text.encode() for name, text in texts.items() if text}
     if instance.user_data:
         found["user-data"] = base64.b64decode(str(instance.user_data))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ USER, SYSTEM, SPOT = (
     "Client.InstanceInitiatedShutdown",
     "Server.SpotInstanceTermination",
 )
+LAUNCH = "ppe:launch"  # the tag of all instances of one cluster
 Instance = moto_instances.Instance
 
 
@@ -175,7 +177,14 @@ class ContainerInstance(Instance):
             rootfs=self.machine_images[self.image_id],
             user_data=base64.b64decode(str(self.user_data)) if self.user_data else b"",
             public_key=key.public_key.strip() if key else None,
+            shared=self._shared(),
         )
+
+    def _shared(self) -> Path | None:
+        """What a file system of Amazon EFS, or a server of NFS, would be to the nodes of one launch."""
+        launch = self.ec2_backend.tags[self.id].get(LAUNCH)
+        name = hashlib.sha256(launch.encode()).hexdigest()[:16] if launch else ""
+        return self.reconciler.shared / name if name else None
 
     def permissions(self) -> list[Ingress]:
         """Its security groups' ingress rules, with the members' addresses in place of source groups."""

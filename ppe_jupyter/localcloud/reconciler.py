@@ -10,6 +10,7 @@ Knows no EC2 library: a Machine is what it needs of an instance's record.
 from __future__ import annotations
 
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,7 @@ class Reconciler:
         self._callers: dict[str, metadata.Caller] = {}
         self._published: dict[str, list[str]] = {}
         self._let_out: set[str] = set()
+        self.shared = folder / "shared"
         self.volumes = Volumes(folder / "volumes")
         self.captures = Captures(folder / "images", self._instances)
 
@@ -233,6 +235,9 @@ class Reconciler:
         console = node.container.console()
         node.container.remove()
         del self._nodes[node.machine.id]
+        shared = node.spec.shared
+        if shared and all(each.spec.shared != shared for each in self._nodes.values()):
+            shutil.rmtree(shared, ignore_errors=True)  # with the last of its nodes
         self._publish()
         node.machine.moved("terminated", code=code, reason=reason, console=console)
         self.submit(Action.REFRESH)

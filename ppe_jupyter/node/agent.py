@@ -36,6 +36,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
+from . import way_out
 from .aftermath import forget_end
 from .clients import Client
 from .limits import Limits
@@ -83,7 +84,10 @@ class Agent:
         self._sessions.why_ended = self._watchdog.why_ended()
         self._sessions.start()
         self._watchdog.start()
+        led_out = loop.run_in_executor(None, way_out.start)
         await self._stopped.wait()
+        await led_out
+        way_out.stop()
         SOCKET.unlink(missing_ok=True)
         self._watchdog.stop()
         await self._sessions.stop()

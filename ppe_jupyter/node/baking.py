@@ -11,13 +11,14 @@ import glob
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
-from . import blocks, surroundings
+from . import blocks, sharing, surroundings, way_out
 
 # Below the homes. Of .ppe the Python environment, venv, is kept: it is installed software.
 PERSONAL = (
@@ -39,7 +40,7 @@ SYSTEM = (
     "/tmp/*", "/tmp/.[!.]*", "/var/tmp/*",  # noqa: S108  # emptied, not used
 )  # fmt: skip
 WITH_BLOCKS = ("/etc/hosts", "/etc/R/Rprofile.site")
-FSTAB = Path("/etc/fstab")
+FSTAB, OURS = Path("/etc/fstab"), re.compile(r"x-ppe\.(volume=|scratch)")
 MACHINE_ID = Path("/etc/machine-id")
 DEADMAN, DEADMAN_STATUS = "/usr/local/sbin/ppe-deadman", Path("/run/ppe-deadman.json")
 STOP_SECONDS = 40.0
@@ -59,8 +60,10 @@ def clean(login_user: str) -> None:
     for name in WITH_BLOCKS:
         blocks.remove(Path(name))
     surroundings.forget()
+    sharing.forget()
+    way_out.use(None)
     if FSTAB.exists():
-        kept = [line for line in FSTAB.read_text().splitlines(keepends=True) if "x-ppe.volume=" not in line]
+        kept = [line for line in FSTAB.read_text().splitlines(keepends=True) if not OURS.search(line)]
         FSTAB.write_text("".join(kept))
     if shutil.which("cloud-init"):
         subprocess.run(["cloud-init", "clean", "--logs"], check=True, capture_output=True)

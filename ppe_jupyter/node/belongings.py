@@ -1,4 +1,5 @@
-"""The login user's files that end with the nodes: what was made or changed on their own disks since their launch.
+"""The login user's files that end with the nodes: what was made or changed since their launch, on their own disks and
+in ~/shared if that ends with them.
 
 Run it on the master as ``python3 -m node.belongings`` in ~/.ppe; it runs itself on the other nodes (``here``). Prints
 one JSON object: ``files`` (the biggest, as [where, bytes]; a name within the home, else a path, on a worker behind its
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from . import sharing
 from .activity import PROC, processes
 from .run_cell import hosts
 
@@ -38,20 +40,25 @@ SUSPENDED = (".local/share/rstudio", ".rstudio")
 Found = dict[str, Any]
 
 
-def here() -> Found:
-    """The files of this node. What a login shell and this package put into a home is hidden, or the host file."""
+def here(*places: str) -> Found:
+    """The files of this node, and of these other file systems. What a login shell and this package put into a home is
+    hidden, or the host file."""
     home = str(Path.home())
     skipped = [
         word for path in (*ELSEWHERE, *PASSING, f"{home}/R/*-library") for word in ("-o", "-path", path)
     ]
-    command = ["find", "/", "-xdev", "(", "-name", ".*", *skipped, ")", "-prune", "-o", "-type", "f"]
+    command = ["find", "/", *places, "-xdev", "(", "-name", ".*", *skipped, ")", "-prune", "-o", "-type", "f"]
     command += ["(", "-path", f"{home}/*", "-o", "-uid", str(os.getuid()), ")"]
     if Path(LAUNCHED).exists():
         command += ["-cnewer", LAUNCHED]  # by the inode's time: an unpacked archive may tell of older files
     command += ["!", "-path", f"{home}/ompi-hostfile", "-printf", r"%s\t%p\0"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    shared = f"{sharing.PLACE}/"
     sizes = [
-        (int(size), path.removeprefix(f"{home}/"))
+        (
+            int(size),
+            path.replace(shared, "shared/", 1) if path.startswith(shared) else path.removeprefix(f"{home}/"),
+        )
         for size, path in (line.split("\t", 1) for line in os.fsdecode(done.stdout).split("\0") if line)
     ]
     return {
@@ -103,7 +110,7 @@ def everywhere() -> Found:
     workers = [name for name, _ in hosts()[1:]]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = pool.map(there, workers)
-        answers = [here(), *asked]
+        answers = [here(*sharing.ending_with_the_cluster()), *asked]
     told = [each for each in answers if each is not None]
     return {
         "files": heapq.nlargest(MOST, (each for found in told for each in found["files"]), key=lambda each: each[1]),

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
@@ -57,7 +57,7 @@ def _beat(line: Line, done: threading.Event) -> None:
             return
 
 
-def _below(told: Mapping[str, Any], path: str) -> str:
+def below(told: Mapping[str, Any], path: str) -> str:
     """A path of the client's: relative ones begin where its R session is, or where it says. Raises Refused."""
     if path[:1] not in ("/", "~"):
         path = f"{told.get('folder') or _where(told.get('session', ''))}/{path}"
@@ -75,31 +75,38 @@ def _where(session: str) -> str:
 
 def _fetched(line: Line, task: Mapping[str, Any]) -> None:
     """Send what the client asks for."""
-    offered, odd = entries(expanded([_below(task, source) for source in task["sources"]]))
+    offered, odd = entries(expanded([below(task, source) for source in task["sources"]]))
     send(line, offered, {"odd": odd, "sources": len({entry.path.split("/")[0] for entry in offered})})
 
 
 def _received(line: Line, task: Mapping[str, Any]) -> None:
     """Take what the client sends, and pass it on to the nodes that it names."""
     arrivals = Arrivals(
-        _below(task, task["dest"]), parsed(task["entries"]), rename=task["sources"] == 1, end_stale=True
+        below(task, task["dest"]), parsed(task["entries"]), rename=task["sources"] == 1, end_stale=True
     )
     report = receive(line, arrivals)
     if task.get("nodes"):
-        report["nodes"] = _pass_on(line, report["base"], arrivals, task["nodes"])
+        report["nodes"] = pass_on(
+            arrivals.arrived(),
+            report["base"],
+            task["nodes"],
+            lambda phase: line.tell(Kind.PROGRESS, {"phase": phase}),
+        )
     line.tell(Kind.DONE, report)
 
 
-def _pass_on(line: Line, base: str, arrivals: Arrivals, nodes: Sequence[str]) -> dict[str, str]:
-    """Send what has come to other nodes, all at once; why it failed, by node."""
-    offered = arrivals.arrived()
+def pass_on(
+    offered: Sequence[Entry], base: str, nodes: Sequence[str], tell: Callable[[str], None]
+) -> dict[str, str]:
+    """Send what is here to that folder of other nodes, all at once; why it failed, by node."""
     failed: dict[str, str] = {}
     with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
         pending = {pool.submit(_pass_to, node, base, offered): node for node in nodes}
-        line.tell(Kind.PROGRESS, {"phase": f"passing it on to {len(nodes)} nodes"})
-        for future in as_completed(pending):
+        tell(f"passing it on to {len(nodes)} nodes")
+        for done, future in enumerate(as_completed(pending), 1):
             if why := future.result():
                 failed[pending[future]] = why
+            tell(f"passed on to {done - len(failed)} of {len(nodes)} nodes")
     return failed
 
 

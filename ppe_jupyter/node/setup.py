@@ -3,7 +3,8 @@
     setup.py           sets up. Reads one JSON object: cluster, login_user, subnet_cidr, cluster_private_key (null: the
                        master has it), launch_host_key, nodes (index, instance_id, private_ip, private_dns, slots,
                        role, and perhaps launch_host_key, host_key, configured), limits (limits.py), silence_seconds,
-                       patience_seconds, installs, packages (apt, r, python), cran_url
+                       patience_seconds, installs, packages (apt, r, python), cran_url, shared (kind and what sharing.py
+                       wants of it), private (whether a worker may have no way out of its own)
     setup.py install   installs packages on all nodes of the cluster (installing.py): apt, r, python, cran_url
 
 Prints JSON lines: ``progress`` (phase, ready, total, message), ``host_keys`` (those that the nodes will show, by
@@ -35,7 +36,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import guests, installing, own_packages, reach
+from . import guests, installing, own_packages, reach, shared_folder, stranded
 from .limits import Limits
 from .master import have_cluster_key, mpi_silence, read, shim, start_r, versions, write, write_hostfiles
 from .phase import Json, Phase, emit
@@ -80,6 +81,8 @@ class SetUp:
         # Before they are in force, for whoever has to begin again.
         emit("host_keys", host_keys={node.private_ip: keys[node.instance_id] for node in self._nodes})
         self._expect(keys, launching=True)
+        if self._task.get("private"):
+            stranded.lead_out(self._nodes, cran_url=self._task.get("cran_url"))
         wanted = installing.with_earlier(self._task.get("packages", {}))
         missing: list[str] = []
         if wanted:
@@ -91,11 +94,14 @@ class SetUp:
             "subnet_cidr": self._task["subnet_cidr"],
             "shared": len({answer["machine"] for answer in answers.values()}) < len(self._nodes),
             "cran_url": self._task.get("cran_url"),
+            "share": self._task["shared"],
             "shim": base64.b64encode(self._shim).decode(),
             "guests": guests.listed(),
         }
         while not self._configure_all(keys, common):
             pass
+        if self._task["shared"]["kind"] != "bind":
+            shared_folder.share(self._nodes, self._task["shared"], self._task["login_user"])
         self._expect(keys, launching=False)
         self._have_own_software(missing, wanted.get("python", ()))
 

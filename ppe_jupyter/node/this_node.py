@@ -2,6 +2,8 @@
 
     prepare     wait for the end of the boot, and make a fresh host key beside the one that came with user data
     configure   put that key in force, and write names, known hosts, Open MPI's and R's settings, membership
+    share       ~/shared, where it needs more than a link (sharing.py)
+    way_out     whether it reaches package sources, or that it is to go by the master's proxy (way_out.py)
     install     extra software of the distribution (packages.py)
     clean       make it ready for an image (baking.py)
 
@@ -34,7 +36,19 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import baking, blocks, boot, guests, host_key, packages, surroundings
+from . import (
+    baking,
+    blocks,
+    boot,
+    guests,
+    host_key,
+    packages,
+    scratch,
+    sharing,
+    surroundings,
+    volume,
+    way_out,
+)  # fmt: skip
 from .patience import be_patient
 from .unfit import Unfit
 
@@ -84,7 +98,7 @@ def prepare(task: dict[str, Any]) -> Answer:
 def configure(task: dict[str, Any]) -> Answer:
     """Make this node one of the cluster's.
 
-    ``task``: login_user, subnet_cidr, slots, shared, nodes, member, shim, cran_url.
+    ``task``: login_user, subnet_cidr, slots, shared (the machine), share (~/shared), nodes, member, shim, cran_url.
     """
     user = pwd.getpwnam(task["login_user"])
     making = surroundings.begin(user, task.get("cran_url"))
@@ -103,11 +117,28 @@ def configure(task: dict[str, Any]) -> Answer:
     profile = Path(__file__).with_name("Rprofile.site")
     blocks.write(Path("/etc/R/Rprofile.site"), profile.read_text(encoding="utf-8").splitlines())
     host_key.use_fresh(task["member"]["name"])
+    scratch.make(boot.Progress(_progress).say)
+    if task["share"]["kind"] == "bind":
+        share({"shared": task["share"], "login_user": task["login_user"]})
     blocks.replace(MEMBER, json.dumps(task["member"]), mode=0o600)
     _be_armed()
     if why := surroundings.finish(making):
         raise Unfit(f"the Python environment could not be made: {why}")
     return {}
+
+
+def share(task: dict[str, Any]) -> Answer:
+    """Have ~/shared, as ``shared`` says."""
+    sharing.share(task["shared"], task["login_user"], boot.Progress(_progress).say)
+    return {}
+
+
+def find_way_out(task: dict[str, Any]) -> Answer:
+    """Whether one of ``hosts`` is reached: {"out"}; or, told a ``proxy`` (None: no longer), go by it."""
+    if "proxy" in task:
+        way_out.use(task["proxy"])
+        return {}
+    return {"out": way_out.exists(task["hosts"])}
 
 
 def install(task: dict[str, Any]) -> Answer:
@@ -185,7 +216,8 @@ def _print(line: Answer) -> None:
 
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], Answer]] = {
-    "prepare": prepare, "configure": configure, "install": install, "clean": clean,
+    "prepare": prepare, "configure": configure, "share": share, "way_out": find_way_out, "install": install,
+    "clean": clean,
 }  # fmt: skip
 
 
@@ -194,7 +226,7 @@ def main() -> int:
     action, *told = sys.argv[1:]
     try:
         answer = ACTIONS[action](json.loads(told[0] if told else sys.stdin.read() or "{}"))
-    except (Unfit, packages.NotInstalled) as exc:
+    except (Unfit, packages.NotInstalled, volume.Refused) as exc:
         answer = {"error": str(exc)}
     except (OSError, KeyError, ValueError, subprocess.SubprocessError) as exc:
         answer = {"error": repr(exc)}

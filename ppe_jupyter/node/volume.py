@@ -41,10 +41,10 @@ def mount(task: dict[str, Any]) -> Answer:
     if wanted not in (None, *FILE_SYSTEMS):
         raise Refused(f"there is no --format {wanted}, only {' and '.join(FILE_SYSTEMS)}")
     mounted = _has_place(device, directory) if directory else True
-    found = _signature(device)
+    found = signature(device)
     if wanted and not found:
         _format(device, wanted)
-        answer["formatted"], found = True, _signature(device)
+        answer["formatted"], found = True, signature(device)
     kind = answer["file_system"] = found.get("TYPE", "")
     if found and found.get("USAGE") != "filesystem":
         raise Refused(f"it has {_said(found)}, which cannot be mounted as it is; nothing on it was changed")
@@ -54,7 +54,7 @@ def mount(task: dict[str, Any]) -> Answer:
         if not found:
             raise Refused("it has no file system; give it one with --format ext4")
         if not mounted:
-            _run("mount", device, directory)
+            run("mount", device, directory)
         if wanted and {each.name for each in Path(directory).iterdir()} <= {"lost+found"}:
             user = pwd.getpwnam(task["user"])
             os.chown(directory, user.pw_uid, user.pw_gid)
@@ -67,11 +67,11 @@ def mount(task: dict[str, Any]) -> Answer:
 def unmount(task: dict[str, Any]) -> Answer:
     """Unmount the volume wherever it is mounted, lazily if task["force"]: {unmounted: [directory]}."""
     device = _device(task["volume_id"], task["device"])
-    directories = sorted(_mounted_at(device), reverse=True) if device else []
+    directories = sorted(mounted_at(device), reverse=True) if device else []
     if "/" in directories:
         raise Refused("it is the root disk")
     for directory in directories:
-        done = _run("umount", *(["-l"] if task["force"] else []), directory, check=False)
+        done = run("umount", *(["-l"] if task["force"] else []), directory, check=False)
         if done.returncode:
             users = ", ".join(_users(Path(directory).stat().st_dev))
             reason = f"{users} use it; end that, or add --force" if users else done.stderr.strip()
@@ -97,8 +97,8 @@ def _device(volume_id: str, device: str) -> str:
     serial = volume_id.replace("-", "")
     names = [BY_ID.format(serial=serial)]
     for each in Path("/sys/block").glob("nvme*"):
-        number = each / "device" / "serial"
-        if number.exists() and number.read_text(encoding="ascii").strip() == serial:
+        told = each / "device" / "serial"
+        if told.exists() and told.read_text(encoding="ascii").strip() == serial:
             names.append(f"/dev/{each.name}")
     names += [f"/dev/xvd{device[-1]}", device]
     for name in names:
@@ -107,15 +107,15 @@ def _device(volume_id: str, device: str) -> str:
     return ""
 
 
-def _signature(device: str) -> dict[str, str]:
+def signature(device: str) -> dict[str, str]:
     """What blkid and wipefs find on the device; nothing at all only if both find nothing."""
-    probed = _run("blkid", "-p", "-o", "export", device, check=False)
+    probed = run("blkid", "-p", "-o", "export", device, check=False)
     if probed.returncode not in (0, 2):
         raise Refused(f"what is on it is unclear ({probed.stderr.strip() or 'several signatures'})")
     found = dict(line.split("=", 1) for line in probed.stdout.splitlines() if "=" in line)
     found.pop("DEVNAME", None)
     parts = list(Path("/sys/class/block", Path(device).name).glob(f"{Path(device).name}*/partition"))
-    if not found and (parts or _run("wipefs", "-n", "--noheadings", device).stdout.strip()):
+    if not found and (parts or run("wipefs", "-n", "--noheadings", device).stdout.strip()):
         return {"TYPE": "something that blkid does not know"}
     return found
 
@@ -130,14 +130,14 @@ def _format(device: str, kind: str) -> None:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL))  # EBUSY while it is in use (open(2))
     except OSError as exc:
         raise Refused(f"{device} is in use: {exc.strerror}") from exc
-    if found := _signature(device):
+    if found := signature(device):
         raise Refused(f"it has {_said(found)} now")
-    _run(f"mkfs.{kind}", "-q", device)
+    run(f"mkfs.{kind}", "-q", device)
 
 
 def _has_place(device: str, directory: str) -> bool:
     """Whether it is mounted there already; else that is an empty directory now."""
-    there = _mounted_at(device)
+    there = mounted_at(device)
     if there:
         if there != [directory]:
             raise Refused(f"it is mounted at {there[0]} already")
@@ -150,10 +150,10 @@ def _has_place(device: str, directory: str) -> bool:
     return False
 
 
-def _mounted_at(device: str) -> list[str]:
+def mounted_at(device: str) -> list[str]:
     """Where the device or a partition of it is mounted."""
     name = Path(device).name
-    numbers = {_number(Path(device).stat().st_rdev)}
+    numbers = {number(Path(device).stat().st_rdev)}
     numbers |= {path.read_text().strip() for path in Path("/sys/class/block", name).glob(f"{name}*/dev")}
     rows = [line.split() for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
     return [
@@ -161,7 +161,8 @@ def _mounted_at(device: str) -> list[str]:
     ]
 
 
-def _number(device: int) -> str:
+def number(device: int) -> str:
+    """As sysfs and mountinfo write it."""
     return f"{os.major(device)}:{os.minor(device)}"
 
 
@@ -206,10 +207,11 @@ def _keep(volume_id: str, line: str | None) -> None:
     new.chmod(0o644)
     new.replace(FSTAB)
     if Path("/run/systemd/system").exists():
-        _run("systemctl", "daemon-reload")
+        run("systemctl", "daemon-reload")
 
 
-def _run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A command that has ended. Raises Refused."""
     if shutil.which(command[0]) is None:
         raise Refused(f"the node has no {command[0]}; install e2fsprogs, xfsprogs and util-linux there")
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)

@@ -119,6 +119,14 @@ def working_folder(connection: Connection, session: str = MAIN) -> str:
 def _transferred(
     report: Mapping[str, Any], offered: Sequence[Entry], odd: Sequence[str], began: float
 ) -> Transferred:
+    total = sum(entry.size for entry in offered)
+    files = sum(entry.kind == "file" for entry in offered)
+    return concluded(report, files=files, total=total, odd=odd, began=began)
+
+
+def concluded(
+    report: Mapping[str, Any], *, files: int, total: int, odd: Sequence[str], began: float
+) -> Transferred:
     """What was done. Raises TransferFailed for what was not."""
     problems = {
         **report["failures"],
@@ -130,9 +138,9 @@ def _transferred(
         said = printable(f"{named}{more} (into {report['base']}); {AGAIN}")
         raise TransferFailed(said, failures=problems)
     return Transferred(
-        files=sum(entry.kind == "file" for entry in offered),
+        files=files,
         bytes=report["bytes"],
-        total=sum(entry.size for entry in offered),
+        total=total,
         seconds=time.monotonic() - began,
         left_out=tuple(map(printable, (*odd, *report["left_out"]))),
         base=printable(report["base"]),

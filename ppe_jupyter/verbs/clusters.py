@@ -86,6 +86,9 @@ LAUNCH = Verb(
         Option(name="key", dest="key_name", help="EC2 key pair; else yours is made and kept"),
         Option(name="placement", metavar="auto|off|NAME", help="placement group; NAME is an existing one"),
         Option(name="instance-profile", metavar="NAME", help="IAM instance profile, by name or ARN"),
+        Option(
+            name="efs", metavar="FS-ID", help="EFS file system for ~/shared; else a folder of the master's"
+        ),
         Option(name="spot", flag=True, help="workers on the spot market; an interruption ends MPI runs"),
         Option(
             name="spot-price",

@@ -16,7 +16,8 @@ UPLOAD = Verb(
     detail=(
         "The last of several paths is the destination: a folder, or the new name of a sole source; relative ones begin "
         "where R is. Patterns are expanded. What is there already, by size and time, is not sent again; what was "
-        "cut is gone on with. Each file has its name when it is whole and its SHA-256 is right."
+        "cut is gone on with. Each file has its name when it is whole and its SHA-256 is right. A source "
+        "s3://bucket/key (or folder/, or a pattern) the master fetches by itself, as its --instance-profile lets it."
     ),
     options=(
         Option(name="paths", nargs="*", values="path", help="files, folders, patterns, and the destination"),
@@ -31,7 +32,10 @@ UPLOAD = Verb(
 DOWNLOAD = Verb(
     name="download",
     help="fetch files and folders from where R is on the master",
-    detail="As upload; patterns are expanded on the node.",
+    detail=(
+        "As upload; patterns are expanded on the node. To s3://bucket/folder/ the master sends by itself, as its "
+        "--instance-profile lets it."
+    ),
     options=(
         Option(name="paths", nargs="*", help="files, folders, patterns there, and the destination here"),
         TO,

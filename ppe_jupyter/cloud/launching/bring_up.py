@@ -14,7 +14,7 @@ from functools import partial
 from ... import ssh
 from ...errors import CloudError, ConnectionLost, PpeError, SetupFailed, Unreachable
 from .. import tags
-from ..configure import SetUp, Setup, configure, limits, silence_seconds
+from ..configure import SetUp, Setup, configure, limits, shared, silence_seconds
 from ..context import Context
 from ..facts import Instance
 from ..keeping.install import Packages
@@ -183,6 +183,9 @@ class _BringUp:
             installs=self._installs,
             packages=asdict(Packages.of(self._spec)),
             cran_url=self._context.settings.cran_url,
+            shared=shared(
+                spec, local=self._context.settings.cloud == "local", region=self._context.ec2.region
+            ),
             silence_seconds=silence_seconds(self._context.settings),
         )
         done = configure(

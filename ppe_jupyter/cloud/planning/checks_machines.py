@@ -64,7 +64,8 @@ def _type(choices: Choices, kind: InstanceType) -> Iterator[Problem]:
         yield Problem(INFO, f"{kind.name} has GPUs, which are paid for; R and Open MPI here do not use them")
     if kind.storage_gb:
         yield Problem(
-            INFO, f"{kind.name}'s own disks ({kind.storage_gb} GB) are not mounted, and empty after parking"
+            INFO,
+            f"{kind.name}'s own disks ({kind.storage_gb} GB) are /scratch on each node, empty after parking",
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ... import catalog
 from ..facts import SecurityGroup
 from ..plan import Grade, Problem
-from .choices import Choices
+from .choices import PACKAGES, Choices, gets_out
 
 ERROR, WARNING, INFO = Grade.ERROR, Grade.WARNING, Grade.INFO
 SSH = 22
@@ -26,6 +26,7 @@ def network_problems(choices: Choices) -> Iterator[Problem]:
     yield from _way_in(choices)
     yield from _way_out(choices)
     yield from _group(choices)
+    yield from _shared(choices)
 
 
 def _place(choices: Choices) -> Iterator[Problem]:
@@ -107,7 +108,13 @@ def _way_out(choices: Choices) -> Iterator[Problem]:
     if not (needed := choices.needs_way_out):
         return
     stuck = [each for each in choices.subnets if not choices.gets_out(each)]
-    if stuck:
+    led = [each for each in stuck if needed == PACKAGES and gets_out(each, public=choices.public > 0)]
+    if led:
+        yield Problem(
+            INFO,
+            "the workers have no way out: apt, CRAN and PyPI they reach through a proxy on the master, nothing else",
+        )
+    if stuck := [each for each in stuck if each not in led]:
         every = len(stuck) == len(choices.subnets)
         where = "" if every else f" in {', '.join(each.subnet_id for each in stuck)}"
         yield Problem(
@@ -146,6 +153,20 @@ def _group(choices: Choices) -> Iterator[Problem]:
             ERROR,
             f"{group.group_id} does not let its members reach each other on all ports, without which MPI hangs; add "
             f"a rule for all traffic from {group.group_id} itself",
+        )
+
+
+def _shared(choices: Choices) -> Iterator[Problem]:
+    efs = choices.spec.efs
+    if efs and choices.facts.local:
+        yield Problem(
+            ERROR, "the local cloud has no EFS: leave out --efs; ~/shared is on all nodes without it"
+        )
+    elif efs:
+        yield Problem(
+            INFO,
+            f"{efs} has to have a mount target in the nodes' zone, which lets them reach its port 2049: all of the "
+            "VPC, or a --security-group of yours",
         )
 
 

@@ -15,6 +15,7 @@ from ..spec import ClusterSpec
 # How long a node may take until it is set up, beside booting.
 LEAST_BOOT_SECONDS = 600.0
 INSTALL_SECONDS = 3600.0
+PACKAGES = "packages"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ def needs_way_out(image: Image | None, spec: ClusterSpec) -> str:
     """What a node of that image and cluster has to fetch from the internet, or ""."""
     if image is not None and not image.node:
         return "R and Open MPI"
-    return "packages" if spec.apt_packages or spec.r_packages or spec.python_packages else ""
+    return PACKAGES if spec.apt_packages or spec.r_packages or spec.python_packages else ""
 
 
 def boot_installs(image: Image | None, spec: ClusterSpec) -> bool:

@@ -16,7 +16,7 @@ from ..plan import Grade, Plan, Problem
 from ..records import ClusterRecord, InstanceState, Node, usd_per_hour
 from ..spec import ClusterSpec
 from ..steps import Configure, RunInstances, Step
-from .choices import gets_out, needs_way_out
+from .choices import PACKAGES, gets_out, needs_way_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +213,8 @@ class Draft:
 
     def _check_way_out(self, step: RunInstances) -> None:
         needed, (subnet,) = needs_way_out(step.image, self.spec), step.subnets
-        if needed and gets_out(subnet, public=step.public) is False:
+        led = needed == PACKAGES and self.record.master.public_ip  # by the proxy on the master
+        if needed and not led and gets_out(subnet, public=step.public) is False:
             self.error(
                 f"new nodes in {subnet.subnet_id} have no way out to fetch {needed}: give the subnet a NAT gateway, or "
                 "bake an image of a node and launch a cluster from it"

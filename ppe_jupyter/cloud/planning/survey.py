@@ -92,6 +92,7 @@ class Survey:
             caps=Caps(max_usd_per_hour=settings.max_usd_per_hour, max_nodes=settings.max_nodes),
             idle_hours=settings.idle_hours,
             boot_timeout=settings.boot_timeout,
+            local=settings.cloud == "local",
             proxy=access.proxy(settings),
             **known,
         )

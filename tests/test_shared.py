@@ -1,0 +1,179 @@
+"""~/shared: one folder on all nodes of the local cloud; on AWS what exports(5), fstab(5) and the commands are to be."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ppe_jupyter.cloud.configure import shared
+from ppe_jupyter.cloud.spec import ClusterSpec
+from ppe_jupyter.errors import SpecError
+from ppe_jupyter.node import sharing
+
+if TYPE_CHECKING:
+    from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.manager import Manager
+
+MASTER, WORKER, OTHER = "10.0.0.4", "10.0.0.5", "10.0.0.6"
+
+
+def test_what_a_node_writes_there_all_read_and_termination_counts_it(cluster: Cluster) -> None:
+    workers = [node.private_ip for node in cluster.nodes[1:]]
+    said = cluster.ssh().run(
+        "echo master >~/shared/a && "
+        + " && ".join(f"ssh {ip} 'cat ~/shared/a && hostname >~/shared/{ip}'" for ip in workers)
+    )
+    try:
+        assert said.stdout.decode().split() == ["master"] * len(workers)
+        names = cluster.ssh().run("cd ~/shared; cat " + " ".join(workers)).stdout.decode().split()
+        assert names == [node.private_dns.split(".")[0] for node in cluster.nodes[1:]]
+        lost = {path for path, _ in cluster.losses().files}
+        assert {"shared/a", *(f"shared/{ip}" for ip in workers)} <= lost
+    finally:
+        cluster.ssh().run("rm -f ~/shared/*")
+
+
+def test_scratch_is_everybodys_folder_where_there_is_no_instance_store(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        told = cluster.ssh().run(
+            f"ssh {node.private_ip} 'stat -c %a /scratch && touch /scratch/x && rm /scratch/x'"
+        )
+        assert told.stdout == b"1777\n"
+
+
+@pytest.mark.slow
+def test_it_is_kept_by_parking_and_rebooting_and_ends_with_the_cluster(manager: Manager) -> None:
+    spec = ClusterSpec(name="kept", nodes=2, instance_type="m5.large")
+    cluster = manager.launch(spec)
+    try:
+        cluster.ssh().run("echo precious >~/shared/a")
+        cluster.park()
+        cluster.start()
+        cluster.reboot()
+        worker = cluster.nodes[1].private_ip
+        assert cluster.ssh().run(f"ssh {worker} cat shared/a").stdout == b"precious\n"
+        cluster.resize(1)
+        assert cluster.ssh().run("cat shared/a").stdout == b"precious\n"
+    finally:
+        cluster.terminate()
+    cluster = manager.launch(ClusterSpec(name="kept", nodes=1, instance_type="m5.large"))
+    assert cluster.ssh().run("ls -A ~/shared").stdout == b""
+    cluster.terminate()
+
+
+@pytest.mark.parametrize(
+    ("spec", "local", "told"),
+    [
+        (ClusterSpec(), True, {"kind": "bind"}),
+        (ClusterSpec(), False, {"kind": "nfs"}),
+        (
+            ClusterSpec(efs="fs-0123456789abcdef0"),
+            False,
+            {"kind": "efs", "address": "fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com"},
+        ),
+    ],
+)
+def test_how_is_told_to_the_nodes(spec: ClusterSpec, local: bool, told: dict[str, str]) -> None:
+    assert shared(spec, local=local, region="eu-west-1") == told
+
+
+def test_a_file_systems_id_is_one() -> None:
+    with pytest.raises(SpecError, match="efs 'vol-1' is not a file system's id"):
+        ClusterSpec(efs="vol-1")
+
+
+class Node:
+    """A node whose files are below a folder, and whose commands are noted."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ran: list[str] = []
+        self.installed: list[str] = []
+        self.mounted = ""
+        self.root = root
+        for name in ("TOLD", "FSTAB", "EXPORTS", "SERVER_CONF", "UNIT_CONF"):
+            monkeypatch.setattr(sharing, name, root / name)
+        (root / "FSTAB").write_text("UUID=1 / ext4 defaults 0 1\n")
+        (root / "home").mkdir()
+        monkeypatch.setattr(sharing, "PLACE", root / "shared")
+        monkeypatch.setattr(sharing.shutil, "which", lambda command, path: None)
+        monkeypatch.setattr(
+            sharing.packages, "install", lambda wanted, say: self.installed.extend(wanted["apt"])
+        )
+        monkeypatch.setattr(sharing, "_source", lambda: self.mounted)
+        me = pwd.getpwuid(os.getuid())
+        home = pwd.struct_passwd((*me[:5], str(root / "home"), me.pw_shell))
+        monkeypatch.setattr(sharing.pwd, "getpwnam", lambda name: home)
+
+    def share(self, **how: object) -> None:
+        told = {"server": MASTER, "members": [WORKER, OTHER], "serves": False, **how}
+        sharing.share(
+            told, "me", lambda text: None, run=lambda command: self.ran.append(" ".join(command)) or ""
+        )
+
+    def read(self, name: str) -> str:
+        return (self.root / name).read_text()
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    return Node(tmp_path, monkeypatch)
+
+
+def test_the_master_exports_it_to_members_only(node: Node) -> None:
+    for _ in range(2):
+        node.share(kind="nfs", serves=True)
+    place = node.root / "shared"
+    assert node.installed == ["nfs-kernel-server"] * 2
+    options = "(rw,sync,no_subtree_check)"
+    assert node.read("EXPORTS") == f"{place} {WORKER}{options} {OTHER}{options}\n"
+    assert node.read("SERVER_CONF") == "[nfsd]\nvers3 = n\n"
+    # The server is restarted for another configuration only: members have files open.
+    start = ["systemctl enable nfs-kernel-server", "systemctl restart nfs-kernel-server"]
+    assert node.ran == [*start, "exportfs -ra", "exportfs -ra"]
+    assert (node.root / "home" / "shared").resolve() == place
+    node.share(kind="nfs", serves=True, members=[])
+    assert not (node.root / "EXPORTS").exists()
+    assert node.ran[-1] == "exportfs -ra"
+
+
+def test_a_sole_node_needs_no_server(node: Node) -> None:
+    node.share(kind="nfs", serves=True, members=[])
+    assert (node.installed, node.ran) == ([], [])
+
+
+def test_a_worker_mounts_it_without_waiting_for_it_at_boot_or_at_its_end(node: Node) -> None:
+    node.share(kind="nfs")
+    place = node.root / "shared"
+    source, where, kind, options, *rest = node.read("FSTAB").splitlines()[1].split()
+    assert (source, where, kind, rest) == (f"{MASTER}:{place}", str(place), "nfs4", ["0", "0"])
+    assert {"hard", "_netdev", "nofail", "x-systemd.mount-timeout=30"} <= set(options.split(","))
+    assert node.read("UNIT_CONF") == "[Mount]\nLazyUnmount=yes\nForceUnmount=yes\n"
+    assert node.ran == ["systemctl daemon-reload", f"mount {place}"]
+    node.mounted = f"{MASTER}:{place}"
+    node.share(kind="nfs")
+    assert node.ran[2:] == ["systemctl daemon-reload"]
+    node.share(kind="nfs", server=OTHER)  # another node is the master now
+    assert node.ran[3:] == ["systemctl daemon-reload", f"umount -l {place}", f"mount {place}"]
+    assert len(node.read("FSTAB").splitlines()) == 2
+    sharing.forget()
+    assert node.read("FSTAB") == "UUID=1 / ext4 defaults 0 1\n"
+
+
+def test_efs_is_mounted_as_aws_recommends(node: Node) -> None:
+    node.share(kind="efs", address="fs-1.efs.eu-west-1.amazonaws.com", serves=True)
+    source, _, _, options, *_ = node.read("FSTAB").splitlines()[1].split()
+    assert source == "fs-1.efs.eu-west-1.amazonaws.com:/"
+    # https://docs.aws.amazon.com/efs/latest/ug/mounting-fs-mount-cmd-general.html
+    recommended = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport"
+    assert options.startswith(f"{recommended},_netdev,nofail,")
+    assert node.installed == ["nfs-common"]
+
+
+def test_a_folder_of_the_users_own_stays(node: Node) -> None:
+    (node.root / "home" / "shared").mkdir()
+    node.share(kind="bind")
+    assert not (node.root / "home" / "shared").is_symlink()
