@@ -89,6 +89,15 @@ def test_address_and_names_are_the_containers_own(
             assert on_host.split()[0] == instance["PrivateIpAddress"]
 
 
+def test_containers_give_this_host_no_addresses(pair: list[str], connection: ssh.Connection) -> None:
+    """With each that came or went browsers here would break off their requests."""
+    ports = [f"pv{instance_id[-12:]}" for instance_id in pair]
+    bridge = Path(f"/sys/class/net/{ports[0]}/master").resolve().name
+    addresses = json.loads(subprocess.run(["ip", "-json", "address"], capture_output=True, check=True).stdout)
+    found = {each["ifname"]: [one["family"] for one in each["addr_info"]] for each in addresses}
+    assert [found[name] for name in (*ports, bridge)] == [[], [], ["inet"]]
+
+
 def test_the_outside_is_reachable_through_the_hosts_resolver(connection: ssh.Connection) -> None:
     assert connection.run("sudo apt-get -q update && apt-cache policy hello", timeout=60).status == 0
 

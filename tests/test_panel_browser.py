@@ -84,8 +84,9 @@ def test_from_the_form_to_the_end_by_clicks(
     assert panel.evaluate(NAMELESS) == []
     panel.get_by_role("button", name="Launch clicks").click()
     row = panel.locator(".ppe-row", has_text="clicks")
-    expect(row).to_contain_text("2 of 2 nodes ready")
+    expect(row).to_contain_text("2 of 2 nodes ready", timeout=A_WHILE)
     expect(row).to_contain_text("● running")
+    expect(row).to_be_in_viewport()  # the form was longer
     row.locator("button.ppe-opener").click()
     expect(row).to_contain_text("Nodes")
     expect(row).to_contain_text("● idle")

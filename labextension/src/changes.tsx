@@ -43,7 +43,7 @@ export function Review({ plan }: { plan: IPlan }): React.JSX.Element {
       )}
       {plan.losses.length > 0 && (
         <section className="jp-ppe-losses">
-          <h4>These exist nowhere else, and would be lost</h4>
+          <h3>These exist nowhere else, and would be lost</h3>
           <Rows rows={plan.losses} />
         </section>
       )}

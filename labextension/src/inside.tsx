@@ -25,7 +25,7 @@ export function Inside(props: {
       {problem && <Trouble problem={problem} label="The master does not say more" />}
       {up && (
         <section>
-          <h4>R on the master</h4>
+          <h3>R on the master</h3>
           <Session session={details?.session} />
           <div className="jp-ppe-buttons">
             <button
@@ -51,12 +51,12 @@ export function Inside(props: {
         )}
       />
       <section>
-        <h4>
+        <h3>
           Nodes
           {details &&
             !details.problem &&
             ` · ${details.slots_busy} of ${counted(cluster.slots, 'slot')} busy`}
-        </h4>
+        </h3>
         <ul className="jp-ppe-nodes">
           {cluster.nodes.map(node => (
             <NodeLine
@@ -77,7 +77,7 @@ export function Inside(props: {
       <Lines title="Events" lines={details?.events.map(({ at, text }) => `${clock(at)} ${text}`)} />
       {cluster.ssh && (
         <section>
-          <h4>Terminal</h4>
+          <h3>Terminal</h3>
           <Copy text={cluster.ssh} label="Copy the ssh command line" />
         </section>
       )}
@@ -114,7 +114,7 @@ function watchdogLines({ watchdog }: IDetails): string[] {
 function Lines({ title, lines = [] }: { title: string; lines?: string[] }): React.JSX.Element | null {
   return lines.length ? (
     <section>
-      <h4>{title}</h4>
+      <h3>{title}</h3>
       <ul className="jp-ppe-lines">
         {lines.slice(0, MOST).map((line, index) => (
           <li key={index}>{line}</li>

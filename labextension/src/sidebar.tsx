@@ -124,7 +124,7 @@ function Header(props: {
   const { overview, form } = props;
   const cap = overview?.max_usd_per_hour;
   return (
-    <header className="jp-ppe-header">
+    <div className="jp-ppe-header">
       <div className="jp-ppe-headerTop">
         <h2>{form ? 'New cluster' : 'Clusters'}</h2>
         <button
@@ -146,7 +146,7 @@ function Header(props: {
           )}
         </div>
       )}
-    </header>
+    </div>
   );
 }
 

@@ -42,9 +42,7 @@ class LaunchForm:
             "key_name": _choice("Key pair"),
             "security_group": _choice("Security"),
             "spot": widgets.Checkbox(description="spot workers", indent=True, layout=FIELD),
-            "rstudio": widgets.Checkbox(
-                description="RStudio Server on the master", indent=True, layout=FIELD
-            ),
+            "rstudio": widgets.Checkbox(description="RStudio Server", indent=True, layout=FIELD),
             **panel_options.limits(),
         }
         for each in self.fields.values():

@@ -3,6 +3,7 @@
  * chosen, a line to copy. Widgets of panel_page.py, told apart by `kind`; all they say of clusters comes from there.
  */
 const BEAT = 15000; // milliseconds from one sign of life to the next
+const AT_ONCE = 500; // milliseconds
 const MOST = 100; // rows in the page
 const COLUMNS = [
   ['name', 'type'],
@@ -30,11 +31,16 @@ function labelled(el, look, label, field) {
   el.append(element('label', { className: 'widget-label', htmlFor: field.id, textContent: label }), field);
 }
 
-/** Says that it is seen, again and again while it is; once that it is not. It lies over the whole panel. */
+/**
+ * Says that it is seen, again and again while it is; once that it is not. It lies over the whole panel, and brings that
+ * back when a shorter tab has taken it out of sight.
+ */
 function seen({ model, el }) {
   const view = Math.random().toString(36).slice(2);
   let near = false;
   let timer = 0;
+  let height = 0;
+  let shrunk = -Infinity;
   const look = () => {
     const now = near && document.visibilityState === 'visible';
     if (now !== Boolean(timer)) {
@@ -45,13 +51,24 @@ function seen({ model, el }) {
   };
   const observer = new IntersectionObserver(entries => {
     near = entries.at(-1).isIntersecting;
-    look();
+    if (!near && height && performance.now() - shrunk < AT_ONCE) {
+      el.scrollIntoView({ block: 'nearest' });
+      setTimeout(look, AT_ONCE);
+    } else {
+      look();
+    }
+  });
+  const sizes = new ResizeObserver(() => {
+    shrunk = el.offsetHeight < height ? performance.now() : shrunk;
+    height = el.offsetHeight;
   });
   el.classList.add('ppe-seen');
   observer.observe(el);
+  sizes.observe(el);
   document.addEventListener('visibilitychange', look);
   return () => {
     observer.disconnect();
+    sizes.disconnect();
     document.removeEventListener('visibilitychange', look);
     near = false;
     look();

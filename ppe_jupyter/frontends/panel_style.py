@@ -12,6 +12,8 @@ STYLE = """<style>
 .ppe-panel .lm-TabBar-content { flex-wrap: wrap; } .ppe-panel .lm-TabBar-tab { flex: 0 1 auto !important; }
 .ppe-panel .widget-tab-contents { padding: min(15px, 2%) !important; overflow: visible; }
 .ppe-panel .widget-inline-hbox { flex-wrap: nowrap; }
+.ppe-panel .widget-checkbox, .ppe-panel .widget-checkbox .widget-label-basic { height: auto; white-space: normal; }
+.ppe-panel .widget-checkbox .widget-label-basic input { align-self: center; }
 .ppe-panel table { border-collapse: collapse; font-size: inherit; margin: 0; }
 .ppe-panel th, .ppe-panel td { text-align: left; padding: 2px 14px 2px 0; vertical-align: top; border: 0;
   white-space: nowrap; }

@@ -79,8 +79,10 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
         for row in rows
     )
     shown = f"<caption>{escaped(caption)}</caption>" if caption else ""
-    return f'<div class="ppe-wide"><table class="mathjax_ignore">{shown}<thead><tr>{head}</tr></thead>' + (
-        f"<tbody>{body}</tbody></table></div>"
+    name = f'role="region" aria-label="{escaped(caption)}"' if caption else ""
+    return (
+        f'<div class="ppe-wide" tabindex="0" {name}><table class="mathjax_ignore">{shown}'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

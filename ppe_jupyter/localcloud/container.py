@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..node.sharing import PLACE
-from .network import Network, run
+from .network import NO_IPV6, Network, run
 
 INIT = "/usr/sbin/ppe-init"
 CONSOLE_BYTES = 64 * 1024  # what GetConsoleOutput returns at most
@@ -207,7 +207,7 @@ class Container:
 
     def _config(self, spec: NodeSpec) -> str:
         version = "cgroup2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "cgroup"
-        cidr = self._network.cidr
+        cidr, port = self._network.cidr, f"pv{spec.instance_id[-12:]}"
         place = str(PLACE).lstrip("/")
         lines = [
             f"lxc.rootfs.path = overlay:{':'.join(map(str, layers(spec.rootfs)))}:{self.upper}",
@@ -220,7 +220,8 @@ class Container:
             f"lxc.net.0.link = {self._network.bridge}",
             f"lxc.net.0.mtu = {self._network.mtu}",
             f"lxc.net.0.hwaddr = {spec.mac}",
-            f"lxc.net.0.veth.pair = pv{spec.instance_id[-12:]}",
+            f"lxc.net.0.veth.pair = {port}",
+            f"lxc.net.0.script.up = /bin/sh -c 'echo 1 >{NO_IPV6.format(port)}; true'",
             f"lxc.net.0.ipv4.address = {spec.address}/{cidr.prefixlen} {cidr[-1]}",
             f"lxc.net.0.ipv4.gateway = {self._network.gateway}",
             "lxc.mount.auto = proc:mixed sys:ro",

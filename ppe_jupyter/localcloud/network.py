@@ -29,6 +29,9 @@ CANDIDATES = [
     *(IPv4Network(f"172.{n}.0.0/16") for n in range(31, 15, -1)),
     *(IPv4Network(f"100.{n}.0.0/16") for n in range(64, 128)),
 ]
+# An interface's own link-local address, which nobody uses, would come and go with each container; then browsers on this
+# machine break off every request (Chromium: ERR_NETWORK_CHANGED), also those to the lab.
+NO_IPV6 = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
 # A packet that may not leave is dropped, as where no route leads out.
 RULES = """table ip {bridge} {{
   set outward {{ type ipv4_addr; }}
@@ -90,6 +93,8 @@ def up(cloud_id: str, *, local_root: Path) -> Network:
         cidr = choose(_routed(routes))
         network = Network(bridge, cidr, _mtu(routes))
         run("ip", "link", "add", bridge, "mtu", str(network.mtu), "type", "bridge", "stp_state", "0")
+        with contextlib.suppress(OSError):  # a kernel without IPv6
+            Path(NO_IPV6.format(bridge)).write_text("1")
         run("ip", "address", "add", f"{network.gateway}/16", "broadcast", str(cidr[-1]), "dev", bridge)
         run("ip", "link", "set", bridge, "up")
         if IP_FORWARD.read_text().strip() == "0":
