@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import numpy as np
 import pytest
+from conftest import INSTANCE_TYPE
 from hypothesis import given
 from hypothesis import strategies as st
+from localcloud_nodes import pull_the_plug
 
+import ppe_jupyter as ppe
 from ppe_jupyter import errors
 from ppe_jupyter.node import functions as there
 from ppe_jupyter.node.map_log import MAGIC, Kind, Log, Records, Refused, pack
@@ -30,6 +33,7 @@ from ppe_jupyter.remote import functions, mapping
 if TYPE_CHECKING:
     from notebook_kernel import Kernel
 
+    from ppe_jupyter.cloud.records import Node
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.manager import Manager
 
@@ -452,3 +456,33 @@ def test_functions_and_classes_of_a_notebook(kernel: Kernel, cluster: Cluster) -
         "def pair(i):\n    return Pair(i, factor * i)\nfactor = 5"
     )
     assert kernel.cell("c.map(pair, range(3))[2]").result == "Pair(a=2, b=10)"
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost_has_its_tasks_done_elsewhere(
+    manager: Manager, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster = manager.launch(ppe.ClusterSpec(name="map-lost", nodes=2, instance_type=INSTANCE_TYPE))
+    try:
+        lost: list[Node] = []
+
+        def pull(progress: mapping.MapProgress) -> None:
+            if progress.done > 20 and not lost:
+                lost.append(cluster.nodes[1])
+                pull_the_plug(lost[0].instance_id)
+
+        def task(i: int, rng: np.random.Generator) -> float:
+            time.sleep(0.05)
+            return float(i + rng.normal())
+
+        job = mapping.MapJob(function=task, items=[(i,) for i in range(300)], seed=4)
+        result = mapping.run(cluster.ssh(), job, on_output=lambda text: None, on_progress=pull)
+        assert result.values == serially(300, 4) and result.lost == 2
+        assert cluster.map(draw, range(9), seed=9) == serially(9, 9)
+        assert "no answer, so without the slots there; see %ppe_retry" in capfd.readouterr().err
+        assert cluster.last_map().slots == 2
+        cluster.retry("replace")
+        assert cluster.map(draw, range(9), seed=9, progress=False) == serially(9, 9)
+        assert cluster.last_map().slots == 4
+    finally:
+        cluster.terminate()

@@ -69,7 +69,9 @@ def missing(answers: Mapping[str, Json]) -> list[str]:
 def of_user(r: Sequence[str], python: Sequence[str], phase: Phase) -> None:
     """Install on this master packages of CRAN and PyPI. Raises NodeFailed."""
     there = own_packages.installed()["python"]
-    python = [each for each in python if own_packages.normal(each) not in there]  # pip takes a second to say so
+    python = [
+        each for each in python if own_packages.normal(each) not in there
+    ]  # pip takes a second to say so
     if not (r or python):
         return
     master = phase.nodes[0]

@@ -17,11 +17,12 @@ from . import own_packages
 from .map_log import Kind as Is
 from .map_log import Log, pack
 from .map_tasks import Tasks
-from .run_cell import hosts
+from .run_cell import end_of, hosts, started
 from .team_frames import ALL, Frame, Kind
 from .team_ranks import Ranks
 
 START_SECONDS = 60.0
+PROBE_SECONDS = 3
 # What is at work after a stop may send what it has finished.
 CANCEL_SECONDS = 1.2
 # Ranks that are all lost are started again so often.
@@ -40,27 +41,31 @@ class Workers:
         self._name = name
         self._ranks: Ranks | None = None
         self._made_for: object = None
+        self._silent: list[str] = []
         self._stack = contextlib.AsyncExitStack()
 
-    async def have(self) -> None:
-        """Have ranks, whole and for every slot. Raises OSError in words."""
+    async def have(self) -> list[str]:
+        """Have ranks for every slot; the names of nodes that do not answer. Raises OSError in words."""
         here = hosts()
         made_for = (here, own_packages.python())
         while not self.inbox.empty():
             self.note(self.inbox.get_nowait())
-        if self._ranks is not None and (len(self.living) < self._ranks.count or made_for != self._made_for):
-            await self.end()
-        if self._ranks is not None:
-            return
+        whole = self._ranks is not None and len(self.living) == self._ranks.count
+        if whole and made_for == self._made_for and await _silent(self._silent) == self._silent:
+            return self._silent
+        await self.end()
         self._made_for = made_for
+        self._silent = await _silent([node for node, _ in here[1:]])
+        nodes = [(node, slots) for node, slots in here if node not in self._silent]
         inbox = self.inbox = asyncio.Queue()
         self._ranks = ranks = Ranks(
             "map",
-            sum(slots for _, slots in here),
+            sum(slots for _, slots in nodes),
             self._name,
             heard=inbox.put,
             lost=lambda why: None,
             over=lambda why: inbox.put_nowait(Frame(ALL, Kind.GONE, why.encode())),
+            nodes=nodes,
             mpirun=SURVIVING,
         )
         await ranks.start(self._stack)
@@ -76,6 +81,7 @@ class Workers:
             await self.end()
             raise OSError(f"the ranks could not be started: {why}")
         self.living = set(range(ranks.count))
+        return self._silent
 
     async def end(self) -> None:
         """End them."""
@@ -98,6 +104,17 @@ class Workers:
     def where(self, rank: int) -> str:
         """Its node's name."""
         return self._ranks.where.get(rank, "") if self._ranks else ""
+
+
+async def _silent(nodes: list[str]) -> list[str]:
+    """Those that do not answer."""
+
+    async def status(node: str) -> int:
+        async with started("ssh", "-o", f"ConnectTimeout={PROBE_SECONDS}", node, "true") as process:
+            return await end_of(process)
+
+    found = await asyncio.gather(*map(status, nodes))
+    return [node for node, each in zip(nodes, found) if each]  # noqa: B905  # Python 3.9
 
 
 class MapRun:
@@ -163,7 +180,9 @@ class MapRun:
         finally:
             stopped.cancel()
         if starting.done():
-            starting.result()
+            if silent := starting.result():
+                words = f"{', '.join(silent)}: no answer, so without the slots there; see %ppe_retry"
+                self.log.append(pack(Is.NOTE, -1, words.encode()))
             return True
         starting.cancel()
         with contextlib.suppress(asyncio.CancelledError):

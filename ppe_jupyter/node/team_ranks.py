@@ -27,7 +27,7 @@ SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
 
 class Ranks:
     """``count`` ranks of one language. ``heard`` gets their frames, GONE for each of a lost node's; ``over`` why all
-    of them have ended, ``lost`` why a node's have.
+    of them have ended, ``lost`` why a node's have. ``nodes``: names and slots, if they are not all.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Ranks:
         heard: Callable[[Frame], Awaitable[None]],
         lost: Callable[[str], None],
         over: Callable[[str], None],
+        nodes: Sequence[tuple[str, int]] | None = None,
         mpirun: Sequence[str] = (),
     ) -> None:
         self.count = count
@@ -46,14 +47,14 @@ class Ranks:
         self.ready = asyncio.Event()
         self._command = (language, name)
         self._heard, self._lost, self._over = heard, lost, over
-        self._options = mpirun
+        self._nodes, self._options = nodes, mpirun
         self._relays: list[Process] = []
         self._relay_of: dict[int, Process] = {}
 
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start relays and ranks; ``ready`` is set when all ranks have said that they are there."""
         nodes, slots = [], 0
-        for node, more in hosts():
+        for node, more in self._nodes or hosts():
             if slots < self.count:
                 nodes.append(node)
                 slots += more
@@ -66,7 +67,10 @@ class Ranks:
         if PRELOAD.exists():
             environment += ["-x", f"LD_PRELOAD={PRELOAD.read_text(encoding='ascii').strip()}"]
         rank = [own_packages.python(), str(FOLDER / "team_rank.py"), language, str(RUN / f"{name}.relay")]
-        mpirun = ["mpirun", "--hostfile", str(HOSTFILE), "-np", str(self.count), "--bind-to", "none"]
+        where = ["--hostfile", str(HOSTFILE)]
+        if self._nodes is not None:
+            where = ["--host", ",".join(f"{node}:{slots}" for node, slots in self._nodes)]
+        mpirun = ["mpirun", *where, "-np", str(self.count), "--bind-to", "none"]
         mpirun += [*SOON_ENDED, *self._options, *environment, *rank]
         process = await stack.enter_async_context(started(*mpirun))
         work = [self._hear(relay, node) for relay, node in zip(self._relays, nodes)]  # noqa: B905  # Python 3.9
