@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ppe_jupyter.node.rprocess import SELECT_CALLS, _make_plain
+from ppe_jupyter.node.rprocess import _make_plain, selects_standard_input
 
 PROMPT, MORE = "@prompt@", "@more@"
 # Without output for so long (seconds), R is looked at: it may ask. A line takes a moment to come to it.
@@ -73,9 +73,9 @@ class PlainR:
             waits = self._waits()  # before the look: then all that it has printed is there
             if select.select([self._terminal], [], [], LOOK_SECONDS if prompts else QUIET)[0]:
                 data += os.read(self._terminal, 2**16)
-            elif waits and prompts:
+            elif prompts and waits:
                 return data.decode(errors="replace").removesuffix(PROMPT).removesuffix(MORE)
-            elif waits:
+            elif not prompts and self._waits():  # after it: the line has come by now
                 os.write(self._terminal, b"\n")
             elif time.monotonic() > deadline or self._process.poll() is not None:
                 raise Lost(data.decode(errors="replace"))
@@ -83,10 +83,7 @@ class PlainR:
     def _waits(self) -> bool:
         """Whether R has read all that was typed, and waits for more."""
         unread = struct.unpack("i", fcntl.ioctl(self._its_end, termios.FIONREAD, bytes(4)))[0]
-        call = Path(f"/proc/{self._process.pid}/syscall").read_text().split()
-        return (
-            not unread and len(call) > 5 and call[0] in SELECT_CALLS and call[1] == "0x1" and call[5] == "0x0"
-        )
+        return not unread and selects_standard_input(self._process.pid)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ RESET = """
 options(menu.graphics = FALSE, help_type = "text", pdfviewer = "/bin/true")
 if (identical(getOption("prompt"), "@prompt@")) {
   options(device = function(...) png(tempfile(), width = 1280, height = 960, res = 144),
-          browser = function(url) writeLines(url))
+          browser = function(url) writeLines(url), viewer = function(url) writeLines(url))
 }
 attach(new.env(), name = "conformance")
 local({

@@ -497,6 +497,10 @@ class TestQuestions:
 
     def test_without_anyone_to_ask_the_answer_is_empty(self, r: RemoteR) -> None:
         assert r.eval("readline()", on_output=Seen().append) == ""
+        # R waits for what packages listen to, too.
+        serving = "suppressMessages(tools::startDynamicHelp(%s))"
+        assert r.eval(f"{serving % 'TRUE'}; readline()", on_question=lambda: "yes", timeout=30) == "yes"
+        r.eval(serving % 'FALSE')
 
     def test_browser(self, r: RemoteR) -> None:
         answers = iter(["x + 1", "c"])

@@ -35,7 +35,7 @@ RESCUE_SECONDS = 10.0
 # The kernel's log may come to where it is read a little later than R's end.
 KERNEL_LOG_SECONDS, KERNEL_LOG_PAUSES = 5.0, (0.0, 0.3)
 F_SETPIPE_SZ = 1031
-# read() of the console waits in select(1, …) without a time-out: x86_64 and arm64, old and new call.
+# The console is read after a select() for it, and for what packages listen to: x86_64 and arm64, old and new call.
 SELECT_CALLS = {"23", "270", "72"}
 
 
@@ -163,8 +163,7 @@ class RProcess:
 
     def waits_for_input(self) -> bool:
         """Whether R waits for a line of standard input: readline(), menu(), browser()."""
-        call = self._proc("syscall").split()
-        return len(call) > 5 and call[0] in SELECT_CALLS and call[1] == "0x1" and call[5] == "0x0"
+        return self.pid is not None and selects_standard_input(self.pid)
 
     @property
     def ended(self) -> bool:
@@ -267,6 +266,17 @@ def _evaluator() -> list[str]:
     here = Path(__file__).resolve().parent
     files = [os.open(here / f"{room}.R", os.O_RDONLY | os.O_CLOEXEC) for room in ROOMS]
     return [f"/proc/{os.getpid()}/fd/{file}" for file in files]
+
+
+def selects_standard_input(pid: int) -> bool:
+    """Whether the process waits in select() for its standard input, perhaps beside others."""
+    with contextlib.suppress(OSError):
+        number, *arguments = Path(f"/proc/{pid}/syscall").read_text().split()
+        if number in SELECT_CALLS:
+            with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+                memory.seek(int(arguments[1], 16))
+                return bool(memory.read(1)[0] & 1)
+    return False
 
 
 def _make_plain(terminal: int) -> None:
