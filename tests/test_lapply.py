@@ -170,6 +170,10 @@ class TestAnswers:
         tasks.eval("mpi.bcast.cmd(rm(list = 'tried')); again <- ppe.lapply(1:30, f, seed = 1, retries = 6)")
         assert tasks.eval("identical(again, ppe.lapply(1:30, function(i) rnorm(1), seed = 1))")
 
+    def test_a_brief_call_leaves_no_message_to_those_after_it(self, tasks: RemoteR) -> None:
+        tasks.eval("x <- ppe.lapply(1, identity); y <- mpi.remote.exec(1)")
+        assert not tasks.eval("mpi.iprobe(mpi.any.source(), mpi.any.tag(), 1)")
+
     def test_help_is_there(self, r: RemoteR) -> None:
         told: list[str] = []
         r.run("?ppe.lapply", on_output=lambda output: told.append(getattr(output, "text", "")))
@@ -268,7 +272,8 @@ def test_an_answer_that_the_word_of_a_lost_worker_cuts_short_is_asked_for_again(
     assert tasks.eval("cut > 0 && !file.exists(word)")
     assert tasks.eval("identical(x, lapply(1:12, function(i) rep(i, 1e6)))")
     assert list(tasks.eval("ppe.sapply(1:12, function(i) i)")) == list(range(1, 13))
-    assert tasks.eval("ppe.last()$slots") == SLOTS, "it was not lost, and is used again"
+    assert tasks.eval("ppe.last()$slots") == SLOTS - 1, "it may still answer to what it was asked"
+    tasks.eval("mpi.close.Rslaves()")
 
 
 @pytest.mark.slow
@@ -283,6 +288,17 @@ def test_a_worker_that_is_killed_has_its_tasks_done_elsewhere(cluster: Cluster, 
     assert tasks.eval("ranks") == 1
     assert tasks.eval("identical(x, ppe.lapply(1:200, function(i) rnorm(1), seed = 1))")
     assert tasks.eval("ppe.last()$slots") == SLOTS, "another one was started in its place"
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_lost_before_the_call_costs_no_result(cluster: Cluster, tasks: RemoteR) -> None:
+    victim = workers(cluster)[4]
+    pid = tasks.eval("Sys.getpid()")
+    kill = f"ssh {victim['host']} kill -9 {victim['pid']}"
+    told = printed(tasks, f"system('{kill}'); x <- ppe.lapply(1:30, function(i) rnorm(1), seed = 1)")
+    assert f"rank {victim['rank']} on {victim['host']} was lost" in told
+    assert tasks.eval("identical(x, ppe.lapply(1:30, function(i) rnorm(1), seed = 1, slots = 0))")
+    assert tasks.eval("Sys.getpid()") == pid, "R was not restarted"
 
 
 @pytest.mark.slow

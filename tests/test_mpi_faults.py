@@ -167,7 +167,7 @@ def test_without_the_shim_all_works_but_the_interrupt_of_a_waiting_call(
         )
         assert list(session.eval(squares)) == [i**2 for i in range(1, 13)]
         with pytest.raises(errors.RemoteRError, match="not interruptible"):
-            session.eval('stopifnot("not interruptible" = is.loaded("ppe_guard_saving"))')
+            session.eval('stopifnot("not interruptible" = is.loaded("ppe_guard_signals"))')
         hangs = "mpi.parSapply(1:4, function(i) Sys.sleep(600))"
         # Where the call is deaf, the ladder's next steps and the watch over lost workers restart R with its workspace.
         evaluation = Evaluation(bare, session, hangs)

@@ -86,7 +86,7 @@ dispatch <- function(run, ranks) {
     work_off(run)
     "done"
   }, interrupt = function(i) "interrupt")
-  if (ending == "done" && !run$cancel) for (rank in run$ranks) end_job(rank)
+  if (ending == "done" && !run$cancel) for (rank in run$ranks) guarded(run, end_job(rank))
   ending
 }
 
@@ -103,7 +103,9 @@ work_off <- function(run) {
   repeat {
     if (run$cancel) return()
     deal(run)
-    if (!length(run$queue) && !length(unlist(run$given[run$ranks]))) return()
+    # Also one that has had no task tells that it is ready: a message that comes later would be taken for another's,
+    # and spoil the communicator that gets this one's number after mpi.close.Rslaves() (it did: the next call hung).
+    if (!length(run$queue) && !length(unlist(run$given[run$ranks])) && all(run$ready[run$ranks])) return()
     if (isTRUE(guarded(run, answered()))) {
       guarded(run, receive(run))
       nap <- NAP_SECONDS[[1L]]
@@ -197,11 +199,13 @@ guarded <- function(run, expr) tryCatch(expr, error = function(e) {
   pass_over(run)
 })
 
-# A worker that is there, but whose answer was being received when the call was ended: what it has is asked of others.
+# A worker that is there, but whose answer was being received when the call was ended: what it has is asked of others,
+# and what it still answers nobody must wait for: it is among those that are started anew.
 pass_over <- function(run) {
   rank <- intersect(run$broken, run$ranks)
   run$broken <- NULL
   if (!length(rank)) return()
+  assign(name_of(rank), TRUE, envir = gone)
   run$queue <- c(run$given[[rank]], run$queue)
   run$given[rank] <- list(NULL)
   run$ranks <- setdiff(run$ranks, rank)
@@ -234,8 +238,8 @@ take_losses <- function(run, words = NULL) {
   }
   run$queue <- c(again, run$queue)
   tasks <- sum(vapply(again, function(chunk) chunk[[2L]] - chunk[[1L]] + 1, 0))
-  tell(run, sprintf("%s; %s", paste(words, collapse = " "), if (tasks == 1) "its task runs elsewhere" else
-    sprintf("%.0f tasks run elsewhere", tasks)))
+  where <- if (tasks == 1) "; its task runs elsewhere" else if (tasks) sprintf("; %.0f tasks run elsewhere", tasks) else ""
+  tell(run, paste0(paste(words, collapse = " "), where))
   if (!length(run$ranks)) stop("all workers are lost; ppe.last() has what was finished", call. = FALSE)
 }
 
@@ -255,6 +259,7 @@ suspect <- function(run, again, index) {
 
 # The workers leave their tasks, and tell what they have finished. Those that do not are ended with the evaluation.
 cancel <- function(run, interrupted = FALSE) {
+  if (file.exists(file.path(Sys.getenv("PPE_RUN"), "saving"))) return()  # the agent ends this R
   mpi()$resume(1L)
   run$cancel <- TRUE
   mpi()$signal(1L, run$ranks)

@@ -98,8 +98,23 @@ static void save_undisturbed(int number) {
   *pending = 0;
   save_and_quit(number);
 }
-void ppe_guard_saving(void) {
-  if (r_is_here()) save_and_quit = signal(SIGUSR1, save_undisturbed);
+
+/* R makes an error of SIGPIPE, wherever it is: a write to a worker that was just lost would leave Open MPI half-way.
+ * There it is to be an error of the write only. */
+static volatile sig_atomic_t in_mpi;
+static void leave_mpi(int *before) { in_mpi = *before; }
+#define IN_MPI __attribute__((cleanup(leave_mpi), unused)) int before = in_mpi; in_mpi = 1
+
+static void broken_pipe(int number) {
+  if (in_mpi || syscall(SYS_gettid) != getpid()) return;
+  r_error("ignoring SIGPIPE signal");
+}
+
+void ppe_guard_signals(void) {
+  if (!r_is_here()) return;
+  save_and_quit = signal(SIGUSR1, save_undisturbed);
+  struct sigaction action = {.sa_handler = broken_pipe, .sa_flags = SA_NODEFER | SA_RESTART};
+  sigaction(SIGPIPE, &action, 0);
 }
 
 /* --- Waiting */
@@ -137,8 +152,7 @@ static void look_for_lost(MPI_Comm comm, void *caller) {
   r_error("%s", message);
 }
 
-/* Does not return if R is interrupted or a worker is lost. */
-static void look(MPI_Comm comm, void *caller) {
+static void look_at_r(MPI_Comm comm, void *caller) {
   if (!r_is_here() || *suspended) return;
   if (comm && has(&abandoned, comm) && from_rmpi(caller))
     r_error("the workers of this communicator were interrupted or lost; they are replaced when this cell has ended");
@@ -148,6 +162,12 @@ static void look(MPI_Comm comm, void *caller) {
     if (new) drop(&abandoned, comm); /* R was told to go on */
   }
   look_for_lost(comm, caller);
+}
+/* Does not return if R is interrupted or a worker is lost. */
+static void look(MPI_Comm comm, void *caller) {
+  in_mpi = 0;
+  look_at_r(comm, caller);
+  in_mpi = 1;
 }
 
 static int wait_for(MPI_Request *request, MPI_Status *status, MPI_Comm comm, void *caller) {
@@ -214,6 +234,7 @@ static void end_copies(Copy *copies, int write) {
 /* --- Point to point: any of the session's */
 
 int MPI_Probe(int source, int tag, MPI_Comm comm, MPI_Status *status) {
+  IN_MPI;
   void *caller = __builtin_return_address(0);
   if (!in_session()) return REAL(MPI_Probe)(source, tag, comm, status);
   for (int there = 0;;) {
@@ -224,6 +245,7 @@ int MPI_Probe(int source, int tag, MPI_Comm comm, MPI_Status *status) {
 }
 
 int MPI_Iprobe(int source, int tag, MPI_Comm comm, int *there, MPI_Status *status) {
+  IN_MPI;
   int code = REAL(MPI_Iprobe)(source, tag, comm, there, status);
   if (in_session() && code == MPI_SUCCESS && !*there) look(comm, __builtin_return_address(0));
   return code;
@@ -251,6 +273,7 @@ static int receive(void *data, int count, MPI_Datatype type, int source, int tag
 }
 
 int MPI_Recv(void *data, int count, MPI_Datatype type, int source, int tag, MPI_Comm comm, MPI_Status *status) {
+  IN_MPI;
   if (!in_session()) return REAL(MPI_Recv)(data, count, type, source, tag, comm, status);
   return receive(data, count, type, source, tag, comm, status, __builtin_return_address(0));
 }
@@ -263,10 +286,11 @@ static int begin_to_send(const void *data, int count, MPI_Datatype type, int des
 }
 
 int MPI_Send(const void *data, int count, MPI_Datatype type, int dest, int tag, MPI_Comm comm) {
+  IN_MPI;
   Copy *copies = 0;
   MPI_Request request;
   int failed = 0;
-  if (!in_session() || span(count, type) <= EAGER_BYTES) return REAL(MPI_Send)(data, count, type, dest, tag, comm);
+  if (!in_session()) return REAL(MPI_Send)(data, count, type, dest, tag, comm);
   int code = begin_to_send(data, count, type, dest, tag, comm, &copies, &request, &failed);
   if (failed) return REAL(MPI_Send)(data, count, type, dest, tag, comm);
   if (code == MPI_SUCCESS) code = wait_for(&request, MPI_STATUS_IGNORE, comm, __builtin_return_address(0));
@@ -289,6 +313,7 @@ static int exchange(const void *send, int send_count, MPI_Datatype send_type, in
 
 int MPI_Sendrecv(const void *send, int send_count, MPI_Datatype send_type, int dest, int send_tag, void *data,
                  int count, MPI_Datatype type, int source, int tag, MPI_Comm comm, MPI_Status *status) {
+  IN_MPI;
   int failed = !in_session(), code = MPI_SUCCESS;
   if (!failed)
     code = exchange(send, send_count, send_type, dest, send_tag, data, count, type, source, tag, comm, status,
@@ -299,6 +324,7 @@ int MPI_Sendrecv(const void *send, int send_count, MPI_Datatype send_type, int d
 
 int MPI_Sendrecv_replace(void *data, int count, MPI_Datatype type, int dest, int send_tag, int source, int tag,
                          MPI_Comm comm, MPI_Status *status) {
+  IN_MPI;
   int failed = !in_session(), code = MPI_SUCCESS;
   if (!failed)
     code = exchange(data, count, type, dest, send_tag, data, count, type, source, tag, comm, status,
@@ -309,6 +335,7 @@ int MPI_Sendrecv_replace(void *data, int count, MPI_Datatype type, int dest, int
 /* --- Requests of the user's own: they stay his */
 
 #define POLLED(real, test) \
+  IN_MPI; \
   void *caller = __builtin_return_address(0); \
   if (!in_session()) return real; \
   for (int done = 0;;) { \
@@ -335,6 +362,7 @@ int MPI_Waitsome(int n, MPI_Request requests[], int *ended, int indices[], MPI_S
 
 /* `begin` begins the call on `request`, with buffers that IN and OUT have copied; a worker waits for it plainly. */
 #define COLLECTIVE(real, begin) \
+  IN_MPI; \
   Copy *copies = 0; \
   MPI_Request request; \
   int failed = 0, session = in_session(), code; \
@@ -406,6 +434,7 @@ int MPI_Allgatherv(const void *in, int n, MPI_Datatype type, void *out, const in
 
 int MPI_Comm_spawn(const char *command, char *arguments[], int n, MPI_Info info, int root, MPI_Comm comm,
                    MPI_Comm *workers, int errors[]) {
+  IN_MPI;
   char environment[MESSAGE_BYTES];
   int found = 0;
   int code = REAL(MPI_Comm_spawn)(command, arguments, n, info, root, comm, workers, errors);
@@ -416,6 +445,7 @@ int MPI_Comm_spawn(const char *command, char *arguments[], int n, MPI_Info info,
 }
 
 int MPI_Intercomm_merge(MPI_Comm workers, int high, MPI_Comm *merged) {
+  IN_MPI;
   int code = REAL(MPI_Intercomm_merge)(workers, high, merged);
   MPI_Comm parent = 0;
   if (!in_session() && getenv("PPE_WORKER")) REAL(MPI_Comm_get_parent)(&parent);
@@ -424,6 +454,7 @@ int MPI_Intercomm_merge(MPI_Comm workers, int high, MPI_Comm *merged) {
 }
 
 int MPI_Comm_free(MPI_Comm *comm) {
+  IN_MPI;
   int leak = has(&abandoned, *comm);
   drop(&spawned, *comm);
   drop(&ours, *comm);
