@@ -100,6 +100,15 @@ def test_parallel_r(execute: Execute, tmp_path: Path) -> None:
     assert len(set(re.findall(r"ip-[\d-]+ slots=2", said))) == 2
 
 
+@pytest.mark.slow
+def test_bootstrap(execute: Execute, tmp_path: Path) -> None:
+    said = execute("bootstrap", tmp_path)
+    assert len(re.findall(r"^the same .*: TRUE", said, re.MULTILINE)) == 3
+    assert "rank 1 on" in said and "was lost" in said
+    assert re.search(r"^\d+ of 2000 are known", said, re.MULTILINE)
+    assert "of 2000 results are there already" in said
+
+
 class TestFromCloudRmpi:
     """The table of what is called how now."""
 

@@ -21,6 +21,8 @@ gone <- new.env()
 # Those that are at a job, likewise.
 open <- new.env()
 jobs <- 0L
+# The workers that were started here: the first of them, and how many slots there were.
+started <- NULL
 
 mpi <- function() {
   hook <- getHook("ppe.mpi")
@@ -40,7 +42,13 @@ find_workers <- function(slots) {
     if (nzchar(said)) message(said)
   }
   ours$share()
-  if (Rmpi::mpi.comm.size(1L) < 2L) Rmpi::mpi.spawn.Rslaves(quiet = TRUE)
+  # Of a cluster that was resized since: only if they are ours, for the user's own may have what he gave them.
+  mine <- Rmpi::mpi.comm.size(1L) > 1L && identical(started$first, name_of(1L))
+  if (mine && started$slots != Rmpi::mpi.universe.size()) Rmpi::mpi.close.Rslaves()
+  if (Rmpi::mpi.comm.size(1L) < 2L) {
+    Rmpi::mpi.spawn.Rslaves(quiet = TRUE)
+    started <<- list(first = name_of(1L), slots = Rmpi::mpi.universe.size())
+  }
   if (is.null(ours$processes(1L)) || "snow" %in% loadedNamespaces() && !is.null(asNamespace("snow")$getMPIcluster())) {
     stop("the workers are snow's, which take no tasks of ppe.lapply: stopCluster() ends them", call. = FALSE)
   }
@@ -238,8 +246,8 @@ take_losses <- function(run, words = NULL) {
   }
   run$queue <- c(again, run$queue)
   tasks <- sum(vapply(again, function(chunk) chunk[[2L]] - chunk[[1L]] + 1, 0))
-  where <- if (tasks == 1) "; its task runs elsewhere" else if (tasks) sprintf("; %.0f tasks run elsewhere", tasks) else ""
-  tell(run, paste0(paste(words, collapse = " "), where))
+  what <- if (tasks == 1) "; its task runs elsewhere" else if (tasks) sprintf("; %.0f tasks run elsewhere", tasks)
+  tell(run, paste0(paste(words, collapse = " "), what))
   if (!length(run$ranks)) stop("all workers are lost; ppe.last() has what was finished", call. = FALSE)
 }
 
