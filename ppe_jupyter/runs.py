@@ -34,6 +34,7 @@ class Runs(Files):
         files: Sequence[str | Path] = (),
         ranks: int | None = None,
         fetch: Sequence[str] = (),
+        store: str = "",
         then: Then = "nothing",
         discard: bool = False,
         notify: Sequence[str] = (),
@@ -42,7 +43,8 @@ class Runs(Files):
         """Start a script (.R, .py or .sh) on the master, in a folder of its own, and let it go.
 
         ``files`` are sent beside it, patterns expanded. R reaches every slot through Rmpi and ppe.lapply; ``ranks``
-        runs R or Python as an MPI program (-1: on all slots). ``fetch`` are patterns in its folder: its results.
+        runs R or Python as an MPI program (-1: on all slots). ``fetch`` are patterns in its folder: its results, which
+        the master itself takes to ``store`` (s3://bucket/folder/), as its instance profile allows.
         ``then`` is what becomes of the cluster when the script has ended and nothing else works, without a client:
         ``park``; ``terminate`` is a client's to do that has fetched, and parks without one, unless ``discard``.
         ``notify`` are commands for the master's shell, or topics of SNS (``Job.follow_up``). ``own``: it was
@@ -55,12 +57,15 @@ class Runs(Files):
             raise UsageError(
                 f"{', '.join(at_work)} would be lost with the cluster: discard nothing, or stop it first"
             )
+        if store and not store.startswith("s3://"):
+            raise UsageError(f"{store} is not s3://bucket/folder/")
         connection = self.ssh()
         self.prepare_end(then, discard=discard)
         made = runs.tell(connection, "make", {"script": path.name})
         self.upload(path, *files, to=f"{made['folder']}/", all_nodes=ranks is not None)
         task = {
             "script": path.name, "arguments": list(arguments), "ranks": ranks, "fetch": list(fetch), "then": then,
+            "store": store, "region": self._region(),
             "discard": discard, "own": own, "notify": list(notify), "client": person.client(),
         }  # fmt: skip
         return Run(self.ssh, runs.tell(connection, f"start {shlex.quote(made['name'])}", task))

@@ -345,3 +345,32 @@ def test_a_run_that_is_not_there_is_named(cluster: Cluster, scripts: Path) -> No
         cluster.find_run("other")
     with pytest.raises(RemoteCommandFailed, match="no run 'other'"):
         cluster.ssh().run("cd ~/.ppe && python3 -m node.runs stop other")
+
+
+@pytest.mark.slow
+def test_a_cluster_that_holds_more_is_not_terminated(
+    manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quick.sh").write_text("echo 1 > result")
+    (tmp_path / "long.sh").write_text("sleep 600")
+    spec = ppe.ClusterSpec(name="used", nodes=1, instance_type="m5.large", then="terminate")
+    cluster = manager.launch(spec)
+    try:
+        run = cluster.run("long.sh", then="park")
+        assert cluster.record.spec and cluster.record.spec.then == "park", "its master would be terminated"
+        cluster.reboot()
+        assert run.state in ("stopped", "lost") and not run.ends_cluster
+        cluster.r().eval("kept <- 1:10; invisible(NULL)")
+        words = ["run", "quick.sh", "--cluster", "used", "--fetch", "result", "--then", "terminate"]
+        assert cli.main(words) == 0
+        assert (
+            "used parks itself instead of being terminated, since more would be lost"
+            in capsys.readouterr().err
+        )
+        until(lambda: "quick-" in (told.why if (told := cluster.watchdog()) else ""))
+        # Whoever sets limits keeps it.
+        cluster.set_limits(idle_hours=5)
+        assert (told := cluster.watchdog()) and "nothing has run" in told.why
+    finally:
+        manager.terminate("used")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from localcloud_nodes import client
+from localcloud_nodes import client, until
 
 import ppe_jupyter as ppe
 from ppe_jupyter.errors import TransferFailed, UsageError
@@ -102,6 +103,26 @@ def test_objects_come_to_all_nodes_and_results_go_back(profiled: Cluster, s3: An
     profiled.ssh().run(f"mkdir /tmp/out; {worker} touch /tmp/out")
     with pytest.raises(TransferFailed, match=r"node 10\.[\d.]+: /tmp/out cannot be made: File exists"):
         profiled.upload("s3://rain/2026/a.csv", to="/tmp/out", all_nodes=True)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_its_results_there(profiled: Cluster, s3: Any, tmp_path: Path) -> None:
+    s3.create_bucket(Bucket="results")
+    script = tmp_path / "quick.sh"
+    script.write_text("mkdir out; echo 1 > out/a; echo printed")
+    run = profiled.run(script, fetch=["out/*"], store="s3://results/mine")
+    run.watch(lambda output: None)
+    assert run.fetched and run.store == f"s3://results/mine/{run.name}/"
+    keys = [each["Key"] for each in s3.list_objects_v2(Bucket="results")["Contents"]]
+    assert keys == [f"mine/{run.name}/a", f"mine/{run.name}/output.log"]
+    for options, said in (
+        ({"fetch": ["none"], "store": "s3://results/mine"}, "nothing matches none"),
+        ({"fetch": ["out/*"], "store": "s3://nowhere"}, "could not be stored in s3://nowhere/"),
+    ):
+        lost = profiled.run(script, **options)
+        lost.watch(lambda output: None)
+        until(lambda lost=lost: lost.refresh().troubles)
+        assert said in lost.troubles[0] and not lost.fetched
 
 
 @pytest.mark.slow

@@ -68,6 +68,7 @@ def job_table(found: Sequence[Job]) -> Table:
             "begun": local_time(job.began) if job.began else "",
             "seconds": job.seconds,
             "background": "yes" if job.background else "",
+            "then": "the cluster ends" if job.ends_cluster else "",
         }
         for job in reversed(found)
     ]

@@ -55,6 +55,7 @@ def _start(desk: Desk, arguments: Arguments, cluster: Cluster, *, own: bool) -> 
         files=arguments.files,
         ranks=arguments.ranks,
         fetch=arguments.fetch,
+        store=arguments.to if _to_s3(arguments) else "",
         then=then,
         discard=bool(arguments.discard),
         notify=arguments.notify,
@@ -65,6 +66,10 @@ def _start(desk: Desk, arguments: Arguments, cluster: Cluster, *, own: bool) -> 
         desk.say(_how(desk, cluster, started))
     else:
         _watch(desk, arguments, cluster, started)
+
+
+def _to_s3(arguments: Arguments) -> bool:
+    return (arguments.to or "").startswith("s3://")
 
 
 def run_table(found: Sequence[Run]) -> Table:
@@ -101,7 +106,8 @@ def _cluster(desk: Desk, arguments: Arguments) -> tuple[Cluster | None, bool]:
         each for each in arguments.files if not list(Path().glob(each)) and not Path(each).exists()
     ]:
         raise UsageError(f"there is no {', '.join(missing)} to send along")
-    topics = [each for each in arguments.notify if each.removeprefix("sns:").startswith("arn:")]
+    topics = [arguments.to] if _to_s3(arguments) else []
+    topics += [each for each in arguments.notify if each.removeprefix("sns:").startswith("arn:")]
     typed = [name for name in LAUNCHING if getattr(arguments, name) not in (None, [])]
     if arguments.cluster or (desk.keep and desk.connected is not None and not typed):
         if typed:
@@ -110,9 +116,7 @@ def _cluster(desk: Desk, arguments: Arguments) -> tuple[Cluster | None, bool]:
         agree_if_foreign(desk, arguments, cluster.record, f"Run {arguments.script} on {cluster.name}")
         return cluster, False
     if topics and not (arguments.instance_profile or arguments.spec):
-        raise UsageError(
-            f"{topics[0]}: the master publishes with --instance-profile NAME, which none is given for"
-        )
+        raise UsageError(f"{topics[0]}: for that the master needs an --instance-profile")
     wanted = {**vars(arguments), "then": "terminate" if arguments.discard else None, "save": None}
     changes.launch(desk, Arguments(**wanted, no_wait=None))
     if arguments.dry_run:
@@ -149,8 +153,10 @@ def _end(desk: Desk, arguments: Arguments, cluster: Cluster, run: Run) -> None:
     took = f" after {run.seconds:.1f} s" if run.seconds is not None else ""
     desk.say(f"{run.name}: {run.state}{took}")
     missing: list[str] = []
-    if (run.fetch_patterns or run.then == "terminate") and not run.fetched:
-        to = Path(arguments.to or run.name).expanduser()
+    if run.store and run.fetched:
+        desk.say(f"its results are in {run.store}")
+    elif run.fetch_patterns or run.then == "terminate":
+        to = Path(run.name if _to_s3(arguments) else arguments.to or run.name).expanduser()
         with desk.progress(f"results of {run.name}") as report:
             done, missing = run.fetch(to, on_progress=Bar(report))
         desk.say(f"{done} → {done.base}")
@@ -198,7 +204,7 @@ def _why_kept(cluster: Cluster, run: Run, missing: Sequence[str]) -> str:
 
 def _plan(cluster: Cluster, run: Run) -> str:
     """What is to happen when it is over."""
-    results = (
+    results = f"its results are stored in {run.store}, and " * bool(run.store) or (
         f"its results ({', '.join(run.fetch_patterns)}) are fetched if this client is here then, and "
         * bool(run.fetch_patterns)
     )

@@ -8,6 +8,7 @@ SIGTERM ends the script. Standard library only; must not know clients.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -64,6 +65,29 @@ def _on_ranks(run: Run, program: list[str]) -> list[str]:
         environment += ["-x", f"LD_PRELOAD={PRELOAD.read_text(encoding='ascii').strip()}"]
     mpirun = ["mpirun", "--hostfile", str(HOSTFILE), "-np", str(count), "--bind-to", "none", *SOON_ENDED]
     return [*mpirun, "-wdir", str(run.folder), *environment, *program]
+
+
+def store(run: Run) -> str:
+    """Take its results to S3, if they are to go there; why that failed, or ""."""
+    if not run.store:
+        return ""
+    found, missing = run.results()
+    dest = f"{run.store.rstrip('/')}/{run.name}/"
+    task = {"act": "store", "sources": found, "dest": dest, "region": run.region, "folder": str(run.folder)}
+    done = subprocess.run(
+        [sys.executable, "-m", "node.s3", json.dumps(task)],
+        cwd=HOME / ".ppe",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = json.loads((done.stdout.splitlines() or ["{}"])[-1])
+    failures = told.get("done", {}).get("failures", {})
+    if "done" not in told or failures:
+        why = "; ".join(failures.values()) or told.get("error") or done.stderr.strip()[-300:]
+        return f"the results could not be stored in {dest}: {why}"
+    return f"nothing matches {', '.join(missing)}" if missing else ""
 
 
 class Script:
@@ -130,13 +154,16 @@ def main(name: str) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, script.stop)
         status, stopped = script.wait(), script.stopped
-    run = run.change(ended=time.time(), status=status, stopped=stopped)
+    ended = time.time()
+    trouble = store(run)
+    fetched = bool(run.store) and not trouble
+    run = run.change(ended=ended, status=status, stopped=stopped, fetched=fetched)
     state = run.state if run.state != "failed" else f"failed with status {status}"
     end = run.then != "nothing" and not stopped
     troubles = aftermath.follow(
         job=f"the run {name}", status=state, notify=run.notify, end=end, folder=run.folder
     )
-    run.change(followed=True, troubles=troubles)
+    run.change(followed=True, troubles=[*([trouble] if trouble else []), *troubles])
     if end:
         ask("limits")  # the watchdog looks at once
 

@@ -46,8 +46,9 @@ BLOCK_BYTES = 2**16
 class Run:
     """One run. Times in seconds since 1970; ``status`` is the script's, None before its end.
 
-    ``ranks``: on so many MPI ranks (-1: all slots). ``then``: what becomes of the cluster, "park", "terminate" or
-    "nothing"; ``discard``: without regard to what was not fetched. ``own``: the cluster was launched for it.
+    ``ranks``: on so many MPI ranks (-1: all slots). ``fetch``: patterns of its results, ``store``: where in S3 they go
+    when it is over (s3://bucket/folder/; "": a client fetches them). ``then``: what becomes of the cluster, "park",
+    "terminate" or "nothing"; ``discard``: without regard to what was not fetched. ``own``: it was launched for this.
     ``followed``: what was to follow was done, or asked for; ``troubles`` say what could not be.
     """
 
@@ -56,6 +57,8 @@ class Run:
     arguments: list[str] = field(default_factory=list)
     ranks: int | None = None
     fetch: list[str] = field(default_factory=list)
+    store: str = ""
+    region: str = ""
     then: str = "nothing"
     discard: bool = False
     own: bool = False
@@ -93,6 +96,13 @@ class Run:
     def row(self) -> dict[str, Any]:
         """As JSON takes it."""
         return {**asdict(self), "state": self.state, "ends_cluster": self.ends_cluster}
+
+    def results(self) -> tuple[list[str], list[str]]:
+        """Its log, and the patterns of results that match something; those that match nothing."""
+        os.chdir(self.folder)
+        matched = {each: bool(glob.glob(each, recursive=True)) for each in self.fetch}  # noqa: PTH207
+        found = [each for each, matches in matched.items() if matches and each != LOG]
+        return [LOG, *found], [each for each, matches in matched.items() if not matches]
 
     def save(self) -> None:
         """Write it, whole or not at all."""
@@ -229,10 +239,8 @@ def _act(action: str, name: str, since: str = "0") -> None:
     if action == "watch":
         watch(name, int(since))
     elif action == "results":
-        os.chdir(run.folder)
-        matched = {each: bool(glob.glob(each, recursive=True)) for each in run.fetch}  # noqa: PTH207
-        found = [LOG, *(pattern for pattern, matches in matched.items() if matches)]
-        _tell(folder=str(run.folder), found=found, missing=[each for each in matched if not matched[each]])
+        found, missing = run.results()
+        _tell(folder=str(run.folder), found=found, missing=missing)
     elif action == "fetched":
         _tell(**run.change(fetched=True).row())
     else:

@@ -54,6 +54,11 @@ class Job:
         return bool(self._row["background"])
 
     @property
+    def ends_cluster(self) -> bool:
+        """Whether the cluster is to end when it does."""
+        return bool((self._row.get("sequel") or {}).get("end"))
+
+    @property
     def state(self) -> str:
         """Its status when that was last asked for."""
         return str(self._row["state"])

@@ -124,8 +124,13 @@ class Run:
         return list(self._row["fetch"])
 
     @property
+    def store(self) -> str:
+        """Where in S3 the master takes them when it is over, or ""."""
+        return f"{self._row['store'].rstrip('/')}/{self.name}/" if self._row.get("store") else ""
+
+    @property
     def fetched(self) -> bool:
-        """Whether a client has fetched them."""
+        """Whether a client has fetched them, or they are in S3."""
         return bool(self._row["fetched"])
 
     @property

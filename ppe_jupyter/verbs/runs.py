@@ -21,7 +21,11 @@ RUN = Verb(
         ),
         Option(name="with", dest="files", repeat=True, metavar="FILES", help="send these too; repeat it"),
         Option(name="fetch", repeat=True, metavar="PATTERN", help="its results, in its folder; repeat it"),
-        Option(name="to", metavar="DEST", help="the local folder for them; else one of the run's name"),
+        Option(
+            name="to",
+            metavar="DEST",
+            help="a local folder for them, else one of the run's name; or s3://bucket/folder/, without you",
+        ),
         *SEQUEL,
         Option(name="ranks", kind=ranks, bare=ALL_SLOTS, metavar="N|all", help=RANKS[0].help),
         Option(name="watch", flag=True, help="show a run, the last if none is named, and fetch its results"),
