@@ -32,20 +32,20 @@ from .cloud.steps import InstallRStudio
 from .errors import CloudError, NothingToDo, PpeError, SshError, Unreachable
 from .maps import Maps
 from .node.protocol import MAIN
+from .provenance import Provenance
 from .remote import cells, team, watchdog
 from .remote.glance import Glance, glance
 from .remote.ranks import SESSION, Rank, Ranks, kill, ranks
 from .remote.session import Output
 from .remote.watchdog import Losses, Watchdog
 from .runs import Runs, Then
-from .sessions import Sessions
 from .ssh import Connection, PublicKey
 
 Report = Callable[[Progress], None]
 IGNORE: Report = lambda progress: None  # noqa: E731
 
 
-class Cluster(Maps, Runs, Sessions):
+class Cluster(Maps, Runs, Provenance):
     """One cluster: its record, one SSH connection to its master, and its R session."""
 
     def __init__(self, account: Account, record: ClusterRecord) -> None:
@@ -126,7 +126,7 @@ class Cluster(Maps, Runs, Sessions):
 
     def run_ranks(self, cell: team.TeamCell, **options: Any) -> list[dict[str, Any]]:
         """Run a cell on MPI ranks that keep their variables (remote/team.py's ``run``); each rank's outputs."""
-        if (cell.from_r or cell.to_r) and "session" not in options:
+        if cell.with_r and "session" not in options:
             options["session"] = self.r()
         return team.run(self.ssh(), cell, **options)
 

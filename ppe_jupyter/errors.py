@@ -28,6 +28,7 @@
     │   │   └── RunFailed         a script that was run on a cluster did
     │   ├── TransferFailed        files could not be sent or fetched, or not all of them
     │   ├── SetupFailed           a node could not be configured
+    │   ├── NotAsLocked           a cluster runs, but not with the software that a lock wants
     │   ├── NoRStudio             RStudio Server is not there, too old, or does not start
     │   ├── RemoteRError          R signalled an error: R's own words
     │   ├── RemoteInterrupted     the evaluation was interrupted; the session lives
@@ -43,6 +44,7 @@ may want to look at is an attribute. Knows nothing of the rest of the package.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class PpeError(Exception):
@@ -194,6 +196,14 @@ class SetupFailed(RemoteError):
     def __init__(self, message: str, *, node: str | None = None) -> None:
         super().__init__(message)
         self.node = node
+
+
+class NotAsLocked(RemoteError):
+    """A cluster runs, but its nodes' software is not the lock's; ``differences`` (cloud/lock.py's) say where."""
+
+    def __init__(self, message: str, *, differences: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
 
 
 class NoRStudio(RemoteError):

@@ -26,6 +26,7 @@ from .cloud.ec2 import EC2
 from .cloud.facts import Snapshot, Volume
 from .cloud.keeping.images import ImageInfo
 from .cloud.launching.removal import Removed, terminate
+from .cloud.lock import Lock
 from .cloud.plan import Plan
 from .cloud.records import ClusterRecord, ClusterState, Progress
 from .cloud.spec import ClusterSpec
@@ -75,14 +76,16 @@ class Manager:
         endpoint = vars(self).get("_endpoint")  # not yet there: nothing was contacted
         return endpoint is not None and self._local.known(self.settings) != endpoint
 
-    def plan(self, spec: ClusterSpec, *, dry_run: bool = False) -> Plan:
+    def plan(self, spec: ClusterSpec, *, dry_run: bool = False, lock: Lock | None = None) -> Plan:
         """What launching ``spec`` would create, its price and its problems; nothing is created in the cloud.
 
-        ``dry_run`` asks EC2 besides whether the credentials allow it all.
+        ``dry_run`` asks EC2 besides whether the credentials allow it all. With a ``lock`` it is from an image that has
+        its software; once the cluster runs, ``Cluster.satisfy`` makes sure of that.
         """
         if self.is_free:
             self._local.prepare(self.settings, report=self._report)
-        return self._account.survey.plan(spec, existing=self._account.clusters.find(), dry_run=dry_run)
+        existing = self._account.clusters.find()
+        return self._account.survey.plan(spec, existing=existing, dry_run=dry_run, lock=lock)
 
     def launch(
         self,

@@ -101,6 +101,11 @@ class Settings:
         "Debian package of RStudio Server to install; the pinned release if not set", default=None
     )
     rstudio_sha256: str | None = _described("its SHA-256", default=None)
+    debian_snapshot: str | None = _described(
+        "archive that --locked takes Debian's former packages from, {date} being the lock's; such as "
+        "https://snapshot.debian.org/archive/debian/{date}/",
+        default=None,
+    )
     state_dir: Path = _described(
         "keys and the local cloud's state",
         default=platformdirs.user_state_path("ppe_jupyter", appauthor=False),

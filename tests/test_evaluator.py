@@ -500,7 +500,7 @@ class TestQuestions:
         # R waits for what packages listen to, too.
         serving = "suppressMessages(tools::startDynamicHelp(%s))"
         assert r.eval(f"{serving % 'TRUE'}; readline()", on_question=lambda: "yes", timeout=30) == "yes"
-        r.eval(serving % 'FALSE')
+        r.eval(serving % "FALSE")
 
     def test_browser(self, r: RemoteR) -> None:
         answers = iter(["x + 1", "c"])

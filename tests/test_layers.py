@@ -19,7 +19,7 @@ LAYERS = [
     "localcloud",
     "remote",
 ]
-LAYERS += ["files", "maps", "sessions", "runs", "host"]
+LAYERS += ["files", "maps", "sessions", "session_info", "provenance", "runs", "host"]
 LAYERS += ["cluster", "manager", "verbs", "overview", "frontends"]
 APART = {
     "cloud": {"localcloud"},

@@ -1,7 +1,7 @@
 """The notebooks, executed headless on the local cloud as a reader runs them, one after the other.
 
-They begin with the same launch, so those that end with no more than ``%ppe_terminate lab`` are run up to it, and find
-the cluster that is there.
+They begin with the same launch, of ``lab`` or ``trio``; those that end with no more than ``%ppe_terminate`` of it are
+run up to that, and find the cluster that is there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Execute = Callable[..., str]
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-END = "%ppe_terminate lab --yes"
+ENDS = ("%ppe_terminate lab --yes", "%ppe_terminate trio --yes")
 # What cloudRmpi's and rreval's users called: the manual, and what NAMESPACE exports of it.
 ANCESTORS = """ppe.launchNetworkManager ppe.getNetworkNames ppe.getRunningNetworkNames ppe.getNetworkStatus
 ppe.getMasterNodeURL ppe.startClient ppe.showClients re upo scpUpload scpDownload ppe.connectToRStudio
@@ -48,9 +48,9 @@ def shown(cell: nbformat.NotebookNode) -> str:
 def run(name: str, folder: Path, *, to_the_end: bool = False) -> str:
     """Run the notebook; all that it shows. A cell that is there to show an error must show one of ours."""
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    assert any(END in cell.source for cell in notebook.cells)
+    assert any(end in cell.source for cell in notebook.cells for end in ENDS)
     if not to_the_end:
-        assert notebook.cells.pop().source == END
+        assert notebook.cells.pop().source in ENDS
     client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}})
     client.execute()
     for cell in notebook.cells:
@@ -65,7 +65,7 @@ def execute(manager: Manager) -> Iterator[Execute]:
     """``run``; the cluster that the notebooks share is gone afterwards."""
     yield run
     for cluster in manager.clusters():
-        if cluster.name in ("lab", "later"):
+        if cluster.name in ("lab", "later", "trio"):
             cluster.terminate()
 
 
@@ -85,6 +85,20 @@ def test_python_with_mpi4py(execute: Execute, tmp_path: Path) -> None:
     said = execute("mpi4py", tmp_path)
     assert "800,000 rows on 4 ranks" in said and "4 ranks on 2 nodes" in said
     assert "these data are not for me" in said
+
+
+@pytest.mark.slow
+def test_a_monte_carlo_goes_on_and_is_that_of_one_process(execute: Execute, tmp_path: Path) -> None:
+    said = execute("monte-carlo", tmp_path)
+    assert "12,000 samples on 6 ranks" in said and "90,000 samples on 6 ranks" in said
+    assert "the same counts as one process has: True" in said
+
+
+@pytest.mark.slow
+def test_r_and_python_agree(execute: Execute, tmp_path: Path) -> None:
+    said = execute("r-and-python", tmp_path)
+    assert said.count(": 500 permutations") == 6
+    assert "every permutation agrees: True" in said
 
 
 def test_rstudio_says_what_is_missing(execute: Execute, tmp_path: Path) -> None:

@@ -160,6 +160,62 @@ def test_values_go_between_the_r_session_and_its_ranks(cluster: Cluster, r: Remo
     assert list(r.eval("ls(all.names = TRUE)")) == ["fit", "n", "y"]
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_parts_of_the_sessions_values_are_those_of_numpy(
+    cluster: Cluster, r: RemoteR, language: Language
+) -> None:
+    r.eval("v <- 1:7; d <- data.frame(a = 1:3, b = c('x', 'ü', NA)); m <- matrix(1:6, 3); invisible(NULL)")
+    code = "v, d, m = v.sum(), d['b'], m[:, 1].sum()" if language == "python" else "v <- sum(v); d <- d$b"
+    cell = TeamCell(
+        code=code + ("" if language == "python" else "; m <- sum(m[, 2])"),
+        language=language,
+        ranks=2,
+        scattered_r=["v", "d", "m"],
+        outputs=["v", "m"],
+        to_r=["d"],
+    )
+    found = cluster.run_ranks(cell, on_output=Shown())
+    assert [(each["v"], each["m"]) for each in found] == [(10, 9), (18, 6)]
+    assert r.eval("identical(unlist(d), c('x', 'ü', NA))")
+    with pytest.raises(errors.RemoteRError, match="f cannot be scattered: what is of class function"):
+        r.eval("f <- sum; invisible(NULL)")
+        run(cluster, "1", language, scattered_r=["f"])
+    assert r.eval("length(list.files('/dev/shm', 'ppe-team'))") == 0
+
+
+def test_plain_values_go_between_the_r_session_and_ranks_of_python(cluster: Cluster, r: RemoteR) -> None:
+    r.eval(
+        "x <- c(1.5, NA, 3); d <- iris; s <- list(a = 'ü', n = 1:3); long <- seq_len(1e6) / 2; invisible(NULL)"
+    )
+    code = (
+        "import numpy as np\n"
+        "means = d.groupby('Species')['Sepal.Length'].mean()\n"
+        "y = {'a': s['a'] * 2, 'n': s['n'] + 1, 'missing': int(np.isnan(x).sum())}\n"
+        "back = long[::-1]"
+    )
+    run(cluster, code, from_r=["x", "d", "s", "long"], to_r=["means", "y", "d", "back"])
+    assert r.eval("identical(back, list(rev(long), rev(long)))")
+    assert r.eval("isTRUE(all.equal(means[[2]], c(tapply(iris$Sepal.Length, iris$Species, mean))))")
+    assert r.eval("identical(y[[1]], list(a = 'üü', n = 2:4, missing = 1L))")
+    assert r.eval("identical(d[[1]], iris)")
+
+
+def test_what_is_not_plain_is_refused_with_its_type_and_the_ranks_stay(cluster: Cluster, r: RemoteR) -> None:
+    r.eval("fit <- lm(dist ~ speed, cars); invisible(NULL)")
+    run(cluster, "kept = 3")
+    with pytest.raises(
+        errors.RankFailed, match="fit of R's session cannot be had here: an R object of class lm"
+    ):
+        run(cluster, "1", from_r=["fit"])
+    with pytest.raises(
+        errors.RankFailed, match=r"odd cannot go to R's session: .* type set; bring it back with"
+    ):
+        run(cluster, "odd = {1}", to_r=["odd"])
+    with pytest.raises(errors.RankFailed, match="there is no variable 'nobody'"):
+        run(cluster, "1", to_r=["nobody"])
+    assert run(cluster, "kept") == "3\n3\n"
+
+
 def test_a_value_for_r_that_cannot_be_kept_is_a_failure(cluster: Cluster, r: RemoteR) -> None:
     code = "y <- 1; unlink(Sys.glob('/dev/shm/ppe-team-*'), recursive = TRUE)"
     with pytest.raises(errors.RankFailed, match=r"its value for R could not be kept.*keep their variables"):
@@ -255,6 +311,9 @@ def test_what_is_typed_in_a_notebook(kernel: Kernel) -> None:
     assert kernel.cell("%%remote_py --ranks 2\nz").stdout.count("7") >= 2
     kernel.cell("%remote_py --ranks 2 --fresh")
     assert "NameError" in kernel.cell("%%remote_py --ranks 2\nz").stderr
+    kernel.cell("%remote_r n <- 1:4;")
+    kernel.cell("%%remote_py --ranks 2 --from-r n:scatter --to-r total\ntotal = int(n.sum())")
+    assert kernel.cell("%remote_r unlist(total)").result == "array([3, 7], dtype=int32)"
 
 
 # --- Faults

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from ..catalog import InstanceType
+from .lock import Lock
 from .records import ClusterRecord, InstanceState
 
 # Where a subnet's traffic for the internet goes; "" when its route table could not be read.
@@ -232,6 +233,8 @@ class Facts:
     as far as they exist. ``local``: it is the local cloud. ``proxy`` is the setting that leads to the
     master on another way than the direct one, or "".
 
+    ``lock`` is the software that the cluster is to have; then ``image`` is one that fits it unless the spec names one.
+
     What may be refused is None when it was not found out; ``unchecked`` then says so. ``denied`` are the IAM
     actions that EC2's dry run refused, and what it said.
     """
@@ -262,5 +265,6 @@ class Facts:
     spot_role: bool | None = None
     account_plan: AccountPlan | None = None
     instance_profile: bool | None = None
+    lock: Lock | None = None
     unchecked: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from ..cloud.records import InstanceState, advice
 from ..errors import CloudError, NoSuchCluster, NothingToDo, PpeError, RemoteCommandFailed, UsageError
 from ..overview.pictures import UP
 from ..verbs import suggestion
-from . import changes, files, keeping, rstudio, runs, sharing, views
+from . import changes, files, keeping, locks, rstudio, runs, sharing, views
 from .output import Console
 from .tables import Table, framed
 
@@ -206,6 +206,7 @@ ACTIONS: Mapping[str, Callable[[Desk, Arguments], Any]] = {
     "park": changes.park,
     "start": changes.start,
     "install": keeping.install,
+    "session_info": locks.session_info,
     "bake": keeping.bake,
     "delete_image": keeping.delete_image,
     "volumes": keeping.volumes,

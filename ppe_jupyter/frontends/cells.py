@@ -98,7 +98,7 @@ def _ranks(
         if arguments.fresh and not task.code.strip():
             cluster.end_ranks(language, arguments.ranks)
             return
-        session = cluster.r(arguments.session or MAIN) if task.from_r or task.to_r else None
+        session = cluster.r(arguments.session or MAIN) if task.with_r else None
         found = cluster.run_ranks(
             task,
             on_output=console,

@@ -11,17 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cloud import lock_file
 from ..cloud.records import ClusterState
 from ..errors import CloudError, NothingToDo, PpeError, UsageError
 from ..node.protocol import MAIN
 from ..overview import losses
 from ..overview.pictures import UP
-from . import views
+from . import locks, views
 from .owners import agree_if_foreign, foreign_owner
 from .specs import typed_spec
 from .tables import Sheet, dollars
 
 if TYPE_CHECKING:
+    from ..cloud.lock import Lock
     from ..cloud.plan import Plan
     from ..cluster import Cluster
     from ..manager import Manager
@@ -41,8 +43,8 @@ DOING = {
 def launch(desk: Desk, arguments: Arguments) -> None:
     """Plan, review, ask, launch; the new cluster becomes the connected one."""
     manager = desk.manager(arguments)
-    spec = typed_spec(arguments)
-    plan = manager.plan(spec, dry_run=bool(arguments.dry_run))
+    spec, lock = typed_spec(arguments), locks.wanted(arguments)
+    plan = manager.plan(spec, dry_run=bool(arguments.dry_run), lock=lock)
     runs = plan.existing is not None and not plan.errors and not plan.steps
     if not runs or arguments.dry_run:
         desk.show(views.review(manager.whose(), plan))
@@ -59,6 +61,7 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         return
     if runs:
         _use(desk, arguments, plan)
+        _after_launch(desk, arguments, plan, lock)
         return
     _agree(desk, manager, arguments, f"Launch {plan.name} {_price(plan)} ({manager.whose()})?")
     with desk.progress(f"launching {plan.name}") as report:
@@ -67,9 +70,29 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         desk.say(f"{cluster.name} is being launched; see how it goes with: {desk.sign}status {cluster.name}")
         if spec.rstudio:
             desk.say(f"once it runs, install RStudio Server with: %ppe_rstudio {cluster.name} --install")
+        if arguments.save:
+            desk.say(
+                f"once it runs, write its lock with: {desk.sign}session_info --lock {_lock_of(arguments)}"
+            )
         return
     desk.connect(cluster, arguments)
     _tell(desk, cluster, "connected to " if desk.keep else "")
+    _after_launch(desk, arguments, plan, lock)
+
+
+def _after_launch(desk: Desk, arguments: Arguments, plan: Plan, lock: Lock | None) -> None:
+    """The software of the lock, and a new lock of what there is."""
+    if not (lock or arguments.save):
+        return
+    cluster = desk.cluster(plan.name, arguments)
+    if lock:
+        locks.satisfy(desk, cluster, lock)
+    if arguments.save:
+        locks.save(desk, cluster, _lock_of(arguments))
+
+
+def _lock_of(arguments: Arguments) -> Path:
+    return lock_file.beside(Path(arguments.save).expanduser())
 
 
 def _use(desk: Desk, arguments: Arguments, plan: Plan) -> None:

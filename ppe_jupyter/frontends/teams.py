@@ -24,7 +24,7 @@ def on_ranks(arguments: argparse.Namespace) -> bool:
     """Whether the cell is for ranks. Raises UsageError for options that only these have."""
     if arguments.ranks is not None:
         return True
-    words = ["stream", *(["from_r", "to_r"] if "converter" in arguments else ["fresh", "input", "output"])]
+    words = ["stream", "from_r", "to_r", *([] if "converter" in arguments else ["fresh", "input", "output"])]
     if typed := [f"--{word.replace('_', '-')}" for word in words if getattr(arguments, word)]:
         raise UsageError(f"{' and '.join(typed)}: only with --ranks")
     return False
@@ -43,6 +43,7 @@ def team_cell(
         path, part = _parted(word, SCATTER)
         name, _, variable = path.rpartition("=")
         (scattered if part else inputs)[name or variable] = value(variable)
+    from_r = [_parted(word, SCATTER) for word in _words(arguments.from_r)]
     return TeamCell(
         code=code,
         language=language,
@@ -50,8 +51,9 @@ def team_cell(
         inputs=inputs,
         scattered=scattered,
         outputs=[_parted(word, CONCAT)[0] for word in _words(arguments.output)],
-        from_r=_words(given.get("from_r", ())),
-        to_r=_words(given.get("to_r", ())),
+        from_r=[name for name, part in from_r if not part],
+        scattered_r=[name for name, part in from_r if part],
+        to_r=_words(arguments.to_r),
     )
 
 

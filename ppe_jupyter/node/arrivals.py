@@ -143,7 +143,7 @@ class Arrivals:
         names = [self._parts_of(entry) for entry in here]
         return [
             replace(entry, path="/".join(parts), source=os.path.join(self.base, *parts))
-            for entry, parts in zip(here, names)  # noqa: B905  # Python 3.9 on nodes
+            for entry, parts in zip(here, names)  # Python 3.9 on nodes
         ]
 
     def leave(self) -> None:

@@ -118,7 +118,7 @@ def everywhere() -> Found:
         "bytes": sum(found["bytes"] for found in told),
         "rstudio": rstudio(),
         "suspended": suspended(),
-        "silent": [name for name, answer in zip(workers, answers[1:]) if answer is None],  # noqa: B905  # Python 3.9
+        "silent": [name for name, answer in zip(workers, answers[1:]) if answer is None],  # Python 3.9
     }  # fmt: skip
 
 

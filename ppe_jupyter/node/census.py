@@ -160,11 +160,11 @@ async def everywhere() -> Row:
     return joined(await answers("census here"))
 
 
-async def answers(what: str) -> dict[str, Row | None]:
+async def answers(what: str, *, seconds: float = ANSWER_SECONDS) -> dict[str, Row | None]:
     """What each node says to that, by name, the master first; None of one that does not answer."""
     names = [name for name, _ in hosts()]
-    told = await asyncio.gather(*(_ask(name, what) for name in names))
-    return dict(zip(names, told))  # noqa: B905  # Python 3.9 on nodes
+    told = await asyncio.gather(*(_ask(name, what, seconds) for name in names))
+    return dict(zip(names, told))  # Python 3.9 on nodes
 
 
 def joined(told: Mapping[str, Row | None]) -> Row:
@@ -214,7 +214,7 @@ def _workers() -> Iterator[Row]:
                 }
 
 
-async def _ask(name: str, what: str) -> Row | None:
+async def _ask(name: str, what: str, seconds: float = ANSWER_SECONDS) -> Row | None:
     where = ["sh", "-c"] if name == socket.gethostname() else ["ssh", "-o", "ConnectTimeout=5", name]
     process = await asyncio.create_subprocess_exec(
         *where,
@@ -224,7 +224,7 @@ async def _ask(name: str, what: str) -> Row | None:
         stderr=subprocess.DEVNULL,
     )
     try:
-        out, _ = await asyncio.wait_for(process.communicate(), ANSWER_SECONDS)
+        out, _ = await asyncio.wait_for(process.communicate(), seconds)
         return dict(json.loads(out))
     except (asyncio.TimeoutError, ValueError):
         if process.returncode is None:

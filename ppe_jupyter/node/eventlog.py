@@ -47,7 +47,7 @@ class Gap:
     last: int
 
 
-Kept = Union[Event, Gap]  # noqa: UP007  # Python 3.9 on nodes
+Kept = Union[Event, Gap]  # Python 3.9 on nodes
 
 
 @dataclass
@@ -141,7 +141,7 @@ class EventLog:
         recent = [event for event in self._recent if event.seq > seq]
         until = recent[0].seq if recent else self.last + 1
         segments = [*self._segments]
-        for segment, after in zip(segments, [*segments[1:], None]):  # noqa: B905  # Python 3.9 on nodes
+        for segment, after in zip(segments, [*segments[1:], None]):  # Python 3.9 on nodes
             if seq + 1 < until and (after is None or after.first > seq + 1):
                 yield from (event for event in read(segment.path) if seq < event.seq < until)
         yield from recent

@@ -20,7 +20,7 @@ from .arrivals import Arrivals
 from .listing import Entry
 from .protocol import Body, FrameReader, Header, Kind, ProtocolError, frame, header, parse_json
 
-Bytes = Union[bytes, bytearray, memoryview]  # noqa: UP007  # Python 3.9 on nodes
+Bytes = Union[bytes, bytearray, memoryview]  # Python 3.9 on nodes
 BLOCK = 2**18
 # Small frames are sent together: each packet costs as much as 10 kB.
 JOINED = 2**16

@@ -69,7 +69,7 @@ def function_of(
     code = code_of(Source(*source))
     if set(code.co_freevars) != set(source[3]):
         raise ValueError(f"{name} uses other variables of the functions around it here than where it is from")
-    cells = dict(zip(source[3], closure or ()))  # noqa: B905  # Python 3.9
+    cells = dict(zip(source[3], closure or ()))  # Python 3.9
     around["__builtins__"] = __builtins__
     return types.FunctionType(code, around, name, defaults, tuple(cells[free] for free in code.co_freevars))
 

@@ -114,7 +114,7 @@ async def _silent(nodes: list[str]) -> list[str]:
             return await end_of(process)
 
     found = await asyncio.gather(*map(status, nodes))
-    return [node for node, each in zip(nodes, found) if each]  # noqa: B905  # Python 3.9
+    return [node for node, each in zip(nodes, found) if each]  # Python 3.9
 
 
 class MapRun:

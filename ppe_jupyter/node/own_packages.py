@@ -183,7 +183,7 @@ def share(*, everything: bool = False) -> Iterator[str]:
         began, now, before = time.time_ns() - TICK_NS, installed(), _shared()
         workers = [line.split()[0] for line in HOSTFILE.read_text().splitlines()[1:] if line.strip()]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            failed = {node: why for node, why in zip(workers, pool.map(_copy, workers)) if why}  # noqa: B905
+            failed = {node: why for node, why in zip(workers, pool.map(_copy, workers)) if why}
         if copied := len(workers) - len(failed):
             for kind, title in TITLES.items():
                 yield from _said(title, before.get(kind, {}), now[kind], copied)

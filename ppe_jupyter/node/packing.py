@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Union
 
-Bytes = Union[bytes, bytearray, memoryview]  # noqa: UP007  # Python 3.9 on nodes
+Bytes = Union[bytes, bytearray, memoryview]  # Python 3.9 on nodes
 
 # Of a frame whose body is in blocks, in place of the frame's own; as long.
 MAGIC_PACKED = b"\x89ppeZ\r\n@"

@@ -14,7 +14,7 @@ LONG_READ = 2**20
 # Beyond this, who produces must wait.
 ENOUGH_WAITING = 4 * 2**20
 
-Bytes = Union[bytes, bytearray, memoryview]  # noqa: UP007  # Python 3.9 on nodes
+Bytes = Union[bytes, bytearray, memoryview]  # Python 3.9 on nodes
 
 
 class Inlet:

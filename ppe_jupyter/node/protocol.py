@@ -95,6 +95,7 @@ class Question(enum.IntEnum):
     COMPLETE = 4  # columns: what is being typed, what it could become; about code up to the cursor
     HELP = 5  # columns: text, HTML, or NULL; about a name
     WORKERS = 6  # text: what was done about workers that were left in the middle of a call
+    STATE = 7  # columns: kinds of random numbers, ppe.lapply's last seed, packages attached and only loaded
 
 
 def ask(question: Question, about: str = "") -> bytes:
@@ -125,7 +126,7 @@ class Body(NamedTuple):
     left: int
 
 
-Event = Union[Header, Body]  # noqa: UP007  # Python 3.9 on nodes
+Event = Union[Header, Body]  # Python 3.9 on nodes
 
 
 def header(kind: Kind, size: int, *, id: int = 0, seq: int = 0) -> bytes:

@@ -48,7 +48,7 @@ async def lost(path: Path) -> list[Worker]:
     workers = listed(path)
     by_host = _by_host(workers)
     answers = await asyncio.gather(*(_missing(host, pids) for host, pids in by_host.items()))
-    missing = dict(zip(by_host, answers))  # noqa: B905  # Python 3.9 on nodes
+    missing = dict(zip(by_host, answers))  # Python 3.9 on nodes
     silent = {host for host, pids in missing.items() if pids is None}
     # What R itself ended meanwhile is off the list.
     now = [worker for worker in listed(path) if worker.host in missing]
@@ -90,7 +90,7 @@ async def lost_daemons(path: Path) -> set[str]:
     answers = await asyncio.gather(
         *(_ask(host, f"grep -qxE 'orted|prted' /proc/{pid}/comm || echo lost") for host, pid in daemons)
     )
-    return {host for (host, _), answer in zip(daemons, answers) if answer != []}  # noqa: B905
+    return {host for (host, _), answer in zip(daemons, answers) if answer != []}
 
 
 async def _missing(host: str, pids: set[int]) -> set[int] | None:

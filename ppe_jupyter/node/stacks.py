@@ -30,7 +30,7 @@ def mpi_calls(pids: Iterable[int]) -> dict[int, str | None]:
     deadline = time.monotonic() + STACKS_SECONDS
     with ThreadPoolExecutor(DEBUGGERS_AT_ONCE) as pool:
         stacks = pool.map(lambda pid: _stack(pid, deadline), pids)
-        return {pid: None if stack is None else mpi_call(stack) for pid, stack in zip(pids, stacks)}  # noqa: B905
+        return {pid: None if stack is None else mpi_call(stack) for pid, stack in zip(pids, stacks)}
 
 
 def mpi_call(stack: str) -> str:

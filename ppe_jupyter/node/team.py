@@ -6,11 +6,11 @@ Runs on the master, in a session of its own, and outlives clients; team_cell.py 
 ~/.ppe/run/team-LANGUAGE-COUNT.sock. The ranks are team_ranks.py's. One cell at a time; the others wait. A rank that
 ends, or that an interrupt does not reach, ends the team: no communicator of its can be trusted then. Standard library.
 
-A client sends a line of JSON: {"end": true}, or {"values": FOLDER, "from_r": [NAME]}, with a file from-NAME in that
-folder for each, which are to be sent first; what ranks have for R is put there as to-NAME.RANK. Then, once it has the
-``sources``, it sends frames: RUN for ALL or for each rank, INTERRUPT. It gets run_cell.py's events, ``note``, which is
-to be shown, and ``source``, ``bytes`` with that many bytes behind the line: a rank's outputs. If its line is cut the
-cell goes on to its end.
+A client sends a line of JSON: {"end": true}, or {"values": FOLDER, "from_r": [NAME], "scattered": [NAME]}, with a file
+from-NAME in that folder for each, or from-NAME.RANK for the scattered ones, which are to be sent first; what ranks have
+for R is put there as to-NAME.RANK. Then, once it has the ``sources``, it sends frames: RUN for ALL or for each rank,
+INTERRUPT. It gets run_cell.py's events, ``note``, which is to be shown, and ``source``, ``bytes`` with that many bytes
+behind the line: a rank's outputs. If its line is cut the cell goes on to its end.
 """
 
 from __future__ import annotations
@@ -164,12 +164,14 @@ class Keeper:
                 return "it was stopped before it began"
             frames.append(frame)
         values = Path(request["values"]).expanduser()
-        for name in request["from_r"]:
+        scattered = [(name, rank) for name in request["scattered"] for rank in range(self._count)]
+        for name, rank in [*((name, ALL) for name in request["from_r"]), *scattered]:
+            file = values / (f"from-{name}" if rank == ALL else f"from-{name}.{rank}")
             try:
-                value = (values / f"from-{name}").read_bytes()
+                value = file.read_bytes()
             except OSError as exc:
                 return f"{name} of R's session cannot be read: {exc}"
-            frames.insert(0, Frame(ALL, Kind.VALUE, name.encode() + b"\0" + value))
+            frames.insert(0, Frame(rank, Kind.VALUE, name.encode() + b"\0" + value))
         self._cell = Cell(client, self._count, self._ranks.where, values)
         for frame in frames:
             self._ranks.send(frame)

@@ -17,7 +17,8 @@ ALL = -1
 class Kind(enum.IntEnum):
     """What a frame is. To a rank: VALUE, then RUN. About a rank, to its node's relay: INTERRUPT. Others: from there."""
 
-    VALUE = 1  # of the master's R session, or for it: its name, a NUL, and R's serialization of it
+    # Of the master's R session, or for it: its name, a NUL, and R's serialization of it, or columns if Python's.
+    VALUE = 1
     RUN = 2  # a cell with its inputs, in the form of the rank's language
     INTERRUPT = 3
     HERE = 10  # a rank has started: its node's name

@@ -27,6 +27,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
+from . import plain
 from .python_cell import cells_module, execute
 from .team_frames import HEAD, Kind, pack
 from .team_values import dump, load
@@ -112,8 +113,12 @@ def _serve(rank: PythonRank | MapRank, requests: int) -> None:
         del sys.modules[name]
     with open(requests, "rb") as file:
         while len(head := file.read(HEAD.size)) == HEAD.size:
-            _, _, size = HEAD.unpack(head)
-            rank.run(file.read(int(size)))
+            _, kind, size = HEAD.unpack(head)
+            body = file.read(int(size))
+            if kind == Kind.VALUE and isinstance(rank, PythonRank):
+                rank.take(body)
+            else:
+                rank.run(body)
     sys.exit(0)  # mpi4py finalises MPI
 
 
@@ -130,12 +135,22 @@ class PythonRank:
         self._module = module
         self._tell = tell
         self._cells = 0
+        self._untaken = ""
         self._running = False
         signal.signal(signal.SIGINT, self._interrupt)
+
+    def take(self, value: bytes) -> None:
+        """A variable of the R session's, for the next cell."""
+        name, _, data = value.partition(b"\0")
+        try:
+            self._module.__dict__[name.decode()] = plain.load(data)
+        except Exception as exc:  # numpy or pandas may be missing
+            self._untaken = f"{name.decode()} of R's session cannot be had here: {exc}"
 
     def run(self, request: bytes) -> None:
         """A cell: its inputs, its code, its outputs."""
         failure, answer = self._performed(request)
+        self._untaken = ""
         sys.stdout.flush()
         sys.stderr.flush()
         if failure is None:
@@ -151,6 +166,8 @@ class PythonRank:
             names.update({name: load(value) for name, value in cell["inputs"].items()})
         except Exception as exc:  # whatever a class of the user's raises
             return f"its inputs cannot be read here: {exc!r}", b""
+        if self._untaken:
+            return self._untaken, b""
         try:
             self._running = True
             failure = execute(cell["code"], module=self._module, name=f"<cell {self._cells}>")
@@ -160,13 +177,23 @@ class PythonRank:
             failure = "KeyboardInterrupt"
         if failure is not None:
             return failure, b""
+        names = self._module.__dict__
+        for name in (*cell["to_r"], *cell["outputs"]):
+            if name not in names:
+                return f"NameError: there is no variable {name!r} to bring back", b""
+        for name in cell["to_r"]:
+            try:
+                self._tell(Kind.VALUE, name.encode() + b"\0" + plain.dump(names[name]))
+            except Exception as exc:  # whatever a class of the user's raises
+                return (
+                    f"{name} cannot go to R's session: {exc}; bring it back with -o, and %remote_push it",
+                    b"",
+                )
         return self._outputs(cell["outputs"])
 
     def _outputs(self, wanted: list[str]) -> tuple[str | None, bytes]:
         found = {}
         for name in wanted:
-            if name not in self._module.__dict__:
-                return f"NameError: there is no variable {name!r} to bring back", b""
             try:
                 found[name] = dump(self._module.__dict__[name])
             except Exception as exc:  # whatever a class of the user's raises

@@ -73,7 +73,7 @@ class Ranks:
         mpirun = ["mpirun", *where, "-np", str(self.count), "--bind-to", "none"]
         mpirun += [*SOON_ENDED, *self._options, *environment, *rank]
         process = await stack.enter_async_context(started(*mpirun))
-        work = [self._hear(relay, node) for relay, node in zip(self._relays, nodes)]  # noqa: B905  # Python 3.9
+        work = [self._hear(relay, node) for relay, node in zip(self._relays, nodes)]  # Python 3.9
         self._tasks = [asyncio.ensure_future(each) for each in (*work, self._watch(process))]
 
     async def end(self) -> None:

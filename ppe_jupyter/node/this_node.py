@@ -5,6 +5,7 @@
     share       ~/shared, where it needs more than a link (sharing.py)
     way_out     whether it reaches package sources, or that it is to go by the master's proxy (way_out.py)
     install     extra software of the distribution (packages.py)
+    pin         the distribution's software in given versions (pinned.py)
     clean       make it ready for an image (baking.py)
 
 Between the first two setup.py notes the fresh key, so that a setup that is cut off can be repeated. Each reads a JSON
@@ -43,6 +44,7 @@ from . import (
     guests,
     host_key,
     packages,
+    pinned,
     scratch,
     sharing,
     surroundings,
@@ -148,6 +150,12 @@ def install(task: dict[str, Any]) -> Answer:
     return {"missing": packages.install(task, boot.Progress(_progress).say)}
 
 
+def pin(task: dict[str, Any]) -> Answer:
+    """Packages of the distribution in the versions ``pins``: {"refused": why, by name}; ``snapshot``: an archive."""
+    say = boot.Progress(_progress).say
+    return {"refused": pinned.of_distribution(task["pins"], task["snapshot"], say)}
+
+
 def clean(task: dict[str, Any]) -> Answer:
     """Take off what is this node's own; ``login_user`` is who used sudo, if it is not told."""
     baking.clean(task.get("login_user") or os.environ["SUDO_USER"])
@@ -217,7 +225,7 @@ def _print(line: Answer) -> None:
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "prepare": prepare, "configure": configure, "share": share, "way_out": find_way_out, "install": install,
-    "clean": clean,
+    "pin": pin, "clean": clean,
 }  # fmt: skip
 
 

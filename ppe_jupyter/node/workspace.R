@@ -4,7 +4,15 @@
 
 answer_question <- function(question, about) {
   switch(question, encode(workspace_table(Inf)), summary_json(), saved_json(), encode(in_time(completions(about), 0.2)),
-         encode(about_name(about, 0.18)), renewed_workers())
+         encode(about_name(about, 0.18)), renewed_workers(), encode(in_time(session_state(), 5)))
+}
+
+# What results depend on beside the code: kinds of random numbers, the last ppe.lapply's seed (NULL: none), packages.
+session_state <- function() {
+  run <- tryCatch(environment(get("ppe.last"))$last$run, error = function(e) NULL)
+  found <- utils::sessionInfo()
+  versions <- function(packages) vapply(packages, function(each) paste(each$Package, each$Version), "", USE.NAMES = FALSE)
+  list(RNGkind(), if (is.null(run)) NULL else as.integer(run$seed), versions(found$otherPkgs), versions(found$loadedOnly))
 }
 
 # Name -> fingerprint of the value when it last went to a client or came from one. No reference is kept: it would make

@@ -128,6 +128,15 @@ class RemoteR(Attached):
         text, html = self._ask_now(Question.HELP, name) or (None, None)
         return {"text/plain": text} | ({"text/html": html} if html else {}) if text else {}
 
+    def state(self) -> tuple[list[str], list[int], list[str], list[str]] | None:
+        """Kinds of random numbers, the last ppe.lapply's seed, packages attached, only loaded; None if R is busy."""
+        answer = self._ask_now(Question.STATE, "now")
+        if not answer:
+            return None
+        kinds, seed, attached, loaded = (np.atleast_1d([] if each is None else each) for each in answer)
+        texts = [[str(each) for each in column] for column in (kinds, attached, loaded)]
+        return texts[0], [int(each) for each in seed], texts[1], texts[2]
+
     # --- Jobs
 
     def submit(

@@ -19,7 +19,7 @@ from ..ssh import Channel, Connection
 from . import nodes, values, wire
 from .cells import Event, Grouped
 from .outputs import Output, Text
-from .team_exchange import values_of
+from .team_exchange import Exchange
 from .team_line import TEAM_CELL, TeamLine
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class TeamCell:
 
     ``inputs`` go to every rank whole, ``scattered`` in parts of their first axis, as numpy.array_split makes them.
     ``outputs`` are names of variables to bring back from every rank. ``ranks`` -1: one for each slot. ``from_r`` names
-    variables of the master's R session that every rank gets, ``to_r`` those that it gets, as lists by rank.
+    variables of the master's R session that every rank gets, ``scattered_r`` those of which each gets a part,
+    ``to_r`` those that the session gets, as lists by rank; for ranks of Python they are plain values (node/plain.py).
     """
 
     code: str
@@ -49,12 +50,13 @@ class TeamCell:
     scattered: Mapping[str, Any] = field(default_factory=dict)
     outputs: Sequence[str] = ()
     from_r: Sequence[str] = ()
+    scattered_r: Sequence[str] = ()
     to_r: Sequence[str] = ()
 
-    def __post_init__(self) -> None:
-        """Raises UsageError."""
-        if self.language != "r" and (self.from_r or self.to_r):
-            raise UsageError("values go between the R session and ranks of R only; use -o and %remote_push")
+    @property
+    def with_r(self) -> bool:
+        """Whether values go between the ranks and the master's R session."""
+        return bool(self.from_r or self.scattered_r or self.to_r)
 
     def bodies(self, count: int) -> Iterator[tuple[int, bytes]]:
         """For which rank what is to be sent. Raises UsageError, ValueRefused."""
@@ -68,7 +70,8 @@ class TeamCell:
     def _body(self, inputs: Mapping[str, Any]) -> bytes:
         if self.language == "python":
             dumped = {name: _dumped(value, name) for name, value in inputs.items()}
-            return team_values.dump({"code": self.code, "inputs": dumped, "outputs": list(self.outputs)})
+            names = {"outputs": list(self.outputs), "to_r": list(self.to_r)}
+            return team_values.dump({"code": self.code, "inputs": dumped, **names})
         given = [values.node(value, name) for name, value in inputs.items()]
         request = [
             values.node(self.code, "the code"),
@@ -130,8 +133,9 @@ def run(
     RemoteInterrupted, RemoteCommandFailed, ConnectionLost (the cell goes on), UsageError, ValueRefused.
     """
     request: dict[str, Any] = {"language": cell.language, "ranks": cell.ranks, "fresh": fresh, "end": False}
-    with values_of(session, cell.from_r, cell.to_r) as folder, connection.popen(TEAM_CELL) as channel:
-        request.update(values=folder, from_r=list(cell.from_r))
+    exchange = Exchange(cell.language, cell.ranks, list(cell.from_r), list(cell.scattered_r), list(cell.to_r))
+    with exchange.through(session) as folder, connection.popen(TEAM_CELL) as channel:
+        request.update(values=folder, from_r=exchange.whole, scattered=exchange.parts)
         return _Run(channel, cell, on_output, streamed).result(request, timeout)
 
 

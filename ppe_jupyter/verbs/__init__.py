@@ -42,6 +42,7 @@ VERBS: tuple[Verb, ...] = (
     clusters.PARK,
     clusters.START,
     clusters.INSTALL,
+    clusters.SESSION_INFO,
     keeping.BAKE,
     keeping.DELETE_IMAGE,
     keeping.VOLUMES,

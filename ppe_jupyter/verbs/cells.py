@@ -11,6 +11,15 @@ RANKS = (
     Option(name="fresh", flag=True, help="with --ranks: on new ranks; without code: only end the old ones"),
     Option(name="stream", flag=True, help="with --ranks: show lines as they come, each behind its rank"),
 )
+WITH_R = (
+    Option(
+        name="from-r",
+        repeat=True,
+        metavar="A,B",
+        help="with --ranks: of the R session's, to each rank, or A:scatter a part",
+    ),
+    Option(name="to-r", repeat=True, metavar="A,B", help="with --ranks: to R's session, lists by rank"),
+)
 KEPT = (
     "With --ranks the code runs as an MPI program on that many processes over the nodes, which keep their "
     "variables for the next cell on as many; -i x sends x to each, -i x:scatter a part of its first axis; "
@@ -81,15 +90,7 @@ CELLS: tuple[Verb, ...] = (
             RANKS[0],
             replace(RANKS[1], help=f"in a new R session, or, {RANKS[1].help}"),
             *RANKS[2:],
-            Option(
-                name="from-r",
-                repeat=True,
-                metavar="A,B",
-                help="with --ranks: of the R session's, to each rank",
-            ),
-            Option(
-                name="to-r", repeat=True, metavar="A,B", help="with --ranks: to R's session, lists by rank"
-            ),
+            *WITH_R,
             SESSION,
             CLUSTER,
             TIMEOUT,
@@ -101,11 +102,13 @@ CELLS: tuple[Verb, ...] = (
     Verb(
         name="remote_py",
         help="run Python on the master, or on every MPI rank",
-        detail=f"{KEPT} Values are pickled.",
+        detail=f"{KEPT} Values are pickled; those of --from-r and --to-r are plain vectors, lists and tables.",
         options=(
             *RANKS,
             replace(INPUT, help="with --ranks: send first"),
             replace(OUTPUT, help="with --ranks: bring back afterwards"),
+            *WITH_R,
+            SESSION,
             LINES,
             CLUSTER,
             TIMEOUT,

@@ -122,7 +122,12 @@ LAUNCH = Verb(
         Option(name="bootstrap", metavar="FILE", help="a script to run on each node at its first boot"),
         Option(name="rstudio", flag=True, help="install RStudio Server on the master, once it runs"),
         Option(name="spec", metavar="FILE", help="a file of --save; what is typed comes before it"),
-        Option(name="save", metavar="FILE", help="write the specification to this file (TOML)"),
+        Option(
+            name="save",
+            metavar="FILE",
+            help="write the specification to this file (TOML), and, once it runs, its software to FILE.lock.toml",
+        ),
+        Option(name="locked", flag=True, help="with --spec: with the software of the lock beside it"),
         DRY_RUN,
         YES,
         # A command that ends takes the launch along: in a terminal there is nothing to return to.
@@ -284,6 +289,16 @@ INSTALL = Verb(
         "packages go into the cluster's own environment. Nodes that come later get all of them too."
     ),
     options=(*(replace(each, many=True, metavar="PKG") for each in PACKAGES), CLUSTER, YES, *CLOUD),
+)
+SESSION_INFO = Verb(
+    name="session_info",
+    help="versions, packages, machines, seeds and cost, of every node; what differs is marked",
+    options=(
+        Option(name="text", flag=True, help="as text for a paper, with all R and Python packages"),
+        Option(name="lock", metavar="FILE", help="write the software to this file, for launch --locked"),
+        CLUSTER,
+        *CLOUD,
+    ),
 )
 PANEL = Verb(
     name="panel",

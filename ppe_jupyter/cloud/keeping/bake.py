@@ -24,9 +24,12 @@ from ..facts import Image, Instance
 from ..pace import Pace, Report
 from ..records import ClusterRecord, InstanceState, Progress
 from ..tags import IMAGE, LOGIN_USER, MADE, OWNER, SURCHARGE, busy
+from .software import software_here
 
 BAKE = "ppe:bake"  # the mark of one bake on all that it makes
 BASE = "ppe:base"
+# What it was launched from, and Software.digest: how a lock knows an image that has what it wants.
+ORIGIN, DIGEST = "ppe:origin", "ppe:software"
 SOFTWARE = {"R": "ppe:r", "Open MPI": "ppe:openmpi", "Rmpi": "ppe:rmpi"}
 # A snapshot of tens of GB takes many minutes; a copy boots, cleans itself and shuts down within a few.
 IMAGE_SECONDS = 3600.0
@@ -117,7 +120,8 @@ class Bake:
     def _software(self) -> dict[str, str]:
         """The versions of what matters to results; what was written is on the disk then."""
         lines = self._connection.run(VERSIONS, timeout=60).stdout.decode().splitlines()
-        return dict(line.split("=", 1) for line in lines if "=" in line)
+        found = dict(line.split("=", 1) for line in lines if "=" in line)
+        return {**found, "digest": software_here(self._connection).digest}
 
     def _tags(self, software: Mapping[str, str], origin: Image | None) -> dict[str, str]:
         """The new image's tags; the surcharge of the one that the master was launched from goes on."""
@@ -131,6 +135,8 @@ class Bake:
             LOGIN_USER: self._record.login_user,
             BASE: software.get("base", ""),
             **{tag: software.get(name, "") for name, tag in SOFTWARE.items()},
+            ORIGIN: origin.image_id if origin else "",
+            DIGEST: software["digest"],
             **({SURCHARGE: surcharge} if surcharge else {}),
         }
 

@@ -12,10 +12,11 @@ from ...errors import CloudError, SpecError
 from ...ssh import Connection
 from ..context import Context
 from ..facts import Image, Instance, Snapshot
+from ..lock import Lock
 from ..pace import Report, Undertaking
 from ..records import ClusterRecord
 from ..spec import PATTERNS
-from .bake import BASE, SOFTWARE, Bake, discard
+from .bake import BASE, DIGEST, ORIGIN, SOFTWARE, Bake, discard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +104,13 @@ class ImageStore:
             if fits or name:
                 return next(iter(fits or own), None)
         return next((each.image for each in self._stock(stock, architectures)), None)
+
+    def locked(self, lock: Lock) -> Image | None:
+        """One of the user's own with just the lock's software, else the one that it names, else one made of that."""
+        own = [each for each in self._ec2.own_images() if each.state == "available" and each.node]
+        exact = next((each for each in own if each.tags.get(DIGEST) == lock.digest), None)
+        named = None if exact else self._ec2.image(lock.image_id)
+        return exact or named or next((each for each in own if each.tags.get(ORIGIN) == lock.image_id), None)
 
     def delete(self, image_id: str) -> Sequence[Snapshot]:
         """Let the image go, and what it is stored in: that. Raises SpecError unless it is this account's."""

@@ -42,6 +42,8 @@ def machine_problems(choices: Choices) -> Iterator[Problem]:
         yield from _spot(choices, kind)
         yield from _account(choices, kind)
     if choices.image is None and (kind or choices.spec.image):
+        if choices.facts.lock and not choices.spec.image:
+            return  # checks_lock tells why
         wanted = f"image {choices.spec.image}" if choices.spec.image else "an image for this type"
         yield Problem(ERROR, f"{wanted} cannot be found in this region; see: %ppe_images")
     elif choices.image is not None:

@@ -22,6 +22,7 @@ from ..steps import (
     RunInstances,
     Step,
 )
+from .checks_lock import lock_problems
 from .checks_machines import machine_problems
 from .checks_money import money_problems
 from .checks_network import network_problems
@@ -41,7 +42,12 @@ def plan_launch(spec: ClusterSpec, facts: Facts) -> Plan:
     if facts.existing is not None:
         return _plan_for_existing(replace(spec, name=facts.name), facts, facts.existing)
     choices = choose(spec, facts)
-    problems = [*machine_problems(choices), *network_problems(choices), *money_problems(choices)]
+    problems = [
+        *lock_problems(choices),
+        *machine_problems(choices),
+        *network_problems(choices),
+        *money_problems(choices),
+    ]
     errors = any(problem.grade is Grade.ERROR for problem in problems)
     return Plan(
         spec=choices.spec,

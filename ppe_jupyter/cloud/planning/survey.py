@@ -21,6 +21,7 @@ from .. import access
 from ..context import Context
 from ..facts import Caps, Facts, Subnet, UserKey
 from ..keeping.images import ImageStore
+from ..lock import Lock
 from ..plan import Plan
 from ..records import ClusterRecord, ClusterState
 from ..spec import ClusterSpec, generate_name
@@ -68,22 +69,34 @@ class Survey:
             f"AWS account {identity.account}{called}, region {identity.region}, profile {self._ec2.profile}"
         )
 
-    def plan(self, spec: ClusterSpec, *, existing: Sequence[ClusterRecord], dry_run: bool = False) -> Plan:
-        """What launching ``spec`` would do beside the clusters that exist. ``dry_run`` asks EC2 what we may do."""
-        facts = self.facts(spec, existing=existing)
+    def plan(
+        self,
+        spec: ClusterSpec,
+        *,
+        existing: Sequence[ClusterRecord],
+        dry_run: bool = False,
+        lock: Lock | None = None,
+    ) -> Plan:
+        """What launching ``spec`` would do beside the clusters that exist. ``dry_run`` asks EC2 what we may do.
+
+        With a ``lock`` from an image that fits it, if the spec names none.
+        """
+        facts = self.facts(spec, existing=existing, lock=lock)
         plan = plan_launch(spec, facts)
         if not (dry_run and plan.steps):
             return plan
         return plan_launch(spec, replace(facts, denied=tuple(dict.fromkeys(self._denied(plan)))))
 
-    def facts(self, spec: ClusterSpec, *, existing: Sequence[ClusterRecord]) -> Facts:
+    def facts(
+        self, spec: ClusterSpec, *, existing: Sequence[ClusterRecord], lock: Lock | None = None
+    ) -> Facts:
         """What the plan for ``spec`` is decided from. Raises CloudError when EC2 does not answer."""
         name = spec.name or generate_name({record.name for record in existing}, rng=self._context.rng)
         for record in existing:
             if record.name == name and record.state is not ClusterState.TERMINATED:
                 return Facts(name=name, owner=record.owner, existing=record)
         with ThreadPoolExecutor(THREADS) as pool:
-            answers = [each.result() for each in [pool.submit(ask) for ask in self._questions(spec)]]
+            answers = [each.result() for each in [pool.submit(ask) for ask in self._questions(spec, lock)]]
         known = {field: value for answer in answers for field, value in answer.items()}
         known["unchecked"] = tuple(answer["unchecked"] for answer in answers if "unchecked" in answer)
         settings = self._settings
@@ -94,6 +107,7 @@ class Survey:
             boot_timeout=settings.boot_timeout,
             local=settings.cloud == "local",
             proxy=access.proxy(settings),
+            lock=lock,
             **known,
         )
 
@@ -123,9 +137,9 @@ class Survey:
 
     # -- questions --------------------------------------------------------------------------------------
 
-    def _questions(self, spec: ClusterSpec) -> Iterator[Question]:
+    def _questions(self, spec: ClusterSpec, lock: Lock | None) -> Iterator[Question]:
         ec2, name = self._ec2, spec.instance_type
-        yield partial(self._machine, spec)
+        yield partial(self._machine, spec, lock)
         yield partial(self._network, spec)
         yield partial(self._price, spec)
         yield partial(self._caller, spec)
@@ -147,8 +161,10 @@ class Survey:
         if spec.volumes:
             yield partial(self._volumes, spec)
 
-    def _machine(self, spec: ClusterSpec) -> Answer:
+    def _machine(self, spec: ClusterSpec, lock: Lock | None) -> Answer:
         kind = self._ec2.instance_type(spec.instance_type)
+        if lock and not spec.image:
+            return {"instance_type": kind, "image": ImageStore(self._context).locked(lock)}
         if kind is None and not spec.image:
             return {}
         architectures = kind.architectures if kind else ()

@@ -1,0 +1,63 @@
+"""Asks a cluster's nodes for their software, and has packages installed in a lock's versions.
+
+The work is done by node/inventory.py and node/pins.py on the master, which reaches the workers. Must not know EC2.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from ...errors import RemoteError
+from ...ssh import Connection
+from ..configure import run_setup
+from ..lock import Pins
+from ..pace import Pace, Report
+from ..records import ClusterRecord, Progress
+from ..software import Software
+
+SOFTWARE = "cd ~/.ppe && exec python3 -m node.inventory"
+PINS = "cd ~/.ppe && exec python3 -m node.pins"
+ASK_SECONDS = 120.0
+Refused = Mapping[str, Mapping[str, str]]  # why, by kind and name
+
+
+def software_of(connection: Connection, record: ClusterRecord) -> dict[int, Software]:
+    """Of all nodes by their index, in one round trip. Raises RemoteError that names those that do not answer."""
+    told = json.loads(connection.run(SOFTWARE, timeout=ASK_SECONDS).stdout)
+    nodes = {node.index: told.get(node.private_dns.split(".")[0]) for node in record.nodes if node.up}
+    if silent := [str(index) for index, each in nodes.items() if not each]:
+        raise RemoteError(f"no answer from node {', '.join(silent)} of {record.name!r}; see: %ppe_status")
+    return {index: Software.of(each) for index, each in nodes.items()}
+
+
+def software_here(connection: Connection) -> Software:
+    """The master's alone."""
+    return Software.of(json.loads(connection.run(f"{SOFTWARE} here", timeout=ASK_SECONDS).stdout))
+
+
+def pin(
+    connection: Connection,
+    record: ClusterRecord,
+    pins: Mapping[int, Pins],
+    *,
+    snapshot: str | None,
+    report: Report,
+    pace: Pace,
+) -> dict[int, Refused]:
+    """Install packages in those versions, by the nodes' index; what was refused. Safe to repeat.
+
+    ``snapshot`` is the URL of an archive of Debian's of then. Raises SetupFailed, when a node does not answer.
+    """
+    addresses = {node.index: node.private_ip for node in record.nodes}
+    task = {
+        "pins": {addresses[index]: each for index, each in pins.items()},
+        "snapshot": snapshot,
+    }
+    refused: Mapping[str, Refused] = {}
+    for event in run_setup(connection, PINS, json.dumps(task).encode(), pace=pace):
+        if event["event"] == "progress":
+            ready, total = int(event.get("ready", 0)), int(event.get("total", 0))
+            report(Progress(event["phase"], ready, total, pace.elapsed, str(event.get("message", ""))))
+        refused = event.get("refused", {})
+    return {index: refused[address] for index, address in addresses.items() if address in refused}

@@ -1,0 +1,50 @@
+"""What software a node has, and how nodes are compared. Pure; keeping/software.py asks the nodes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+KINDS = ("apt", "r", "python")  # of packages
+
+
+class Version(NamedTuple):
+    """Of a package; ``source`` is Debian, a repository's own name (CRAN), PyPI, or local."""
+
+    version: str
+    source: str
+
+
+Packages = Mapping[str, Mapping[str, Version]]  # by kind and name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Software:
+    """One node's: ``facts`` are R, Python, Open MPI, BLAS, CPU, kernel and the like, ``packages`` by kind and name."""
+
+    facts: Mapping[str, str]
+    packages: Packages
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Software:
+        """What node/inventory.py says."""
+        packages = {
+            kind: {name: Version(*each) for name, each in told["packages"].get(kind, {}).items()}
+            for kind in KINDS
+        }
+        return cls(facts=dict(told["facts"]), packages=packages)
+
+    @property
+    def digest(self) -> str:
+        """The same for nodes with the same packages in the same versions."""
+        return digest(self.packages)
+
+
+def digest(packages: Packages) -> str:
+    """Of all names and versions."""
+    lines = sorted(
+        f"{kind} {name} {each.version}" for kind in KINDS for name, each in packages.get(kind, {}).items()
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
