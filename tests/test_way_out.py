@@ -49,7 +49,7 @@ def test_packages_reach_all_nodes_and_nothing_else_does(cut: Cluster) -> None:
     cut.install(apt=["tree"], python=["tabulate"])
     for address in (cut.master.private_ip, *workers):
         assert "tree v" in said(cut, f"ssh {address} tree --version")
-        assert said(cut, f"ssh {address} .ppe/venv/bin/python -c 'import tabulate; print(1)'") == "1\n"
+        assert "tabulate " in said(cut, f"ssh {address} .ppe/venv/bin/pip list")
         assert said(cut, f"ssh {address} .ppe/venv/bin/pip download -q --no-deps -d /tmp six && ls /tmp/six*")
 
     # Of the worker itself no way leads out, also to hosts that the proxy knows.

@@ -10,7 +10,6 @@ disk, which everybody may write to, as /tmp. Safe to repeat.
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +26,8 @@ MARK = "x-ppe.scratch"
 EVERYBODYS = 0o1777  # as /tmp: whoever made a file may delete it
 
 
-def make(say: Callable[[str], None]) -> str:
-    """Have /scratch; the device that is mounted there, or "" for a folder. Raises OSError, volume.Refused."""
+def make(say: Callable[[str], None]) -> bool:
+    """Have /scratch; whether it is a disk of its own. Raises OSError, volume.Refused."""
     PLACE.mkdir(exist_ok=True)
     if not PLACE.is_mount():
         disks = instance_store()
@@ -38,7 +37,7 @@ def make(say: Callable[[str], None]) -> str:
             _keep(f"LABEL={LABEL} {PLACE} ext4 {options} 0 2")
             volume.run("mount", "-o", "noatime", device, str(PLACE))
     PLACE.chmod(EVERYBODYS)
-    return _mounted()
+    return PLACE.is_mount()
 
 
 def instance_store() -> list[str]:
@@ -86,8 +85,3 @@ def _striped(disks: list[str], say: Callable[[str], None]) -> str:
 def _keep(line: str) -> None:
     old = FSTAB.read_text(encoding="utf-8").splitlines() if FSTAB.exists() else []
     blocks.replace(FSTAB, "".join(f"{each}\n" for each in [*(x for x in old if MARK not in x), line]))
-
-
-def _mounted() -> str:
-    command = ["findmnt", "-n", "-o", "SOURCE", "--mountpoint", str(PLACE)]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
