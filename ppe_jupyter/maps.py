@@ -73,6 +73,8 @@ class Maps:
             return result.values
         first = result.failed[min(result.failed)]
         if on_error == "stop":
+            if sys.version_info >= (3, 11):
+                first.add_note(first.traceback)
             raise first from first.exception
         warnings.warn(
             f"{len(result.failed)} of {len(items)} tasks failed: {first}", RuntimeWarning, stacklevel=2
@@ -114,7 +116,8 @@ def _shown(progress: bool) -> Iterator[tuple[Callable[[Text], None], Callable[[M
         failed = f", {state.failed} failed" if state.failed else ""
         bar.total = state.count
         if state.slots:
-            bar.set_postfix_str(f"{state.busy} of {state.slots} slots busy{failed}", refresh=False)
+            busy = f"{state.busy} of {state.slots} slots busy" if state.busy else f"{state.slots} slots"
+            bar.set_postfix_str(f"{busy}{failed}", refresh=False)
         bar.update(state.done + state.failed - bar.n)
 
     with bar:

@@ -192,11 +192,19 @@ def makers() -> list[Callable[[int], Any]]:
         twice,
         thrice,
         Account(4).add,
+        factorial,
         lambda x: [
             f"""{y}
   as it is""" for y in range(x)
         ],
     ]  # fmt: skip
+
+
+def factorial(x: int) -> int:
+    try:
+        return 1 if x < 1 else x * factorial(x - 1)
+    finally:
+        pass
 
 
 class Base:
@@ -218,7 +226,7 @@ class Point:
     y: float = 2.0
 
 
-@pytest.mark.parametrize("which", range(6))
+@pytest.mark.parametrize("which", range(7))
 def test_a_function_goes_as_its_source(which: int) -> None:
     function = makers()[which]
     data = functions.dumped(function, "it", source=True)

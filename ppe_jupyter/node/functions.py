@@ -34,9 +34,9 @@ class Source(NamedTuple):
     free: tuple[str, ...]
 
 
-def code_of(source: Source, filename: str = "<function>") -> types.CodeType:
-    """The function's code. Raises ValueError if there is none of that name; SyntaxError."""
-    body: list[ast.stmt] = ast.parse(source.text).body
+def code_of(source: Source, body: list[ast.stmt] | None = None) -> types.CodeType:
+    """The function's code, of its text or of ``body``. Raises ValueError if there is none of that name; SyntaxError."""
+    body = ast.parse(source.text).body if body is None else body
     if source.owner:  # names with two underscores, and super()
         around = ast.ClassDef(name=source.owner, bases=[], keywords=[], body=body, decorator_list=[])
         if sys.version_info >= (3, 12):
@@ -44,8 +44,10 @@ def code_of(source: Source, filename: str = "<function>") -> types.CodeType:
         body = [around]
     outer = ast.parse(f"def _({', '.join(name for name in source.free if name != '__class__')}): pass")
     assert isinstance(outer.body[0], ast.FunctionDef)
-    outer.body[0].body = body
-    found = _find(compile(ast.fix_missing_locations(outer), filename, "exec"), source.name)
+    # What is defined here is none of the variables of the functions around it.
+    own = {source.owner or source.name} - {"", "<lambda>", *source.free}
+    outer.body[0].body = [*([ast.Global(names=sorted(own))] if own else []), *body]
+    found = _find(compile(ast.fix_missing_locations(outer), "<function>", "exec"), source.name)
     if found is None:
         raise ValueError(f"{source.name} is not in its source")
     return found

@@ -129,7 +129,9 @@ def source_of(function: types.FunctionType) -> Source:
                 node.decorator_list = []  # they have been applied
             source = Source(ast.unparse(node), code.co_name, owner, code.co_freevars)
             try:
-                if _same(code_of(source), code):
+                statement = ast.Expr(node) if isinstance(node, ast.Lambda) else node
+                # Not of the text: where lines end makes a difference to bytecode.
+                if _same(code_of(source, [ast.copy_location(statement, node)]), code):
                     return source
             except (SyntaxError, ValueError):
                 continue
