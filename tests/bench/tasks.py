@@ -19,8 +19,8 @@ SLOTS = 6
 TASKS = {1: 300, 10: 120, 100: 36}
 ROUNDS = 3
 MOST_SECONDS = 120.0
-# Rmpi collects garbage after each object that it sends, 15 ms of the session's time: so do mpi.applyLB and snow after each
-# task. What is slow by so much is measured once.
+# Rmpi collects garbage after each object that it sends, 15 ms of the session's time: so do mpi.applyLB and snow after
+# each task. What is slow by so much is measured once.
 FAR_OFF = 0.2
 BRIEF = 6000
 BURN = """
