@@ -97,6 +97,10 @@ class Host(Files, Sessions):
         """Only a cluster has them."""
         self.refuse("MPI ranks")
 
+    def map(self, function: object, *iterables: object, **options: Any) -> NoReturn:
+        """Only a cluster has ranks for it."""
+        self.refuse("MPI ranks")
+
     def end_ranks(self, language: str, ranks: int = -1) -> NoReturn:
         """Only a cluster has them."""
         self.refuse("MPI ranks")
