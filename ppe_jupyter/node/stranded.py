@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import reach, way_out
-from .phase import emit
+from .phase import Phase, emit
 from .reach import Node, NodeFailed
 
 ANSWER_SECONDS = 120.0
@@ -30,6 +30,8 @@ def lead_out(nodes: Sequence[Node], *, cran_url: str | None) -> None:
     stranded = [node.private_ip for node in workers if node.private_ip not in out]
     proxy = None
     if stranded and master.private_ip in out:
+        message = "a proxy, for nodes without a way out"
+        emit("progress", phase="installing", ready=0, total=len(nodes), message=message)
         if trouble := _open(master, stranded, hosts):
             message = f"no proxy for nodes without a way out: {trouble}"
             emit("progress", phase="installing", ready=0, total=len(nodes), message=message)
@@ -55,7 +57,7 @@ def _open(master: Node, members: Sequence[str], hosts: Sequence[str]) -> str:
 def _ask(nodes: Sequence[Node], task: Callable[[Node], dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The answers, by address; a worker that gives none will be found lost by whatever follows."""
 
-    def ask(node: Node) -> dict[str, Any]:
-        return reach.ask(node, "way_out", task(node), deadline=time.monotonic() + ANSWER_SECONDS)
+    def ask(node: Node, say: reach.Say) -> dict[str, Any]:
+        return reach.ask(node, "way_out", task(node), deadline=time.monotonic() + ANSWER_SECONDS, say=say)
 
-    return reach.everywhere(nodes, ask, done=lambda count: None)[0]
+    return Phase("checking the way out", nodes, len(nodes)).run(ask)[0]
