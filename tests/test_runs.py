@@ -138,6 +138,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_launched(
         (["wait.sh", "--ranks", "2"], "a shell script has no MPI ranks"),
         (["squares.R", "--with", "nothing.csv"], "there is no nothing.csv to send along"),
         (["squares.R", "--notify", topic], "--instance-profile"),
+        (["squares.R", "--discard"], "--discard is for --then terminate"),
         (["squares.R", "--nodes", "2", "--cluster", "test"], "for one that is launched"),
     ):
         assert cli.main(["run", *words]) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,12 @@ from .tables import Table, local_time, table
 if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..host import Host
+    from ..remote.watchdog import Losses
     from .desk import Desk
 
 Arguments = argparse.Namespace
+# What has computed is said to compute for a minute more (node/activity.py), the script too.
+COMPUTING, COOLING_SECONDS = "processes ", 75.0
 
 
 def run(desk: Desk, arguments: Arguments) -> Table | None:
@@ -102,6 +106,7 @@ def show(desk: Desk, cluster: Cluster | Host) -> None:
 def _cluster(desk: Desk, arguments: Arguments) -> tuple[Cluster | None, bool]:
     """Where to run it, and whether that was launched for it; what cannot be is said before it costs anything."""
     script_of(arguments.script, ranks=arguments.ranks)
+    check_discard(arguments)
     if missing := [
         each for each in arguments.files if not list(Path().glob(each)) and not Path(each).exists()
     ]:
@@ -118,10 +123,12 @@ def _cluster(desk: Desk, arguments: Arguments) -> tuple[Cluster | None, bool]:
     if topics and not (arguments.instance_profile or arguments.spec):
         raise UsageError(f"{topics[0]}: for that the master needs an --instance-profile")
     wanted = {**vars(arguments), "then": "terminate" if arguments.discard else None, "save": None}
+    before = {each.name for each in desk.manager(arguments).clusters()}
     changes.launch(desk, Arguments(**wanted, no_wait=None))
     if arguments.dry_run:
         return None, True
-    return desk.cluster(None, arguments), True
+    cluster = desk.cluster(None, arguments)
+    return cluster, cluster.name not in before
 
 
 def _found(cluster: Cluster, name: str | None) -> Run:
@@ -185,20 +192,30 @@ def _why_kept(cluster: Cluster, run: Run, missing: Sequence[str]) -> str:
         return f"{run.script} has failed"
     if missing:
         return "results are missing"
-    if run.own:
-        return ""
     try:
-        lost = cluster.losses()
+        lost = _lost_besides(cluster, run)
     except (PpeError, TimeoutError) as error:
         return f"it cannot be asked what it holds: {error}"
-    own = f"runs/{run.name}/"
-    lost = replace(
-        lost,
-        files=tuple(each for each in lost.files if not each[0].startswith(own)),
-        jobs=tuple(each for each in lost.jobs if run.name not in each),
-    )
-    return (
-        f"more would be lost with it: {'; '.join(text for _, text in losses.rows(lost))}" if lost.any else ""
+    said = "; ".join(text for _, text in losses.rows(lost))
+    return f"more would be lost with it: {said}" if lost.any else ""
+
+
+def _lost_besides(cluster: Cluster, run: Run) -> Losses:
+    """What would be lost besides the run's; of a cluster that was launched for it no file is somebody else's."""
+    deadline = time.monotonic() + COOLING_SECONDS
+    while True:
+        lost = cluster.losses()
+        jobs = [each for each in lost.jobs if run.name not in each]
+        if run.own:
+            jobs = [each for each in jobs if not each.startswith(COMPUTING)]
+        if not any(each.startswith(COMPUTING) for each in jobs) or time.monotonic() > deadline:
+            break
+        time.sleep(COOLING_SECONDS / 10)
+    lost = replace(lost, jobs=tuple(jobs))
+    if run.own:
+        return replace(lost, files=(), more_files=0, more_bytes=0)
+    return replace(
+        lost, files=tuple(each for each in lost.files if not each[0].startswith(f"runs/{run.name}/"))
     )
 
 
@@ -227,8 +244,15 @@ def _how(desk: Desk, cluster: Cluster, run: Run) -> str:
     )
 
 
+def check_discard(arguments: Arguments) -> None:
+    """Raise UsageError if nothing is to be terminated."""
+    if arguments.discard and arguments.end != "terminate":
+        raise UsageError("--discard is for --then terminate")
+
+
 def follow_up(cluster: Any, arguments: Arguments) -> dict[str, Any]:
     """What was typed to follow a background job, for ``Job.follow_up``; the cluster is made ready for it."""
+    check_discard(arguments)
     then = arguments.end or "nothing"
     if then != "nothing":
         cluster.prepare_end(then, discard=bool(arguments.discard))

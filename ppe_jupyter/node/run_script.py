@@ -82,7 +82,9 @@ def store(run: Run) -> str:
         text=True,
         check=False,
     )
-    told = json.loads((done.stdout.splitlines() or ["{}"])[-1])
+    told = {}
+    with contextlib.suppress(ValueError, IndexError):
+        told = json.loads(done.stdout.splitlines()[-1])
     failures = told.get("done", {}).get("failures", {})
     if "done" not in told or failures:
         why = "; ".join(failures.values()) or told.get("error") or done.stderr.strip()[-300:]
@@ -94,16 +96,20 @@ class Script:
     """The script's processes."""
 
     def __init__(self, run: Run) -> None:
-        words, more = command(run)
         self.stopped = False
+        self._run = run
         self._status = run.folder / STATUS
         self._log = run.folder / LOG
+
+    def start(self) -> None:
+        """Start it. Raises OSError."""
+        words, more = command(self._run)
         # Around R it has mpirun's own words only, which matter if R cannot be started.
         self._words = Path(more["PPE_RUN"], "mpirun.log") if more else self._log
         with self._words.open("ab") as log:
             self._process = subprocess.Popen(
                 words,
-                cwd=run.folder,
+                cwd=self._run.folder,
                 env={**os.environ, "PATH": own_packages.path(), "PYTHONUNBUFFERED": "1", **more},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -141,25 +147,26 @@ class Script:
 
 def main(name: str) -> None:
     """Run it, and do what follows."""
-    run = load(name).change(pid=os.getpid())
+    run = load(name)
+    script = Script(run)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, script.stop)
+    run = run.change(pid=os.getpid())
     for line in own_packages.share() if run.ranks is not None else ():
         sys.stdout.write(f"{line.lstrip('!')}\n")
     sys.stdout.flush()
     try:
-        script = Script(run)
+        script.start()
+        status = script.wait()
     except OSError as exc:
         sys.stderr.write(f"{run.script} cannot be started: {exc}\n")
-        status, stopped = 127, False
-    else:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, script.stop)
-        status, stopped = script.wait(), script.stopped
+        status = 127
     ended = time.time()
     trouble = store(run)
     fetched = bool(run.store) and not trouble
-    run = run.change(ended=ended, status=status, stopped=stopped, fetched=fetched)
+    run = run.change(ended=ended, status=status, stopped=script.stopped, fetched=fetched)
     state = run.state if run.state != "failed" else f"failed with status {status}"
-    end = run.then != "nothing" and not stopped
+    end = run.then != "nothing" and not script.stopped
     troubles = aftermath.follow(
         job=f"the run {name}", status=state, notify=run.notify, end=end, folder=run.folder
     )
