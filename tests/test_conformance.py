@@ -146,8 +146,7 @@ MASKS = [
     (r"(plot|file|Rtmp|Rf|Rprof)[0-9a-zA-Z]{6,}", "TEMP"),
     (r"\d\d:\d\d(:\d\d(\.\d+)?)?", "TIME"),
     (r"(?m)^( *\d+\.\d+){3,5} *$", "SECONDS"),
-    (r"Warning message:\nIn [^\n]+ :\n? +closing unused connection [^\n]*\n", ""),
-    (r"Warning messages:\n(\d+: In [^\n]+ :\n? +closing unused connection [^\n]*\n)+", ""),
+    (r"Warning messages?:\n((\d+: )?(In [^\n]+ :\n? +)?closing unused connection [^\n]*\n)+", ""),
     (r" at <cell>#\d+| at #\d+", ""),
 ]
 
