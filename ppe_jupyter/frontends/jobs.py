@@ -66,7 +66,7 @@ def job_table(found: Sequence[Job]) -> Table:
             "code": job.code[:60],
             "client": job.client,
             "begun": local_time(job.began) if job.began else "",
-            "seconds": job.seconds,
+            "seconds": None if job.seconds is None else round(job.seconds, 3),
             "background": "yes" if job.background else "",
             "then": "the cluster ends" if job.ends_cluster else "",
         }
