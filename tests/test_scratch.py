@@ -75,6 +75,15 @@ def test_a_disk_with_anything_on_it_is_left_alone(disk: Disk) -> None:
     assert stat.S_IMODE(scratch.PLACE.stat().st_mode) == 0o1777
 
 
+def test_without_the_tools_it_is_on_the_root_disk(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk("nvme1n1")
+    monkeypatch.setattr(scratch.volume.shutil, "which", lambda command: None)
+    said: list[str] = []
+    assert not scratch.make(said.append)
+    assert said == [f"{scratch.PLACE} is on the root disk: {said[0].partition(': ')[2]}"]
+    assert "the node has no blkid" in said[0]
+
+
 def test_a_disk_that_is_mounted_or_only_the_hosts_is_not_taken(disk: Disk, tmp_path: Path) -> None:
     mounted = disk("nvme1n1")
     subprocess.run(["mkfs.ext4", "-q", "-L", scratch.LABEL, mounted], check=True)

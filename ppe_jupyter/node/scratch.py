@@ -27,15 +27,15 @@ EVERYBODYS = 0o1777  # as /tmp: whoever made a file may delete it
 
 
 def make(say: Callable[[str], None]) -> bool:
-    """Have /scratch; whether it is a disk of its own. Raises OSError, volume.Refused."""
+    """Have /scratch; whether it is a disk of its own. Raises OSError."""
     PLACE.mkdir(exist_ok=True)
-    if not PLACE.is_mount():
-        disks = instance_store()
-        device = _one_of(disks, say) if disks else ""
-        if device:
-            options = f"defaults,noatime,nofail,{MARK}"
-            _keep(f"LABEL={LABEL} {PLACE} ext4 {options} 0 2")
-            volume.run("mount", "-o", "noatime", device, str(PLACE))
+    if not PLACE.is_mount() and (disks := instance_store()):
+        try:
+            if device := _one_of(disks, say):
+                _keep(f"LABEL={LABEL} {PLACE} ext4 defaults,noatime,nofail,{MARK} 0 2")
+                volume.run("mount", "-o", "noatime", device, str(PLACE))
+        except (volume.Refused, packages.NotInstalled) as exc:  # no reason to do without the node
+            say(f"{PLACE} is on the root disk: {exc}")
     PLACE.chmod(EVERYBODYS)
     return PLACE.is_mount()
 

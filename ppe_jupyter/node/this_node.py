@@ -48,7 +48,6 @@ from . import (
     scratch,
     sharing,
     surroundings,
-    volume,
     way_out,
 )  # fmt: skip
 from .patience import be_patient
@@ -234,7 +233,7 @@ def main() -> int:
     action, *told = sys.argv[1:]
     try:
         answer = ACTIONS[action](json.loads(told[0] if told else sys.stdin.read() or "{}"))
-    except (Unfit, packages.NotInstalled, volume.Refused) as exc:
+    except (Unfit, packages.NotInstalled) as exc:
         answer = {"error": str(exc)}
     except (OSError, KeyError, ValueError, subprocess.SubprocessError) as exc:
         answer = {"error": repr(exc)}
