@@ -213,7 +213,7 @@ def changes(panel: Locator, cluster: Cluster) -> None:
     spec = cluster.refresh().record.spec
     assert spec is not None and not spec.idle_hours
     row.get_by_role("button", name="Resize…").click()
-    row.get_by_label("Nodes").fill("2")
+    row.get_by_role("spinbutton", name="Nodes").fill("2")
     expect(row.get_by_role("textbox", name="As magic")).to_have_value("%ppe_resize acts --nodes 2")
     done(panel, "Resize acts", "resize acts")
     expect(row).to_contain_text("2 of 2 nodes ready")
