@@ -145,7 +145,7 @@ class FakeManager:
     def cluster(self, name: str | None = None) -> Any:
         return self.found[name or "lab"]
 
-    def plan(self, spec: ClusterSpec, *, dry_run: bool = False) -> Plan:
+    def plan(self, spec: ClusterSpec, *, dry_run: bool = False, lock: Any = None) -> Plan:
         self.spec = spec
         if self.existing is None:
             return plan("launch")

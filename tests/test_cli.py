@@ -31,7 +31,7 @@ class Paid:
     def whose(self) -> str:
         return "AWS account 123456789012, region us-east-1, profile default"
 
-    def plan(self, spec: Any, *, dry_run: bool) -> Any:
+    def plan(self, spec: Any, *, dry_run: bool, lock: Any) -> Any:
         return Namespace(
             name="lab",
             existing=None,
