@@ -90,7 +90,7 @@ def test_address_and_names_are_the_containers_own(
 
 
 def test_containers_give_this_host_no_addresses(pair: list[str], connection: ssh.Connection) -> None:
-    """With each that came or went browsers here would break off their requests."""
+    """With each that came or went a browser here would fail requests that wait for a connection."""
     ports = [f"pv{instance_id[-12:]}" for instance_id in pair]
     bridge = Path(f"/sys/class/net/{ports[0]}/master").resolve().name
     addresses = json.loads(subprocess.run(["ip", "-json", "address"], capture_output=True, check=True).stdout)

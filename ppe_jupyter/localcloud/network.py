@@ -29,8 +29,8 @@ CANDIDATES = [
     *(IPv4Network(f"172.{n}.0.0/16") for n in range(31, 15, -1)),
     *(IPv4Network(f"100.{n}.0.0/16") for n in range(64, 128)),
 ]
-# An interface's own link-local address, which nobody uses, would come and go with each container; then browsers on this
-# machine break off every request (Chromium: ERR_NETWORK_CHANGED), also those to the lab.
+# An interface's own link-local address, which nobody uses, would come and go with each container; then a browser here
+# fails the requests that wait for a connection, also to the lab (Chromium: ERR_NETWORK_CHANGED; 4 of 10 at a time).
 NO_IPV6 = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
 # A packet that may not leave is dropped, as where no route leads out.
 RULES = """table ip {bridge} {{
