@@ -18,6 +18,7 @@ from ppe_jupyter import catalog
 from ppe_jupyter.catalog import InstanceType
 from ppe_jupyter.cloud.facts import Image
 from ppe_jupyter.cloud.keeping.images import ImageInfo
+from ppe_jupyter.cloud.keeping.install import Installed
 from ppe_jupyter.cloud.launching.removal import Removed
 from ppe_jupyter.cloud.plan import Grade, Plan, Problem
 from ppe_jupyter.cloud.records import ClusterState, InstanceState
@@ -82,8 +83,9 @@ class FakeCluster:
         self.manager.done.append(f"bake {self.name}")
         return "ami-1"
 
-    def install(self, *, report: Any, **packages: Any) -> None:
+    def install(self, *, report: Any, **packages: Any) -> Installed:
         self.manager.done.append(f"install on {self.name}")
+        return Installed(versions={}, notes=())
 
     def attach_volume(self, volume: str, *, report: Any, **place: Any) -> None:
         self.manager.done.append(f"attach {volume} to {self.name}")
