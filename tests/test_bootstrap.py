@@ -133,7 +133,7 @@ def test_a_worker_that_dies(nodes: Cluster, session: RemoteR) -> None:
     evaluation = in_the_middle(nodes, session)
     nodes.ssh().run(f"ssh {victim['host']} kill -9 {victim['pid']}")
     evaluation.end()
-    assert list(session.eval("ppe.last()$lost")) == [4]
+    assert session.eval("ppe.last()$lost") == 4
     assert same(session)
 
 
@@ -144,7 +144,13 @@ def test_a_node_that_dies_and_the_one_in_its_place(nodes: Cluster, session: Remo
     assert len(session.eval("ppe.last()$lost")) == 2
     assert same(session)
     nodes.retry("replace")
+    assert slots_used(nodes) == 6
+    nodes.resize(2)
+    assert slots_used(nodes) == 4
+
+
+def slots_used(nodes: Cluster) -> int:
     r = nodes.r()
-    r.eval(CALL)
+    r.eval(CALL, on_output=lambda output: None)
     assert same(r)
-    assert r.eval("ppe.last()$slots") == 6
+    return int(r.eval("ppe.last()$slots"))
