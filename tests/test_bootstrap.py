@@ -145,8 +145,8 @@ def test_a_node_that_dies_and_the_one_in_its_place(nodes: Cluster, session: Remo
     assert same(session)
     nodes.retry("replace")
     assert slots_used(nodes) == 6
-    nodes.resize(2)
-    assert slots_used(nodes) == 4
+    nodes.resize(4)
+    assert slots_used(nodes) == 8
 
 
 def slots_used(nodes: Cluster) -> int:
