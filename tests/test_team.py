@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import INSTANCE_TYPE
 from hypothesis import given
 from hypothesis import strategies as st
+from localcloud_nodes import pull_the_plug
 from test_cells import Shown, end, text
 
+import ppe_jupyter as ppe
 from ppe_jupyter import errors
 from ppe_jupyter.node import team_values
 from ppe_jupyter.node.team_frames import Frame, Frames, Kind, pack
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from notebook_kernel import Kernel
 
     from ppe_jupyter.cluster import Cluster
+    from ppe_jupyter.manager import Manager
     from ppe_jupyter.remote.session import RemoteR
 
 LANGUAGES: tuple[Language, ...] = ("python", "r")
@@ -345,6 +349,34 @@ def test_a_rank_that_dies_ends_the_others_and_says_so(cluster: Cluster, language
         kill = "if (Sys.getenv('OMPI_COMM_WORLD_RANK') == 4) tools::pskill(Sys.getpid(), 9)\nSys.sleep(99)"
     with pytest.raises(errors.RankFailed, match=r"rank 4 on .*SIGKILL; the variables of all ranks are gone"):
         run(cluster, kill, language, ranks=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_node_lost_under_the_ranks_is_named_and_so_in_the_next_cell(
+    manager: Manager, language: Language
+) -> None:
+    cluster = manager.launch(ppe.ClusterSpec(name="team-lost", nodes=2, instance_type=INSTANCE_TYPE))
+    try:
+        lost = cluster.nodes[1]
+        pulled: list[str] = []
+
+        def pull(printed: str) -> None:
+            if "begun" in printed and not pulled:
+                pulled.append(printed)
+                pull_the_plug(lost.instance_id)
+
+        begin = "print('begun', flush=True)\nimport time\ntime.sleep(99)"
+        code = begin if language == "python" else "cat('begun\\n'); Sys.sleep(99)"
+        cell = TeamCell(code=code, language=language, ranks=4)
+        with pytest.raises(errors.RankFailed, match="variables of all ranks are gone") as caught:
+            cluster.run_ranks(cell, on_output=Shown(pull), timeout=60)
+        name = lost.private_dns.split(".")[0]
+        assert name in str(caught.value)
+        with pytest.raises(errors.RemoteCommandFailed, match=name):
+            run(cluster, "1", language)
+    finally:
+        cluster.terminate()
 
 
 @pytest.mark.slow
