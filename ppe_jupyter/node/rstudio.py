@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import getpass
 import json
 import os
@@ -204,6 +203,8 @@ def _last_words() -> str:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
+    import fcntl  # clients that ask for PLACES may have none
+
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
