@@ -33,6 +33,7 @@ class FakeCluster:
         launched=datetime.now(timezone.utc),
         usd_per_hour=0.5912,
         owner="<me> on a laptop",
+        guests=(),
         troubles=("node 1 (i-1) is stopped",),
         spec=ClusterSpec(idle_hours=2, budget_usd=5),
     )

@@ -30,7 +30,9 @@ packages=(
   python3-cloudpickle python3-venv rsync
   openssh-server openssh-client cloud-init sudo ca-certificates locales iproute2 procps fonts-dejavu-core
   # Volumes: file systems to make, and who uses one.
-  e2fsprogs xfsprogs psmisc
+  e2fsprogs xfsprogs psmisc mdadm
+  # The way out of workers that have none of their own.
+  tinyproxy-bin
   # Which MPI call a rank waits in.
   elfutils
 )
