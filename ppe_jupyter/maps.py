@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from .errors import UsageError
 from .remote.outputs import Text
 from .ssh import Connection
 
@@ -55,6 +56,8 @@ class Maps:
         """
         from .remote import mapping
 
+        if not iterables:
+            raise UsageError("map wants something to go through behind the function")
         items = list(zip(*iterables))  # noqa: B905  # as map does: to the end of the shortest
         job = mapping.MapJob(
             function=function,

@@ -38,6 +38,10 @@ class Provenance(Sessions):
         about["random numbers"] = ", ".join(state[0]) if state else "R is busy"
         if state and state[1]:
             about["last seed"] = f"c({', '.join(f'{each}L' for each in state[1])}), of ppe.lapply"
+        from .remote.mapping import last_seed
+
+        if (seed := last_seed(self.ssh())) is not None:
+            about["last seed of map"] = str(seed)
         return SessionInfo(
             about=about,
             types={node.index: node.instance_type for node in self.record.nodes if node.index in software},

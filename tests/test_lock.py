@@ -154,10 +154,12 @@ def test_session_info_tells_once_what_is_the_same_and_marks_what_differs() -> No
 
 def test_session_info_asks_every_node_and_the_session(cluster: Cluster, r: RemoteR) -> None:
     r.eval('RNGkind("L\'Ecuyer-CMRG"); library(survival); invisible(NULL)')
+    assert cluster.map(abs, [-1], seed=77, progress=False) == [1]
     info = cluster.session_info()
     facts = {row.what: row.value for row in info.rows()}
     assert facts["R"] == r.eval("as.character(getRversion())")
     assert facts["random numbers"].startswith("L'Ecuyer-CMRG, ")
+    assert facts["last seed of map"] == "77"
     assert facts["BLAS"] == r.eval("extSoftVersion()[['BLAS']]")
     assert list(info.software) == [0, 1, 2]
     assert any(each.startswith("survival 3.") for each in info.attached or ())

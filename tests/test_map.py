@@ -5,8 +5,11 @@ from __future__ import annotations
 import _thread
 import asyncio
 import dataclasses
+import errno
 import json
 import os
+import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -21,13 +24,18 @@ import pytest
 from conftest import INSTANCE_TYPE
 from hypothesis import given
 from hypothesis import strategies as st
-from localcloud_nodes import pull_the_plug
+from localcloud_nodes import pull_the_plug, until
 
 import ppe_jupyter as ppe
 from ppe_jupyter import errors
 from ppe_jupyter.node import functions as there
+from ppe_jupyter.node import map_keeper, map_workers
 from ppe_jupyter.node.map_log import MAGIC, Kind, Log, Records, Refused, pack
+from ppe_jupyter.node.map_run import MapRun
 from ppe_jupyter.node.map_tasks import MOST_LOSSES, Tasks
+from ppe_jupyter.node.team_client import Client
+from ppe_jupyter.node.team_frames import Frame
+from ppe_jupyter.node.team_frames import Kind as Of
 from ppe_jupyter.remote import functions, mapping
 
 if TYPE_CHECKING:
@@ -169,6 +177,164 @@ def test_another_maps_file_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_text() == "mine"
 
 
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes it has room for."""
+    room = [10**6]
+    write = os.pwrite
+
+    def pwrite(file: int, data: memoryview, at: int) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        part = min(len(data), room[0])
+        room[0] -= part
+        return write(file, data[:part], at)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    return room
+
+
+def test_what_a_full_disk_has_cut_is_not_there(tmp_path: Path, disk: list[int]) -> None:
+    async def check() -> None:
+        log = Log(tmp_path / "a", header())
+        disk[0] = 30
+        with pytest.raises(OSError, match="No space"):
+            log.append(pack(Kind.RESULT, 3, b"x" * 99))
+        assert (tmp_path / "a").stat().st_size == log.end
+        disk[0] = 999
+        log.append(pack(Kind.RESULT, 4, b"four"))
+        log.close()
+        assert Log(tmp_path / "a", header()).done == {4}
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("cut", [0, 4])
+def test_zeros_at_a_files_end_are_not_there(tmp_path: Path, cut: int) -> None:
+    async def check() -> None:
+        log = Log(tmp_path / "a", header())
+        log.append(pack(Kind.RESULT, 3, b"three") + pack(Kind.RESULT, 4, b"four"))
+        log.close()
+        size = log.end - cut
+        os.truncate(tmp_path / "a", size)
+        os.truncate(tmp_path / "a", size + 99)
+        log = Log(tmp_path / "a", header())
+        log.close()
+        assert log.done == ({3} if cut else {3, 4})
+
+    asyncio.run(check())
+
+
+def test_a_file_that_has_no_header_yet_gets_one(tmp_path: Path) -> None:
+    async def check() -> None:
+        (tmp_path / "a").write_bytes(MAGIC)
+        Log(tmp_path / "a", header(entropy=6)).close()
+        assert Log(tmp_path / "a", header()).entropy == 6
+
+    asyncio.run(check())
+
+
+# --- A run whose master fails
+
+
+class Workers:
+    """Two ranks that take what they get, and answer nothing but ``says``."""
+
+    def __init__(self, *says: Frame, fault: Exception | None = None) -> None:
+        self.inbox: asyncio.Queue[Frame] = asyncio.Queue()
+        self.living, self.jobs, self.ended = {0, 1}, 0, False
+        self.sent: list[tuple[int, Of]] = []
+        self._fault = fault
+        for each in says:
+            self.inbox.put_nowait(each)
+
+    async def have(self) -> list[str]:
+        if self._fault is not None:
+            raise self._fault
+        return []
+
+    async def end(self) -> None:
+        self.ended = True
+
+    def note(self, frame: Frame) -> None:
+        pass
+
+    def send(self, rank: int, kind: Of, body: bytes = b"") -> None:
+        self.sent.append((rank, kind))
+
+
+def answer(rank: int, *values: bytes) -> Frame:
+    part = {"job": 1, "values": list(values), "failed": [], "said": [], "seconds": 1.0}
+    return Frame(rank, Of.DONE, pickle.dumps(part))
+
+
+def performed(path: Path, workers: Workers) -> tuple[str | None, bool]:
+    """What the run says, and whether it is over."""
+
+    async def perform() -> tuple[str | None, bool]:
+        request = {"retries": 0, "slots": None, "stop": True}
+        run = MapRun(Log(path, header()), request, b"", [b"item"] * 9, workers)  # type: ignore[arg-type]
+        return await asyncio.wait_for(run.perform(), 30), run.over
+
+    return asyncio.run(perform())
+
+
+def test_a_map_ends_whatever_fails_on_the_master(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    error, over = performed(tmp_path / "a", Workers(fault=ValueError("no such number of slots")))
+    assert over and "no such number of slots" in (error or "")
+    assert "ValueError" in capfd.readouterr().err, "for the keeper's log"
+
+
+def test_a_full_disk_stops_the_ranks(tmp_path: Path, disk: list[int]) -> None:
+    disk[0] = len(MAGIC + pack(Kind.HEADER, -1, json.dumps(header()).encode()))
+    workers = Workers(answer(0), answer(1), answer(0, b"value"))
+    error, over = performed(tmp_path / "a", workers)
+    assert over and "No space left" in (error or "")
+    assert (1, Of.INTERRUPT) in workers.sent and workers.ended, "it did not answer"
+
+
+def test_what_ranks_print_while_they_start_fails_no_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ranks:
+        count = 2
+
+        def __init__(self, *args: Any, heard: Callable[[Frame], Any], **options: Any) -> None:
+            self.ready, self._heard = asyncio.Event(), heard
+
+        async def start(self, stack: object) -> None:
+            await self._heard(Frame(0, Of.STDERR, b"a warning of MPI's\n"))
+            asyncio.get_running_loop().call_soon(self.ready.set)
+
+    async def check() -> None:
+        monkeypatch.setattr(map_workers, "Ranks", Ranks)
+        monkeypatch.setattr(map_workers, "hosts", lambda: [("a", 2)])
+        workers = map_workers.Workers("map")
+        assert await workers.have() == [] and workers.living == {0, 1} and workers.inbox.empty()
+
+    asyncio.run(check())
+
+
+def test_who_follows_a_map_gets_nothing_of_the_next(tmp_path: Path) -> None:
+    async def check() -> None:
+        log = Log(tmp_path / "a", header())
+        run = MapRun(log, {"retries": 0}, b"", [], Workers())  # type: ignore[arg-type]
+        ours, theirs = socket.socketpair()
+        _, writer = await asyncio.open_unix_connection(sock=ours)
+        reader, other = await asyncio.open_unix_connection(sock=theirs)
+        keeper = map_keeper.Keeper()
+        following = asyncio.ensure_future(keeper._follow(Client(reader, writer), run))
+        await reader.readline()
+        (tmp_path / "a").unlink()
+        Log(tmp_path / "a", header(entropy=6)).close()
+        log.append(pack(Kind.NOTE, -1, b"of this map"))
+        run.over = True
+        await following
+        writer.close()
+        assert b"of this map" in await reader.read()
+        other.close()
+
+    asyncio.run(check())
+
+
 # --- Functions for another version of Python
 
 FACTOR = 3
@@ -273,6 +439,14 @@ def test_fingerprints_are_the_same_in_another_process_and_tell_changes(tmp_path:
     assert len({first[0], other_data[0], other_code[0]}) == 3
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"retries": -1}, {"retries": "2"}, {"slots": True}, {"slots": 0}, {"seed": 0.5}]
+)
+def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(errors.UsageError, match=f"{next(iter(wrong))} is a whole number from [01], not"):
+        mapping.MapJob(function=abs, items=[], **wrong)
+
+
 # --- On a cluster
 
 
@@ -290,6 +464,8 @@ def test_results_and_random_numbers_are_the_serial_ones_on_any_number_of_slots(c
     assert cluster.map(draw, range(50), seed=9, slots=1, progress=False) == serially(50, 9)
     assert cluster.map(lambda a, b: a + b, "ab", "xyz", progress=False) == ["ax", "by"]
     assert cluster.map(abs, [], progress=False) == []
+    with pytest.raises(errors.UsageError, match="behind the function"):
+        cluster.map(abs)
 
     def legacy(i: int) -> tuple[float, float]:
         import random
@@ -362,21 +538,18 @@ def test_retries_use_the_same_numbers(cluster: Cluster) -> None:
     assert found == [np.random.default_rng(s).normal() for s in np.random.SeedSequence(2).spawn(4)]
 
 
-def stopped_at(
-    cluster: Cluster, done: int, function: Callable[[int], Any], count: int, **options: Any
-) -> float:
-    """Press the stop button when so many are done; how long it took to end."""
-    at: list[float] = []
+def stop_at(cluster: Cluster, done: int, function: Callable[[int], Any], count: int, **options: Any) -> None:
+    """Press the stop button when so many are done. A master that does not answer that has other words."""
+    pressed: list[int] = []
 
     def press(progress: mapping.MapProgress) -> None:
-        if progress.done >= done and progress.busy and not at:
-            at.append(time.monotonic())
+        if progress.done >= done and progress.busy and not pressed:
+            pressed.append(progress.done)
             _thread.interrupt_main()
 
     job = mapping.MapJob(function=function, items=[(i,) for i in range(count)], **options)
     with pytest.raises(errors.RemoteInterrupted, match=rf"stopped: last_map\(\) has \d+ of {count} results"):
         mapping.run(cluster.ssh(), job, on_output=lambda text: None, on_progress=press)
-    return time.monotonic() - at[0]
 
 
 def tenfold(i: int) -> int:
@@ -384,15 +557,20 @@ def tenfold(i: int) -> int:
     return 10 * i
 
 
+def once(i: int) -> tuple[int, bytes]:
+    return tenfold(i), os.urandom(8)
+
+
 def test_the_stop_button_keeps_what_is_finished_and_a_checkpoint_goes_on(cluster: Cluster) -> None:
     name = f"map-{time.time_ns()}"
-    stopped_at(cluster, 12, tenfold, 60, checkpoint=name)
+    stop_at(cluster, 12, once, 60, checkpoint=name)
     last = cluster.last_map()
-    assert len(last.done) >= 12 and all(last.values[i] == 10 * i for i in last.done)
+    assert len(last.done) >= 12 and all(last.values[i][0] == 10 * i for i in last.done)
     with pytest.raises(errors.RemoteError, match="of another map"):
-        cluster.map(tenfold, range(61), checkpoint=name, progress=False)
-    assert cluster.map(tenfold, range(60), checkpoint=name, progress=False) == [10 * i for i in range(60)]
-    assert cluster.last_map().seconds < 60 * 0.05 / 6 + last.seconds, "the rest only"
+        cluster.map(once, range(61), checkpoint=name, progress=False)
+    found = cluster.map(once, range(60), checkpoint=name, progress=False)
+    assert [value for value, _ in found] == [10 * i for i in range(60)]
+    assert all(found[i] == last.values[i] for i in last.done), "the rest only"
 
 
 @pytest.mark.slow
@@ -405,7 +583,7 @@ def test_what_does_not_hear_the_stop_button_is_ended(cluster: Cluster) -> None:
                 continue
 
     cluster.map(tenfold, range(6), progress=False)
-    assert stopped_at(cluster, 6, deaf, 12) < 4
+    stop_at(cluster, 6, deaf, 12)
     assert cluster.map(tenfold, range(6), progress=False) == [0, 10, 20, 30, 40, 50]
 
 
@@ -447,12 +625,15 @@ def test_a_map_goes_on_without_its_client(cluster: Cluster, manager: Manager) ->
         if progress.done:
             other.close()
 
-    job = mapping.MapJob(function=tenfold, items=[(i,) for i in range(200)])
+    # The watchdog looks every 10 s.
+    job = mapping.MapJob(function=tenfold, items=[(i,) for i in range(1500)])
     with pytest.raises(errors.SshError):
         mapping.run(other.ssh(), job, on_output=lambda text: None, on_progress=hang_up)
     assert cluster.last_map().running
+    until(lambda: "a map (process" in str((told := cluster.watchdog()) and told.working))
+    assert cluster.last_map().running
     whole = cluster.last_map(wait=True)
-    assert whole.values == [10 * i for i in range(200)] and not whole.running
+    assert whole.values == [10 * i for i in range(1500)] and not whole.running
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -107,6 +108,20 @@ class TestActivity:
         found = activity.outside(self.FOUND, agent=10, r=[12])
         assert {each.pid for each in found} == {13, 22, 23, 30}
         assert activity.programs(found) == ["a cell (process 22)", "mpirun (process 23)"]
+
+    def test_a_map_without_its_client_counts_and_ranks_that_wait_do_not(self, tmp_path: Path) -> None:
+        found = [
+            process(40, 1, "python3", "-m", "node.map_keeper"),
+            process(41, 40, "mpirun", "-np", "6"),
+            process(42, 1, "python3", "-m", "node.team", "python", "6"),
+            process(43, 42, "mpirun", "-np", "6"),
+        ]
+        for name in ("40.busy", "99.busy", "team-map-0.lock"):
+            (tmp_path / name).touch()
+        busy = activity.keepers_at_work(tmp_path)
+        assert activity.programs(found, busy=busy) == ["a map (process 40)"]
+        assert activity.programs(found, busy={42}) == ["a cell on ranks (process 42)"]
+        assert activity.programs(found, busy={41, 99}) == []
 
     def test_on_a_worker_what_belongs_to_mpi_does_not_count(self) -> None:
         found = [

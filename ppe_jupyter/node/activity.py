@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +23,10 @@ MPI_PROGRAMS = {"mpirun", "mpiexec", "orterun", "prterun", "prun"}
 CELLS = {"node.run_cell", "run_cell.py", "node.team_cell"}
 # A script that runs without a client (its name is the next word), and who watches runs or fetches from them.
 RUN, RUNS = "node.run_script", "node.runs"
-# They keep ranks that wait for a cell or a map: their mpirun is no work by itself.
-KEEPERS = {"node.team", "node.map_keeper"}
+# They keep ranks that wait for a cell or a map: their mpirun is no work by itself. While one has work it has a file,
+# named by its process with this behind it.
+KEEPERS = {"node.team": "a cell on ranks", "node.map_keeper": "a map"}
+BUSY = ".busy"
 # What runs below these on a worker belongs to an MPI program on the master, or to R.
 MPI_DAEMONS = {"orted", "prted"}
 NOT_WORK = {"sshd", "sshd-session", "agent.py"}
@@ -90,15 +92,26 @@ def on_worker(among: Mapping[int, Process]) -> list[Process]:
     return [process for pid, process in among.items() if pid not in own and not process.names & NOT_WORK]
 
 
-def programs(found: Iterable[Process]) -> list[str]:
-    """The cells and MPI programs among them, in words."""
+def keepers_at_work(folder: Path) -> set[int]:
+    """The process ids of keepers that have work, and of some that were killed in it; ``folder`` is ~/.ppe/run."""
+    return {int(each.stem) for each in folder.glob(f"*{BUSY}") if each.stem.isdigit()}
+
+
+def programs(found: Iterable[Process], *, busy: Collection[int] = ()) -> list[str]:
+    """The cells, maps and MPI programs among them, in words. ``busy``: keepers that have work."""
     found = list(found)
     keepers = {each.pid for each in found if each.names & {*KEEPERS, RUN}}
     cells = [f"a cell (process {each.pid})" for each in found if each.names & CELLS]
     runs = [f"the run {each.words[-1]}" for each in found if RUN in each.names]
     watching = [each for each in found if RUNS in each.names and "watch" in each.words]
     watchers = [f"a client at the run {each.words[4]}" for each in watching if len(each.words) > 4]
-    return [*cells, *runs, *watchers] + [
+    ranks = [
+        f"{what} (process {each.pid})"
+        for each in found
+        for keeper, what in KEEPERS.items()
+        if keeper in each.names and each.pid in busy
+    ]
+    return [*cells, *ranks, *runs, *watchers] + [
         f"mpirun (process {each.pid})"
         for each in found
         if each.names & MPI_PROGRAMS and each.parent not in keepers

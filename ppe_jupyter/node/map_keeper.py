@@ -23,15 +23,18 @@ import os
 import pickle
 import signal
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .map_log import MAGIC, Log, Refused
-from .map_run import MapRun, Workers
+from .map_run import MapRun
+from .map_workers import Workers
 from .run_cell import BLOCK_BYTES
 from .team_client import Client
 from .team_frames import ALL, Frame, Frames, Kind
-from .team_ranks import RUN
+from .team_ranks import RUN, at_work
 
 NAME = "team-map-0"
 LAST = RUN / "map.last"  # the path of the last map's file
@@ -66,8 +69,11 @@ class Keeper:
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = Client(reader, writer)
-        with contextlib.closing(writer), contextlib.suppress(ConnectionError, ValueError):
-            request = json.loads(await reader.readline())
+        with contextlib.closing(writer):
+            try:
+                request = json.loads(await reader.readline())
+            except (ConnectionError, ValueError):  # it has hung up
+                return
             if request.get("end"):
                 self._over.set()
                 return
@@ -78,6 +84,9 @@ class Keeper:
                 error = str(exc)
             except OSError as exc:
                 error = f"the master's disk: {exc}"
+            except Exception as exc:  # whatever it is: the client waits for words
+                traceback.print_exc()
+                error = f"the maps' keeper failed: {exc!r}"
             finally:
                 reading.cancel()
             client.emit(error=error, done=True)  # in this order, as team_cell.py has it
@@ -126,17 +135,18 @@ class Keeper:
         else:
             path.unlink(missing_ok=True)
         header = {name: request[name] for name in ("count", "entropy", "mark")}
-        with contextlib.closing(Log(path, header)) as log:
+        with at_work(), contextlib.closing(Log(path, header)) as log:
             LAST.write_text(str(path), encoding="utf-8")
-            client.emit(old=log.end - len(MAGIC) if log.done else 0)
+            client.emit(old=log.end - len(MAGIC))
             self._run = run = MapRun(log, request, function, items, self._workers)
             stopped.add_done_callback(lambda pressed: run.stop() if _is_press(pressed) else None)
             work = asyncio.ensure_future(run.perform())
             try:
                 await self._follow(client, run)
-                return await work
             finally:
+                error = await work  # the file is its till then
                 self._run = None
+            return error
 
     async def _last(self, client: Client, request: dict[str, Any]) -> str | None:
         if (run := self._run) is not None:
@@ -144,38 +154,48 @@ class Keeper:
             if request["wait"]:
                 await self._follow(client, run)
             else:
-                await _send(client, run.log.path, len(MAGIC), run.log.end)
+                with _opened(run) as file:
+                    await _send(client, file, len(MAGIC), run.log.end)
             return None
         if not LAST.exists():
             return "no map has run yet on this cluster"
         path = Path(LAST.read_text(encoding="utf-8"))
-        await _send(client, path, len(MAGIC), path.stat().st_size)
+        with path.open("rb") as whole:
+            await _send(client, whole.fileno(), len(MAGIC), path.stat().st_size)
         return None
 
     async def _follow(self, client: Client, run: MapRun) -> None:
         """Tell the client of the run till its end."""
         at, told = len(MAGIC), 0.0
         loop = asyncio.get_running_loop()
-        while not client.gone:
-            over, grown = run.over, run.log.grown()
-            at = await _send(client, run.log.path, at, run.log.end)
-            if over or (loop.time() > told + PROGRESS_SECONDS and client.behind < BEHIND_BYTES):
-                told = loop.time()
-                client.emit(progress=run.progress())
-            if over:
-                return
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(grown.wait(), PROGRESS_SECONDS)
+        with _opened(run) as file:
+            while not client.gone:
+                over, grown = run.over, run.log.grown()
+                at = await _send(client, file, at, run.log.end)
+                if over or (loop.time() > told + PROGRESS_SECONDS and client.behind < BEHIND_BYTES):
+                    told = loop.time()
+                    client.emit(progress=run.progress())
+                if over:
+                    return
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(grown.wait(), PROGRESS_SECONDS)
 
 
-async def _send(client: Client, path: Path, start: int, end: int) -> int:
+@contextlib.contextmanager
+def _opened(run: MapRun) -> Iterator[int]:
+    file = run.log.opened()
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+async def _send(client: Client, file: int, start: int, end: int) -> int:
     """The records of a file from ``start`` to ``end``; where it came to."""
-    with path.open("rb") as file:
-        file.seek(start)
-        while not client.gone and start < end and (data := file.read(min(BLOCK_BYTES, end - start))):
-            start += len(data)
-            client.emit(data, bytes=len(data))
-            await client.taken()
+    while not client.gone and start < end and (data := os.pread(file, min(BLOCK_BYTES, end - start), start)):
+        start += len(data)
+        client.emit(data, bytes=len(data))
+        await client.taken()
     return start
 
 

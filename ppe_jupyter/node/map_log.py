@@ -1,7 +1,7 @@
 """What a map has brought so far: a file of records that is only ever appended to, which is its checkpoint too.
 
-A reader may be anywhere in it while it grows. The last record may be cut, by a crash or a full disk: it is not there
-then. Standard library only; must not know how values are pickled.
+A reader may be anywhere in it while it grows. What a crash has cut or has left as zeros is not there. Standard library
+only; must not know how values are pickled.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ class Kind(enum.IntEnum):
     END = 6  # JSON: how the run ended; a resumed one has several
 
 
+_KINDS = frozenset(Kind)
+
+
 class Record(NamedTuple):
     """``task`` is its index, -1 if it is of none."""
 
@@ -45,7 +48,7 @@ def pack(kind: Kind, task: int, body: bytes) -> bytes:
 
 
 class Records:
-    """Bytes in, records out. Sans-IO."""
+    """Bytes in, records out, till one is not whole. Sans-IO."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -60,6 +63,10 @@ class Records:
             if len(self._data) < end:
                 return
             body = bytes(memoryview(self._data)[HEAD.size : end])
+            # File systems leave zeros where a power cut came before the data. No record ends so: neither JSON nor
+            # pickles do.
+            if kind not in _KINDS or body.endswith(b"\0"):
+                return
             del self._data[:end]
             self.whole += end
             yield Record(Kind(kind), task, body)
@@ -83,8 +90,7 @@ class Log:
             self.end = self._resume(header) if os.fstat(self._file).st_size else 0
             os.ftruncate(self._file, self.end)
             if not self.end:
-                self._write(MAGIC)
-                self.append(pack(Kind.HEADER, -1, json.dumps(header).encode()))
+                self._write(MAGIC + pack(Kind.HEADER, -1, json.dumps(header).encode()))
         except BaseException:
             self.close()
             raise
@@ -103,7 +109,7 @@ class Log:
                 self.entropy = int(found["entropy"])
             elif record.kind is Kind.RESULT:
                 self.done.add(record.task)
-        return len(MAGIC) + records.whole
+        return len(MAGIC) + records.whole if records.whole else 0
 
     def append(self, records: bytes) -> None:
         """Write whole records. Raises OSError; what is there stays whole."""
@@ -115,10 +121,18 @@ class Log:
 
     def _write(self, data: bytes) -> None:
         at, view = self.end, memoryview(data)
-        while view:
-            written = os.pwrite(self._file, view, at)
-            at, view = at + written, view[written:]
+        try:
+            while view:
+                written = os.pwrite(self._file, view, at)
+                at, view = at + written, view[written:]
+        except OSError:
+            os.ftruncate(self._file, self.end)
+            raise
         self.end = at
+
+    def opened(self) -> int:
+        """Another descriptor of the file, which is the caller's: another map may take its name."""
+        return os.dup(self._file)
 
     def grown(self) -> asyncio.Event:
         """Is set when more has been appended, or no more will be."""

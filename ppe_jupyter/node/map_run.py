@@ -10,111 +10,20 @@ import contextlib
 import json
 import pickle
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from . import own_packages
 from .map_log import Kind as Is
 from .map_log import Log, pack
 from .map_tasks import Tasks
-from .run_cell import end_of, hosts, started
+from .map_workers import Workers
 from .team_frames import ALL, Frame, Kind
-from .team_ranks import Ranks
 
-START_SECONDS = 60.0
-PROBE_SECONDS = 3
 # What is at work after a stop may send what it has finished.
 CANCEL_SECONDS = 1.2
 # Ranks that are all lost are started again so often.
 MOST_STARTS = 10
-# Else the loss of one rank would end the others.
-SURVIVING = ("--enable-recovery",)
-
-
-class Workers:
-    """The ranks of all maps. They stay, but for new ones if one was lost, or if the nodes have changed."""
-
-    def __init__(self, name: str) -> None:
-        self.inbox: asyncio.Queue[Frame] = asyncio.Queue()
-        self.living: set[int] = set()
-        self.jobs = 0
-        self._name = name
-        self._ranks: Ranks | None = None
-        self._made_for: object = None
-        self._silent: list[str] = []
-        self._stack = contextlib.AsyncExitStack()
-
-    async def have(self) -> list[str]:
-        """Have ranks for every slot; the names of nodes that do not answer. Raises OSError in words."""
-        here = hosts()
-        made_for = (here, own_packages.python())
-        while not self.inbox.empty():
-            self.note(self.inbox.get_nowait())
-        whole = self._ranks is not None and len(self.living) == self._ranks.count
-        if whole and made_for == self._made_for and await _silent(self._silent) == self._silent:
-            return self._silent
-        await self.end()
-        self._made_for = made_for
-        self._silent = await _silent([node for node, _ in here[1:]])
-        nodes = [(node, slots) for node, slots in here if node not in self._silent]
-        inbox = self.inbox = asyncio.Queue()
-        self._ranks = ranks = Ranks(
-            "map",
-            sum(slots for _, slots in nodes),
-            self._name,
-            heard=inbox.put,
-            lost=lambda why: None,
-            over=lambda why: inbox.put_nowait(Frame(ALL, Kind.GONE, why.encode())),
-            nodes=nodes,
-            mpirun=SURVIVING,
-        )
-        await ranks.start(self._stack)
-        ready = asyncio.ensure_future(ranks.ready.wait())
-        first = asyncio.ensure_future(inbox.get())
-        try:
-            await asyncio.wait({ready, first}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
-            first.cancel()
-        if not ranks.ready.is_set():
-            why = first.result().body.decode(errors="replace") if first.done() else "they do not answer"
-            await self.end()
-            raise OSError(f"the ranks could not be started: {why}")
-        self.living = set(range(ranks.count))
-        return self._silent
-
-    async def end(self) -> None:
-        """End them."""
-        ranks, self._ranks = self._ranks, None
-        self.living = set()
-        if ranks is not None:
-            await ranks.end()
-            await self._stack.aclose()
-
-    def note(self, frame: Frame) -> None:
-        """Keep in mind who is gone."""
-        if frame.kind is Kind.GONE:
-            self.living -= self.living if frame.rank == ALL else {frame.rank}
-
-    def send(self, rank: int, kind: Kind, body: bytes = b"") -> None:
-        """A frame for a rank, or all."""
-        assert self._ranks is not None
-        self._ranks.send(Frame(rank, kind, body))
-
-    def where(self, rank: int) -> str:
-        """Its node's name."""
-        return self._ranks.where.get(rank, "") if self._ranks else ""
-
-
-async def _silent(nodes: list[str]) -> list[str]:
-    """Those that do not answer."""
-
-    async def status(node: str) -> int:
-        async with started("ssh", "-o", f"ConnectTimeout={PROBE_SECONDS}", node, "true") as process:
-            return await end_of(process)
-
-    found = await asyncio.gather(*map(status, nodes))
-    return [node for node, each in zip(nodes, found) if each]  # Python 3.9
 
 
 class MapRun:
@@ -133,7 +42,7 @@ class MapRun:
         self._stopped = asyncio.Event()
         self._loading: set[int] = set()
         self._error: str | None = None
-        self._lost = 0
+        self._lost = self._slots = 0
 
     def stop(self) -> None:
         """End it; what is finished is kept."""
@@ -151,25 +60,33 @@ class MapRun:
 
     async def perform(self) -> str | None:
         """Run it to its end; why it could not be, beside failed tasks."""
-        begun, slots = time.monotonic(), 0
+        begun = time.monotonic()
         try:
-            for _ in range(MOST_STARTS):
-                if not self._tasks.unfinished or self._stopped.is_set():
-                    break
-                if await self._started():
-                    slots = max(slots, self._begin())
-                    await self._work()
-            else:
-                self._error = self._error or "its ranks were lost again and again"
-            await self._cancel()
+            try:
+                await self._rounds()
+            finally:
+                await self._cancel()
         except OSError as exc:
             self._error = str(exc)
-        seconds = time.monotonic() - begun
-        end = {"seconds": seconds, "slots": slots, "lost": self._lost, "error": self._error}
-        with contextlib.suppress(OSError):  # a full disk: that is the error
-            self.log.append(pack(Is.END, -1, json.dumps(end).encode()))
-        self.over = True
+        except Exception as exc:  # whatever it is: clients and later maps wait for the end
+            traceback.print_exc()
+            self._error = f"the map failed on the master: {exc!r}"
+        finally:
+            seconds = time.monotonic() - begun
+            end = {"seconds": seconds, "slots": self._slots, "lost": self._lost, "error": self._error}
+            self.over = True
+            with contextlib.suppress(OSError):  # a full disk: that is the error
+                self.log.append(pack(Is.END, -1, json.dumps(end).encode()))
         return self._error
+
+    async def _rounds(self) -> None:
+        for _ in range(MOST_STARTS):
+            if not self._tasks.unfinished or self._stopped.is_set():
+                return
+            if await self._started():
+                self._slots = max(self._slots, self._begin())
+                await self._work()
+        self._error = self._error or "its ranks were lost again and again"
 
     async def _started(self) -> bool:
         """Whether there are ranks; not if it was stopped before."""
@@ -226,8 +143,12 @@ class MapRun:
             self._workers.send(rank, Kind.INTERRUPT)
         deadline = time.monotonic() + CANCEL_SECONDS
         while self._at_work() and (left := deadline - time.monotonic()) > 0:
-            with contextlib.suppress(asyncio.TimeoutError):
+            try:
                 self._take(await asyncio.wait_for(self._workers.inbox.get(), left))
+            except asyncio.TimeoutError:
+                break
+            except OSError as exc:  # what the others have finished may find room
+                self._error = self._error or str(exc)
         if self._at_work():
             await self._workers.end()
 

@@ -27,7 +27,7 @@ from typing import Any
 from .run_cell import BLOCK_BYTES
 from .team_client import Cell, Client
 from .team_frames import ALL, Frame, Frames, Kind
-from .team_ranks import RUN, Ranks
+from .team_ranks import RUN, Ranks, at_work
 
 # After a rank's failure the others may come to their own end for so long, which is often the same failure.
 OTHERS_SECONDS = 1.0
@@ -136,7 +136,8 @@ class Keeper:
             if self._over.is_set():
                 return f"the ranks {'ended' if self._began() else 'could not be started'}: {self._why}"
             client.emit(sources=list(range(self._count)))
-            return await self._run(client, pressed, request)
+            with at_work():
+                return await self._run(client, pressed, request)
         finally:
             pressed.cancel()
             cell, self._cell = self._cell, None

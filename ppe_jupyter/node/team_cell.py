@@ -40,7 +40,7 @@ def main() -> None:
         if request["language"] != "map" and not 1 <= count <= slots:
             emit(done=True, error=f"the cluster has {slots} slots; ask for 1 to {slots} ranks, not {count}")
             return
-        for line in () if request["end"] else own_packages.share():
+        for line in () if request["end"] or request.get("do") == "last" else own_packages.share():
             emit(note=line.lstrip("!"))
         keeper = _keeper(request, count)
         if keeper is None:
@@ -83,7 +83,7 @@ def _keeper(request: Mapping[str, Any], count: int) -> socket.socket | None:
         if running := _connected(path):
             return running
         ended = path.with_suffix(".ended")
-        if ended.exists() or path.exists():
+        if request["language"] != "map" and (ended.exists() or path.exists()):
             why = ended.read_text(errors="replace") if ended.exists() else "they were lost"
             emit(note=f"these ranks are new, and have no variables: of those before them, {why}")
             ended.unlink(missing_ok=True)

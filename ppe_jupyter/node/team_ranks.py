@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 from . import own_packages
+from .activity import BUSY
 from .patience import PRELOAD
 from .run_cell import BLOCK_BYTES, FOLDER, HOSTFILE, end_of, hosts, last_words, started
 from .team_frames import ALL, HEAD, Frame, Frames, Kind
@@ -23,6 +25,18 @@ SSH = ("ssh", "-o", "ServerAliveInterval=5", "-o", "ConnectTimeout=10")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Between SIGTERM and SIGKILL mpirun sleeps for a second on each node, one after the other: 2 s instead of 0.05 s.
 SOON_ENDED = ("--mca", "odls_base_sigkill_timeout", "0")
+
+
+@contextlib.contextmanager
+def at_work() -> Iterator[None]:
+    """What this keeper's ranks do is work (activity.py), whether or not its client is still there."""
+    mark = RUN / f"{os.getpid()}{BUSY}"
+    with contextlib.suppress(OSError):
+        mark.touch()
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 class Ranks:

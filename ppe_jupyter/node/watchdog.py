@@ -160,7 +160,7 @@ class Watchdog:
     def _look(self) -> None:
         found = activity.outside(activity.processes(os.getuid()), agent=os.getpid(), r=self._session.pids)
         share = self._meter.share(found, now=time.monotonic())
-        self._others = activity.programs(found)
+        self._others = activity.programs(found, busy=activity.keepers_at_work(self._path.parent / "run"))
         if share > activity.WORKING_SHARE:
             self._others.append(f"processes outside of R use {share:.0%} of a core")
         for name, (told, share) in self._workers.items():

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from ..errors import ConnectionLost, NothingToDo, RemoteError, RemoteInterrupted, TaskFailed, UsageError
 from ..node.functions import load
+from ..node.map_log import MAGIC, Record, Records
 from ..node.map_log import Kind as Is
-from ..node.map_log import Record, Records
 from ..node.team_frames import ALL, Kind, pack
 from ..ssh import Connection
 from .functions import cloudpickle_source, dumped, fingerprint
@@ -28,6 +28,8 @@ from .team_line import TEAM_CELL, Event, TeamLine
 BLOCK_BYTES = 2**20
 # After the stop button: the ranks have 1.2 s to send what they have.
 ENDING_SECONDS = 10.0
+# Who follows a map hears of it every quarter of a second; the keeper has 20 s to start.
+SILENT_SECONDS = 60.0
 REQUEST = {"language": "map", "ranks": 0, "fresh": False, "end": False}
 
 
@@ -60,10 +62,14 @@ class MapJob:
             raise UsageError(f"the first argument is to be a function, not a {type(self.function).__name__}")
         if self.on_error not in ("stop", "collect"):
             raise UsageError(f"on_error is stop or collect, not {self.on_error!r}")
-        if self.seed is not None and (not isinstance(self.seed, int) or self.seed < 0):
-            raise UsageError(f"seed is a whole number from 0, not {self.seed!r}")
-        if self.slots is not None and self.slots < 1:
-            raise UsageError(f"slots is 1 or more, not {self.slots}")
+        for name, value, least in (
+            ("seed", self.seed, 0),
+            ("retries", self.retries, 0),
+            ("slots", self.slots, 1),
+        ):
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+            if not (whole or (value is None and name != "retries")):
+                raise UsageError(f"{name} is a whole number from {least}, not {value!r}")
 
     def request(self) -> dict[str, Any]:
         """What the keeper is asked for."""
@@ -251,20 +257,35 @@ def last(
     on_output: Callable[[Text], None] = lambda text: None,
     on_progress: Callable[[MapProgress], None] = lambda progress: None,
 ) -> MapResult:
-    """What is known of the last map that anybody has run there; ``wait`` for its end. Raises NothingToDo."""
+    """What is known of the last map that anybody has run there; ``wait`` for its end.
+
+    Raises NothingToDo, RemoteError if the master is silent, RemoteInterrupted after Ctrl-C, which stops no map.
+    """
     with connection.popen(TEAM_CELL) as channel:
         line = TeamLine(channel)
         following = _Following(line, on_output, on_progress)
         line.ask({**REQUEST, "do": "last", "wait": wait})
-        while True:
-            event = line.event()
-            if event is not None and "done" in event:
-                if event["error"]:
-                    raise NothingToDo(event["error"])
-                following.result.running &= not wait
-                return following.result
-            if event is not None:
+        try:
+            while "done" not in (event := _answer(line)):
                 following.take(event)
+        except KeyboardInterrupt:
+            raise RemoteInterrupted("stopped looking; a map that runs goes on: last_map(wait=True)") from None
+    if event["error"]:
+        raise NothingToDo(event["error"])
+    following.result.running &= not wait
+    return following.result
+
+
+def last_seed(connection: Connection) -> int | None:
+    """The seed of the last map that anybody has run there; None if there is no such file."""
+    path = '"$(cat ~/.ppe/run/map.last)"'
+    data = connection.run(f"head -c {BLOCK_BYTES} -- {path}", check=False).stdout
+    result = MapResult()
+    for record in Records().feed(data[len(MAGIC) :]):
+        if record.kind is Is.HEADER:
+            result.take(record)
+            return result.seed
+    return None
 
 
 def end(connection: Connection) -> None:
@@ -272,5 +293,16 @@ def end(connection: Connection) -> None:
     with connection.popen(TEAM_CELL) as channel:
         line = TeamLine(channel)
         line.ask({**REQUEST, "end": True})
-        while (event := line.event()) is None or "done" not in event:
+        while "done" not in _answer(line):
             pass
+
+
+def _answer(line: TeamLine) -> Event:
+    """The next event. Raises RemoteError if none comes."""
+    deadline = time.monotonic() + SILENT_SECONDS
+    while (event := line.event()) is None:
+        if time.monotonic() > deadline:
+            raise RemoteError(
+                f"nothing heard of maps for {SILENT_SECONDS:g} s; see ~/.ppe/run/team-map-0.log on the master"
+            )
+    return event
