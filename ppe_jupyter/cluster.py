@@ -228,16 +228,18 @@ class Cluster(Maps, Runs, Provenance):
         self._account.note("limit", self.refresh().record)
         return self
 
-    def prepare_end(self, then: Then, *, discard: bool = False) -> None:
+    def prepare_end(self, then: Then, *, discard: bool = False) -> bool:
         """Have its master do that when it shuts itself down, without a client or its credentials.
 
-        Only what may be lost (``discard``) is terminated so. It becomes what happens at its limits, too. Raises
-        SpecError, CloudError, SshError.
+        Only what may be lost (``discard``) is terminated so. It becomes what happens at its limits, too; whether that
+        is another thing than before. Raises SpecError, CloudError, SshError.
         """
         wanted = "terminate" if then == "terminate" and discard else "park"
         spec = self.refresh().record.spec
-        if then != "nothing" and (spec is None or spec.then != wanted):
+        changed = then != "nothing" and (spec is None or spec.then != wanted)
+        if changed:
             self.set_limits(then=wanted)
+        return changed
 
     def plan_limits(self, *, then: str | None = None, **limits: float | None) -> Plan:
         """What ``set_limits`` with the same would come to; its warnings say what may cost or lose more."""

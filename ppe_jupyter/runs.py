@@ -5,12 +5,13 @@ Says which files go where; ``remote.runs`` and node/runs.py do the rest.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import person
-from .errors import UsageError
+from .errors import PpeError, UsageError
 from .files import Files
 from .remote import runs
 from .remote.runs import Run, Then
@@ -23,9 +24,31 @@ KINDS = (".r", ".py", ".sh")
 class Runs(Files):
     """``run`` and ``runs``."""
 
-    def prepare_end(self, then: Then, *, discard: bool = False) -> None:
-        """Have the master do that when it shuts itself down."""
+    def prepare_end(self, then: Then, *, discard: bool = False) -> bool:
+        """Have the master do that when it shuts itself down; whether that is another thing than before."""
         raise NotImplementedError
+
+    @contextlib.contextmanager
+    def ending(self, then: Then, *, discard: bool = False) -> Iterator[None]:
+        """Prepare that end for what begins within; if it does not, nothing is terminated that would have been kept."""
+        changed = self.prepare_end(then, discard=discard)
+        try:
+            yield
+        except BaseException:
+            if changed and discard:
+                with contextlib.suppress(PpeError, TimeoutError):
+                    self.prepare_end("park")
+            raise
+
+    def check_end(self, *, discard: bool) -> None:
+        """Raise UsageError for what would be lost with another's end: a run that goes on, or what is to begin."""
+        for each in self.runs():
+            if each.known_state == "running" and (discard or each.discard):
+                raise UsageError(
+                    f"{each.name} would be lost with the cluster: discard nothing, or stop it first"
+                    if discard
+                    else f"{each.name} terminates the cluster when it ends, with all there is then: wait, or stop it"
+                )
 
     def run(
         self,
@@ -46,29 +69,26 @@ class Runs(Files):
         runs R or Python as an MPI program (-1: on all slots). ``fetch`` are patterns in its folder: its results, which
         the master itself takes to ``store`` (s3://bucket/folder/), as its instance profile allows.
         ``then`` is what becomes of the cluster when the script has ended and nothing else works, without a client:
-        ``park``; ``terminate`` is a client's to do that has fetched, and parks without one, unless ``discard``.
+        ``park``, or ``terminate`` if you ``discard`` what was not fetched: else that parks it too, as only who has
+        fetched may ``Cluster.terminate`` (``ppe run`` does). To discard holds for its limits as well, from now on.
         ``notify`` are commands for the master's shell, or topics of SNS (``Job.follow_up``). ``own``: it was
         launched for this. Raises UsageError, TransferFailed, SshError.
         """
         path = script_of(script, ranks=ranks)
         if discard and then != "terminate":
             raise UsageError("to discard is for a cluster that is to be terminated")
-        if discard and (at_work := [each.name for each in self.runs() if each.known_state == "running"]):
-            raise UsageError(
-                f"{', '.join(at_work)} would be lost with the cluster: discard nothing, or stop it first"
-            )
         if store and not store.startswith("s3://"):
             raise UsageError(f"{store} is not s3://bucket/folder/")
-        connection = self.ssh()
-        self.prepare_end(then, discard=discard)
-        made = runs.tell(connection, "make", {"script": path.name})
+        self.check_end(discard=discard)
+        made = runs.tell(self.ssh(), "make", {"script": path.name})
         self.upload(path, *files, to=f"{made['folder']}/", all_nodes=ranks is not None)
         task = {
             "script": path.name, "arguments": list(arguments), "ranks": ranks, "fetch": list(fetch), "then": then,
             "store": store, "region": self._region(),
             "discard": discard, "own": own, "notify": list(notify), "client": person.client(),
         }  # fmt: skip
-        return Run(self.ssh, runs.tell(connection, f"start {shlex.quote(made['name'])}", task))
+        with self.ending(then, discard=discard):  # last: until here it may fail
+            return Run(self.ssh, runs.tell(self.ssh(), f"start {shlex.quote(made['name'])}", task))
 
     def runs(self) -> list[Run]:
         """Every run there, whoever started it, the oldest first."""

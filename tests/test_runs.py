@@ -20,11 +20,13 @@ from botocore.credentials import Credentials
 from localcloud_nodes import until
 
 import ppe_jupyter as ppe
-from ppe_jupyter.errors import RemoteCommandFailed, UsageError
+from ppe_jupyter.errors import RemoteCommandFailed, TransferFailed, UsageError
 from ppe_jupyter.frontends import cli, typed
 from ppe_jupyter.frontends.cells import CELLS
 from ppe_jupyter.node import sns
 from ppe_jupyter.node.activity import Process, programs
+from ppe_jupyter.remote import runs
+from ppe_jupyter.remote.outputs import Text
 from ppe_jupyter.runs import Run
 from ppe_jupyter.verbs import find
 
@@ -137,12 +139,43 @@ def test_what_cannot_be_run_is_said_before_anything_is_launched(
         (["notes.txt"], "a script ends in .R, .py or .sh"),
         (["wait.sh", "--ranks", "2"], "a shell script has no MPI ranks"),
         (["squares.R", "--with", "nothing.csv"], "there is no nothing.csv to send along"),
+        (["squares.R", "--with", "/nowhere/*.csv"], "there is no /nowhere/*.csv to send along"),
         (["squares.R", "--notify", topic], "--instance-profile"),
         (["squares.R", "--discard"], "--discard is for --then terminate"),
         (["squares.R", "--nodes", "2", "--cluster", "test"], "for one that is launched"),
     ):
         assert cli.main(["run", *words]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_dry_run_on_a_cluster_that_runs_does_nothing(
+    cluster: Cluster, scripts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "squares.R", "--cluster", cluster.name, "--with", str(scripts / "*.csv"), "--dry-run"]
+    assert cli.main([*words, "--then", "terminate", "--discard"]) == 0
+    assert f"squares.R would run on {cluster.name}; when it is over" in capsys.readouterr().out
+    assert cluster.runs() == []
+    with pytest.raises(TransferFailed):
+        cluster.run("squares.R", files=["none"], then="terminate", discard=True)
+    assert (spec := cluster.refresh().record.spec) and spec.then == "park", "what does not begin ends nothing"
+
+
+def test_a_watcher_whose_line_is_cut_goes_on(
+    cluster: Cluster, scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if it had been silent for as long as a cut may last.
+    monkeypatch.setattr(runs, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "AGAIN_PAUSE_SECONDS", 0.0)
+    (scripts / "slow.sh").write_text("echo begun; sleep 2; echo ended")
+    run, said = cluster.run("slow.sh"), []
+
+    def hear(output: Text) -> None:
+        said.append(output.text)
+        if len(said) == 1:
+            cluster.close()
+
+    run.watch(hear)
+    assert "".join(said) == "begun\nended\n" and run.state == "done"
 
 
 def test_nothing_is_discarded_with_another_run(cluster: Cluster, scripts: Path) -> None:

@@ -39,7 +39,7 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
     if on_ranks(arguments):
         _ranks(desk, arguments, cell, names, push, "r")
         return None
-    sequel = _sequel(desk, arguments)
+    followed = _check_sequel(desk, arguments)
     inputs = _inputs(arguments.input, names)
     outputs = _listed(arguments.output)
     converter = _value(arguments.converter, names) if arguments.converter else None
@@ -54,8 +54,8 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
             code, plots = _code(arguments, cell), _plots(arguments)
             job = session.submit(code, print=cell is not None, inputs=inputs, outputs=outputs, plots=plots)
             job.console, job.simplify = partial(Console, _lines(desk, arguments)), simplify
-            if sequel["notify"] or sequel["end"]:
-                job.follow_up(**sequel)
+            if followed:
+                runs.follow_up(desk, desk.target(arguments.cluster), job, arguments)
             return job
         how: dict[str, Any] = {
             "on_output": console, "on_question": _questions(desk, console), "plots": _plots(arguments),
@@ -220,19 +220,19 @@ def _of_session(act: Callable[[RemoteR, Arguments], Any]) -> Cell:
     return cell
 
 
-def _sequel(desk: Desk, arguments: Arguments) -> dict[str, Any]:
-    """What is to follow a background job. Raises UsageError for what needs somebody who waits, or nobody."""
+def _check_sequel(desk: Desk, arguments: Arguments) -> bool:
+    """Whether something follows a background job. Raises UsageError for what needs somebody who waits, or nobody."""
     words = {"then": arguments.end, "discard": arguments.discard, "notify": arguments.notify}
     typed = [f"--{word}" for word, value in words.items() if value]
     if not arguments.background:
         if typed:
             raise UsageError(f"{' and '.join(typed)}: only with --background")
-        return {}
+        return False
     _check_background(arguments)
-    if not typed:
-        return {"notify": [], "end": False}
-    with _cluster(desk, arguments) as cluster:
-        return runs.follow_up(cluster, arguments)
+    if typed:
+        with _cluster(desk, arguments) as cluster:
+            runs.check_sequel(desk, cluster, arguments)
+    return bool(typed)
 
 
 def _check_background(arguments: Arguments) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import time
+import glob
+import os
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import NothingToDo, PpeError, RunFailed, UsageError
-from ..overview import losses
+from ..remote.s3 import is_s3
 from ..runs import Run, Runs, Then, script_of
 from ..verbs.clusters import LAUNCHING
-from . import changes
-from .files import Bar
+from . import changes, endings
 from .output import Console
 from .owners import agree_if_foreign
 from .tables import Table, local_time, table
@@ -22,12 +20,10 @@ from .tables import Table, local_time, table
 if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..host import Host
-    from ..remote.watchdog import Losses
+    from ..remote.jobs import Job
     from .desk import Desk
 
 Arguments = argparse.Namespace
-# What has computed is said to compute for a minute more (node/activity.py), the script too.
-COMPUTING, COOLING_SECONDS = "processes ", 75.0
 
 
 def run(desk: Desk, arguments: Arguments) -> Table | None:
@@ -36,10 +32,7 @@ def run(desk: Desk, arguments: Arguments) -> Table | None:
         cluster = desk.cluster(arguments.cluster, arguments)
         found = _found(cluster, arguments.script)
         if arguments.stop:
-            if found.state != "running":
-                raise NothingToDo(f"{found.name} is over: {found.state}")
-            found.stop()
-            desk.say(f"{found.name} is being ended; the cluster stays")
+            _stop(desk, arguments, cluster, found)
         else:
             _watch(desk, arguments, cluster, found)
         return None
@@ -51,29 +44,56 @@ def run(desk: Desk, arguments: Arguments) -> Table | None:
     return None
 
 
+def _stop(desk: Desk, arguments: Arguments, cluster: Cluster, run: Run) -> None:
+    """End it, and what it has made of the cluster's limits."""
+    if run.state != "running":
+        raise NothingToDo(f"{run.name} is over: {run.state}")
+    agree_if_foreign(desk, arguments, cluster.record, f"End {run.name} on {cluster.name}")
+    run.stop()
+    limits = ""
+    if run.discard:
+        cluster.prepare_end("park")
+        limits = ", and is parked at its limits instead of terminated"
+    desk.say(f"{run.name} is being ended; {cluster.name} stays{limits}")
+
+
 def _start(desk: Desk, arguments: Arguments, cluster: Cluster, *, own: bool) -> None:
-    then: Then = arguments.end or ("park" if own else "nothing")
-    started = cluster.run(
-        arguments.script,
-        *arguments.rest,
-        files=arguments.files,
-        ranks=arguments.ranks,
-        fetch=arguments.fetch,
-        store=arguments.to if _to_s3(arguments) else "",
-        then=then,
-        discard=bool(arguments.discard),
-        notify=arguments.notify,
-        own=own,
-    )
-    desk.say(f"{started.name} runs on {cluster.name}; {_plan(cluster, started)}")
+    try:
+        started = cluster.run(
+            arguments.script,
+            *arguments.rest,
+            files=arguments.files,
+            ranks=arguments.ranks,
+            fetch=arguments.fetch,
+            store=_store(arguments),
+            then=_then(arguments, own=own),
+            discard=bool(arguments.discard),
+            notify=arguments.notify,
+            own=own,
+        )
+    except BaseException:
+        if own:
+            desk.notice(
+                "warning",
+                f"{cluster.name} was launched for {arguments.script}, and runs on without it; "
+                f"end it with: {desk.sign}terminate {cluster.name}",
+            )
+        raise
+    desk.say(f"{started.name} runs on {cluster.name}; {_plan(cluster, arguments, own=own)}")
     if arguments.no_watch:
         desk.say(_how(desk, cluster, started))
     else:
         _watch(desk, arguments, cluster, started)
 
 
-def _to_s3(arguments: Arguments) -> bool:
-    return (arguments.to or "").startswith("s3://")
+def _store(arguments: Arguments) -> str:
+    """Where in S3 the master is to take the results, or ""."""
+    return arguments.to if is_s3(arguments.to or "") else ""
+
+
+def _then(arguments: Arguments, *, own: bool) -> Then:
+    then: Then = arguments.end or ("park" if own else "nothing")
+    return then
 
 
 def run_table(found: Sequence[Run]) -> Table:
@@ -107,18 +127,21 @@ def _cluster(desk: Desk, arguments: Arguments) -> tuple[Cluster | None, bool]:
     """Where to run it, and whether that was launched for it; what cannot be is said before it costs anything."""
     script_of(arguments.script, ranks=arguments.ranks)
     check_discard(arguments)
-    if missing := [
-        each for each in arguments.files if not list(Path().glob(each)) and not Path(each).exists()
-    ]:
+    if missing := [each for each in arguments.files if not _is_there(os.path.expanduser(each))]:  # noqa: PTH111
         raise UsageError(f"there is no {', '.join(missing)} to send along")
-    topics = [arguments.to] if _to_s3(arguments) else []
+    topics = [_store(arguments)] if _store(arguments) else []
     topics += [each for each in arguments.notify if each.removeprefix("sns:").startswith("arn:")]
     typed = [name for name in LAUNCHING if getattr(arguments, name) not in (None, [])]
     if arguments.cluster or (desk.keep and desk.connected is not None and not typed):
         if typed:
             raise UsageError(f"--cluster is one that runs; {', '.join(typed)}: for one that is launched")
         cluster = desk.cluster(arguments.cluster, arguments)
-        agree_if_foreign(desk, arguments, cluster.record, f"Run {arguments.script} on {cluster.name}")
+        if arguments.dry_run:
+            plan = _plan(cluster, arguments, own=False)
+            desk.say(f"{arguments.script} would run on {cluster.name}; {plan}")
+            return None, False
+        end = f", and {arguments.end} it then" if _then(arguments, own=False) != "nothing" else ""
+        agree_if_foreign(desk, arguments, cluster.record, f"Run {arguments.script} on {cluster.name}{end}")
         return cluster, False
     if topics and not (arguments.instance_profile or arguments.spec):
         raise UsageError(f"{topics[0]}: for that the master needs an --instance-profile")
@@ -129,6 +152,10 @@ def _cluster(desk: Desk, arguments: Arguments) -> tuple[Cluster | None, bool]:
         return None, True
     cluster = desk.cluster(None, arguments)
     return cluster, cluster.name not in before
+
+
+def _is_there(path: str) -> bool:
+    return os.path.lexists(path) or bool(glob.glob(path, recursive=True))  # noqa: PTH207  # of an absolute one, too
 
 
 def _found(cluster: Cluster, name: str | None) -> Run:
@@ -145,9 +172,12 @@ def _watch(desk: Desk, arguments: Arguments, cluster: Cluster, run: Run) -> None
     """Show it to its end, fetch its results, and say what becomes of the cluster. Raises RunFailed."""
     try:
         with Console(desk.lines, elsewhere=f"{run.folder}/output.log there has them, ") as console:
-            run.watch(console, at_end=lambda: _end(desk, arguments, cluster, run))
+            run.watch(console, at_end=lambda: endings.conclude(desk, arguments, cluster, run))
     except KeyboardInterrupt:
-        desk.say(f"{run.name} goes on; {_how(desk, cluster, run)}")
+        if run.known_state == "running":
+            desk.say(f"{run.name} goes on; {_how(desk, cluster, run)}")
+        else:
+            desk.say(f"{run.name} is over; what it left is still there: {_again(desk, cluster, run)}")
         raise
     if run.state != "done":
         said = f"{run.name} {'has failed' if run.state == 'failed' else f'is {run.state}'}"
@@ -155,93 +185,32 @@ def _watch(desk: Desk, arguments: Arguments, cluster: Cluster, run: Run) -> None
         raise RunFailed(f"{said}, with status {status}", command=run.script, status=status, stderr="")
 
 
-def _end(desk: Desk, arguments: Arguments, cluster: Cluster, run: Run) -> None:
-    """While the master waits for it: fetch, and terminate what may be."""
-    took = f" after {run.seconds:.1f} s" if run.seconds is not None else ""
-    desk.say(f"{run.name}: {run.state}{took}")
-    missing: list[str] = []
-    if run.store and run.fetched:
-        desk.say(f"its results are in {run.store}")
-    elif run.fetch_patterns or run.then == "terminate":
-        to = Path(run.name if _to_s3(arguments) else arguments.to or run.name).expanduser()
-        with desk.progress(f"results of {run.name}") as report:
-            done, missing = run.fetch(to, on_progress=Bar(report))
-        desk.say(f"{done} → {done.base}")
-    if missing:
-        desk.notice("warning", f"{run.name} has left nothing that {', '.join(missing)} matches")
-    if not run.ends_cluster:
-        for trouble in run.refresh().troubles:
-            desk.notice("warning", trouble)
-        return
-    if run.then == "terminate" and not run.discard:
-        if not (why := _why_kept(cluster, run, missing)):
-            name = cluster.name
-            desk.forget(name, arguments)
-            desk.manager(arguments).terminate(name)
-            desk.say(f"{name} is terminated; nothing of it is left")
-            return
-        desk.notice("warning", f"{cluster.name} parks itself instead of being terminated, since {why}")
-        return
-    verb = "terminates" if run.then == "terminate" else "parks"
-    desk.say(f"{cluster.name} {verb} itself, once nothing else works there")
-
-
-def _why_kept(cluster: Cluster, run: Run, missing: Sequence[str]) -> str:
-    """Why a cluster is not terminated after all, or ""."""
-    if run.state == "failed":
-        return f"{run.script} has failed"
-    if missing:
-        return "results are missing"
-    try:
-        lost = _lost_besides(cluster, run)
-    except (PpeError, TimeoutError) as error:
-        return f"it cannot be asked what it holds: {error}"
-    said = "; ".join(text for _, text in losses.rows(lost))
-    return f"more would be lost with it: {said}" if lost.any else ""
-
-
-def _lost_besides(cluster: Cluster, run: Run) -> Losses:
-    """What would be lost besides the run's; of a cluster that was launched for it no file is somebody else's."""
-    deadline = time.monotonic() + COOLING_SECONDS
-    while True:
-        lost = cluster.losses()
-        jobs = [each for each in lost.jobs if run.name not in each]
-        if run.own:
-            jobs = [each for each in jobs if not each.startswith(COMPUTING)]
-        if not any(each.startswith(COMPUTING) for each in jobs) or time.monotonic() > deadline:
-            break
-        time.sleep(COOLING_SECONDS / 10)
-    lost = replace(lost, jobs=tuple(jobs))
-    if run.own:
-        return replace(lost, files=(), more_files=0, more_bytes=0)
-    return replace(
-        lost, files=tuple(each for each in lost.files if not each[0].startswith(f"runs/{run.name}/"))
-    )
-
-
-def _plan(cluster: Cluster, run: Run) -> str:
+def _plan(cluster: Cluster, arguments: Arguments, *, own: bool) -> str:
     """What is to happen when it is over."""
-    results = f"its results are stored in {run.store}, and " * bool(run.store) or (
-        f"its results ({', '.join(run.fetch_patterns)}) are fetched if this client is here then, and "
-        * bool(run.fetch_patterns)
+    results = f"its results are stored in {_store(arguments)}, and " * bool(_store(arguments)) or (
+        f"its results ({', '.join(arguments.fetch)}) are fetched if this client is here then, and "
+        * bool(arguments.fetch)
     )
     words = {
         "nothing": f"{cluster.name} stays",
         "park": f"{cluster.name} is parked, which keeps its disk",
         "terminate": f"{cluster.name} is terminated; without this client, or if it fails, it is parked",
     }
-    last = (
-        f"{cluster.name} terminates itself, with all that was not fetched" if run.discard else words[run.then]
-    )
+    last = words[_then(arguments, own=own)]
+    if arguments.discard:
+        last = (
+            f"{cluster.name} terminates itself, with all that was not fetched; from now on at its limits, too"
+        )
     return f"when it is over, {results}{last}"
 
 
 def _how(desk: Desk, cluster: Cluster, run: Run) -> str:
-    sign = desk.sign
-    return (
-        f"watch it with: {sign}run --watch {run.name} --cluster {cluster.name}; "
-        f"end it with: {sign}run --stop {run.name} --cluster {cluster.name}"
-    )
+    again = _again(desk, cluster, run)
+    return f"{again}; end it with: {desk.sign}run --stop {run.name} --cluster {cluster.name}"
+
+
+def _again(desk: Desk, cluster: Cluster, run: Run) -> str:
+    return f"watch it with: {desk.sign}run --watch {run.name} --cluster {cluster.name}"
 
 
 def check_discard(arguments: Arguments) -> None:
@@ -250,10 +219,26 @@ def check_discard(arguments: Arguments) -> None:
         raise UsageError("--discard is for --then terminate")
 
 
-def follow_up(cluster: Any, arguments: Arguments) -> dict[str, Any]:
-    """What was typed to follow a background job, for ``Job.follow_up``; the cluster is made ready for it."""
+def check_sequel(desk: Desk, cluster: Cluster | Host, arguments: Arguments) -> None:
+    """Before a background job: whether what was typed may follow it. Raises UsageError, NothingToDo."""
     check_discard(arguments)
-    then = arguments.end or "nothing"
-    if then != "nothing":
-        cluster.prepare_end(then, discard=bool(arguments.discard))
-    return {"notify": list(arguments.notify), "end": then != "nothing"}
+    if arguments.end in (None, "nothing"):
+        return
+    if not isinstance(cluster, Runs):
+        cluster.prepare_end(arguments.end)
+    cluster.check_end(discard=bool(arguments.discard))
+    agree_if_foreign(desk, arguments, cluster.record, f"{arguments.end.title()} {cluster.name} after this")
+
+
+def follow_up(desk: Desk, cluster: Cluster | Host, job: Job, arguments: Arguments) -> None:
+    """Have what was typed follow a background job, the cluster made ready for it."""
+    notify = list(arguments.notify)
+    try:
+        if isinstance(cluster, Runs) and arguments.end not in (None, "nothing"):
+            with cluster.ending(arguments.end, discard=bool(arguments.discard)):
+                job.follow_up(notify=notify, end=True)
+        elif notify:
+            job.follow_up(notify=notify)
+    except (PpeError, TimeoutError):
+        desk.notice("warning", f"job {job.number} runs, and what should follow it may not; see: %remote_jobs")
+        raise

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConnectionLost, RemoteError, Unreachable, UsageError
+from ..node.aftermath import NOTIFY_SECONDS
 from ..ssh import Channel, Connection
 from . import transfer
 from .outputs import OnOutput, Text, write_output
@@ -33,9 +34,11 @@ ASK_SECONDS = 60.0
 TICK_SECONDS = 0.5
 # The master takes a watcher for gone that is silent for a minute.
 SIGN_SECONDS = 5.0
-# Within this a line that was cut is made anew.
+# So soon a line that was cut is made anew.
 AGAIN_SECONDS = 120.0
 AGAIN_PAUSE_SECONDS = 2.0
+# What follows a run's end takes so long besides its messages.
+SEQUEL_SECONDS = 10.0
 
 
 class Run:
@@ -67,6 +70,16 @@ class Run:
     def client(self) -> str:
         """Who started it."""
         return str(self._row["client"])
+
+    @property
+    def user(self) -> str:
+        """The name of that user (``person.client``)."""
+        return self.client.rpartition(" by ")[2].partition("@")[0]
+
+    @property
+    def watcher(self) -> str:
+        """What the master calls a client that watches it (node/activity.py)."""
+        return f"a client at the run {self.name}"
 
     @property
     def state(self) -> str:
@@ -142,9 +155,10 @@ class Run:
         """Show what it has printed, and what it prints, until it ends; an interrupt ends only the watching.
 
         ``at_end`` is called when it is over: until it returns, or this client is silent for a minute, the run does
-        not end its cluster. After a cut it goes on where it was. Raises SshError, RemoteError.
+        not end its cluster. After a cut it goes on where it was, if that is within two minutes. Raises SshError,
+        RemoteError.
         """
-        seen, deadline = _Seen(on_output), time.monotonic() + AGAIN_SECONDS
+        seen = _Seen(on_output)
         while True:
             try:
                 with self._watched(seen) as row:
@@ -152,25 +166,34 @@ class Run:
                     seen.end()
                     return at_end()
             except (ConnectionLost, Unreachable):
-                if seen.lately:
-                    deadline = time.monotonic() + AGAIN_SECONDS
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                seen.cut = seen.cut or now
+                if now > seen.cut + AGAIN_SECONDS:
                     raise
                 time.sleep(AGAIN_PAUSE_SECONDS)
 
     def fetch(
-        self, to: str | Path, *, on_progress: OnProgress = lambda tally: None
+        self, to: str | Path, *, note: bool = True, on_progress: OnProgress = lambda tally: None
     ) -> tuple[Transferred, list[str]]:
         """Its results and what it printed, into the local folder ``to``; and the patterns that matched nothing.
 
-        It is ``fetched`` if they all did. Raises as ``transfer.download``.
+        It is ``fetched`` if they all did, and that is noted. Raises as ``transfer.download``.
         """
         told = self._tell("results")
         how: dict[str, Any] = {"folder": told["folder"], "on_progress": on_progress}
         done = transfer.download(self._connect(), told["found"], os.path.join(to, ""), **how)  # noqa: PTH118
-        if not told["missing"]:
+        if note and not told["missing"]:
             self._row = self._tell("fetched")
         return done, told["missing"]
+
+    def wait_for_sequel(self) -> Run:
+        """Wait until those that were to be told of its end were, or the time for that is over."""
+        deadline = time.monotonic() + NOTIFY_SECONDS * len(self._row["notify"]) + SEQUEL_SECONDS
+        while not self.refresh()._row["followed"] and self.known_state != "lost":
+            if time.monotonic() > deadline:
+                break
+            time.sleep(TICK_SECONDS)
+        return self
 
     def refresh(self) -> Run:
         """Ask for what is known of it now."""
@@ -189,6 +212,8 @@ class Run:
     def _watched(self, seen: _Seen) -> Iterator[Mapping[str, Any]]:
         """Wait for its end, its output shown on the way; the master waits for this block to end."""
         with self._connect().popen(f"{RUNS} watch {shlex.quote(self.name)} {seen.at}") as channel:
+            if self.known_state == "running":  # or what follows its end might be tried for ever
+                seen.cut = None
             channel.settimeout(TICK_SECONDS)
             ended = threading.Event()
             threading.Thread(target=_give_signs, args=(channel, ended), daemon=True).start()
@@ -205,21 +230,16 @@ class Run:
 
 
 class _Seen:
-    """Output that has come; ``at``: so many bytes of it, ``lately``: some since that was asked last."""
+    """Output that has come; ``at``: so many bytes of it, ``cut``: since when the line is cut."""
 
     def __init__(self, on_output: OnOutput) -> None:
         self.at = 0
+        self.cut: float | None = None
         self._on_output = on_output
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._fresh = False
-
-    @property
-    def lately(self) -> bool:
-        fresh, self._fresh = self._fresh, False
-        return fresh
 
     def take(self, event: Mapping[str, Any]) -> None:
-        self.at, self._fresh = int(event["at"]), True
+        self.at = int(event["at"])
         self._show(self._decoder.decode(base64.b64decode(event["data"])))
 
     def end(self) -> None:

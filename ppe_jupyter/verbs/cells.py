@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .options import ALL_SLOTS, CLUSTER, LINES, SEQUEL, SESSION, TIMEOUT, Option, Verb, ranks
+from .options import ALL_SLOTS, CLUSTER, LINES, SEQUEL, SESSION, TIMEOUT, YES, Option, Verb, ranks
 
 RANKS = (
     Option(name="ranks", kind=ranks, bare=ALL_SLOTS, metavar="N|all", help="on N MPI ranks, or all slots"),
@@ -81,6 +81,7 @@ CELLS: tuple[Verb, ...] = (
             Option(name="noisolation", flag=True, help="as of rpy2; plots never need isolation"),
             Option(name="background", flag=True, help="return a job at once, and free the notebook"),
             *SEQUEL,
+            YES,
             Option(
                 name="watch",
                 flag=True,
