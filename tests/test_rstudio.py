@@ -215,6 +215,8 @@ def test_it_knows_where_the_browser_is_on_a_web_socket_too(tab: Browser) -> None
         "headers", headers={"X-Forwarded-Proto": "https"}
     ).json()  # a hub's, whose proxy speaks TLS
     assert seen["root"] == "/user/a/ppe-rstudio/test" and seen["proxied"].startswith("https://")
+    assert any(cookie.name.startswith("username-") for cookie in tab.session.cookies)  # the lab's
+    assert {each.partition("=")[0] for each in seen["cookie"].split("; ")} == {"user-id", "rs-csrf-token"}
     terminal = tab.web_socket("p/4711/terminal")
     assert terminal.recv() == "/user/a/ppe-rstudio/test/p/4711/terminal"
     for text in ("typed", "x" * 300_000):
@@ -226,8 +228,9 @@ def test_it_knows_where_the_browser_is_on_a_web_socket_too(tab: Browser) -> None
 def test_large_files_go_both_ways(tab: Browser) -> None:
     data = bytes(range(256)) * 100_000
     assert len(data) > BODY_BYTES
-    answer = tab.post("upload", data).json()
-    assert answer == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    answer = tab.post("upload", data)
+    assert answer.json() == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert answer.headers["Connection"] == "close"  # or the next request may go where nobody is
     assert tab.get("file?32000000").content == b"0123456789abcdef" * 2_000_000
     packed = tab.get("file?1600000")
     assert packed.headers["Content-Encoding"] == "gzip" and len(packed.content) == 1_600_000
@@ -239,7 +242,7 @@ def test_an_upload_is_the_owner_s_only(tab: Browser, lab: Lab) -> None:
     browser = requests.Session()
     browser.get(f"{lab.root}lab?token={lab.token}", timeout=60).raise_for_status()
     elsewhere = browser.post(address, b"x", headers={"Origin": "https://elsewhere.example"}, timeout=60)
-    assert elsewhere.status_code == 404
+    assert elsewhere.status_code == 403
     assert browser.post(address, b"x", timeout=60).json()["error"]["message"] == "not signed in"  # RStudio's
 
 
@@ -251,6 +254,7 @@ def test_a_file_larger_than_the_proxy_keeps_is_passed_on_as_it_comes(tab: Browse
             f"{BASE_URL}ppe-jupyter/api/downloads",
         )
         assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''big.bin"
+        assert answer.headers["Connection"] == "close"
         for block in answer.iter_content(2**20):
             size += len(block)
             digest.update(block)

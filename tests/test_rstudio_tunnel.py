@@ -210,6 +210,24 @@ def test_the_head_is_rewritten_for_rserver() -> None:
     assert "Connection: Upgrade" in tunnel._rewritten(upgrade, "GET", "/p/1", ROOT).decode()
 
 
+def test_what_lets_one_into_the_lab_stays_there() -> None:
+    head = (
+        "GET {target} HTTP/1.1\r\nHost: x\r\nAUTHORIZATION: token s3cret\r\nX-XSRFToken: s3cret\r\n"
+        "Cookie: _xsrf=s3cret; user-id=u|1; username-x=s3cret; rs-csrf-token=2;user-list-id-legacy=3\r\n"
+        "Referer: http://x/lab?reset&token=s3cret\r\nUpgrade: websocket\r\n\r\n"
+    )
+    for target, seen in [
+        ("/doc/?token=s3cret", "/doc/"),
+        ("/doc/?a=1&token=s3cret&b=2", "/doc/?a=1&b=2"),
+        ("/p/4711/?token=own", "/p/4711/?token=own"),
+    ]:
+        text = tunnel._rewritten(head.format(target=target).encode(), "GET", target, ROOT).decode()
+        assert text.startswith(f"GET {seen} HTTP/1.1\r\n") and "s3cret" not in text
+        assert "\r\nCookie: user-id=u|1; rs-csrf-token=2; user-list-id-legacy=3\r\n" in text
+    nothing = b"GET / HTTP/1.1\r\nCookie: _xsrf=1\r\nHost: x\r\n\r\n"
+    assert b"Cookie" not in tunnel._rewritten(nothing, "GET", "/", ROOT)
+
+
 @pytest.mark.parametrize(
     ("head", "held"),
     [

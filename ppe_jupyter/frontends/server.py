@@ -209,7 +209,9 @@ def load(app: ServerApp) -> None:
         options = {"routes": routes, "calls": watching if watched else calls}
         handlers.append((url_path_join(base, path), Handler, options))
     uploads = [(url_path_join(app.web_app.settings["base_url"], ADDRESS), Upload)]
-    for each in (handlers, uploads):
-        app.web_app.add_handlers(".*$", each)  # type: ignore[no-untyped-call]
+    app.web_app.add_handlers(".*$", handlers)  # type: ignore[no-untyped-call]
     rules = app.web_app.default_router.rules
-    rules.insert(0, rules.pop(-2))  # uploads before the proxy, which has all of that address
+    others = list(rules)
+    app.web_app.add_handlers(".*$", uploads)  # type: ignore[no-untyped-call]
+    (ours,) = (rule for rule in rules if rule not in others)
+    rules[:] = [ours, *others]  # before the proxy, which has all of that address

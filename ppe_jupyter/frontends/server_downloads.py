@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from http import HTTPStatus
 
 from jupyter_server.auth.decorator import authorized
@@ -42,11 +43,19 @@ class Download(JupyterHandler):
                 data = b""
             if not data.startswith(b"HTTP/1.1 20"):
                 raise web.HTTPError(HTTPStatus.GONE, "this download has ended; start it again in RStudio")
-            stream = self.detach()
+            data, stream = last_of_its_line(data), self.detach()
             with contextlib.closing(stream), contextlib.suppress(StreamClosedError, OSError):
                 while data:
                     await stream.write(data)
                     data = await reader.read(CHUNK)
+
+
+def last_of_its_line(head: bytes) -> bytes:
+    """The head of an answer after which the connection ends, saying so: else the browser's next request on the same
+    connection may meet its end."""
+    first, *lines = head.split(b"\r\n")
+    kept = [line for line in lines if not re.match(rb"(?i)(connection|keep-alive)[ \t]*:", line)]
+    return b"\r\n".join([first, b"Connection: close", *kept]) if lines else head
 
 
 async def _tunnel(pid: str) -> Pair:

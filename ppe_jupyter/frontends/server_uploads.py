@@ -17,6 +17,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from ..node.relay import CHUNK, Pair
+from .server_downloads import last_of_its_line
 
 ADDRESS = "ppe-rstudio(/[a-z][a-z0-9-]*/upload)"
 MOST_BYTES = 2**50
@@ -57,7 +58,7 @@ class Upload(JupyterHandler):
         if not user or not self.authorizer.is_authorized(self, user, "write", self.auth_resource):
             raise web.HTTPError(HTTPStatus.FORBIDDEN)
         if not self.check_origin():
-            raise web.HTTPError(HTTPStatus.NOT_FOUND)
+            raise web.HTTPError(HTTPStatus.FORBIDDEN)
         if "Content-Length" not in self.request.headers:
             raise web.HTTPError(HTTPStatus.LENGTH_REQUIRED)
         try:
@@ -74,6 +75,7 @@ class Upload(JupyterHandler):
                 self._tunnel[1].write(chunk)
                 await self._tunnel[1].drain()
 
+    @web.authenticated
     async def post(self, path: str) -> None:
         """RStudio's answer."""
         if self._refusal is not None:
@@ -81,10 +83,15 @@ class Upload(JupyterHandler):
         assert self._tunnel is not None
         reader, _ = self._tunnel
         stream = self.detach()
-        with contextlib.closing(stream), contextlib.suppress(StreamClosedError, OSError):
-            while data := await reader.read(CHUNK):
-                await stream.write(data)
-        self._hang_up()
+        stream.set_close_callback(self._hang_up)  # the browser may go before RStudio answers
+        try:
+            with contextlib.closing(stream), contextlib.suppress(StreamClosedError, OSError):
+                data = last_of_its_line(await _head(reader))
+                while data:
+                    await stream.write(data)
+                    data = await reader.read(CHUNK)
+        finally:
+            self._hang_up()
 
     def on_finish(self) -> None:
         """It was refused."""
@@ -105,6 +112,16 @@ class Upload(JupyterHandler):
         lines = [f"{name}: {value}" for name, value in [*given, ("X-Forwarded-Context", context)]]
         target = "?".join(filter(None, [self.path_args[0], self.request.query]))
         return "\r\n".join([f"POST {target} HTTP/1.1", *lines, "", ""]).encode("latin-1")
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """The answer's; all of one that has none, or one longer than the reader's limit."""
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as short:
+        return short.partial
+    except asyncio.LimitOverrunError:
+        return await reader.read(CHUNK)
 
 
 async def _connect() -> Pair:

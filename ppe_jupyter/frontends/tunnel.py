@@ -36,6 +36,11 @@ CONNECT = "?connect"
 HEAD_BYTES = 2**16
 HEAD_SECONDS = 30.0
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+# RStudio Server's (rstudio/rstudio, CookieConstants), each perhaps with -legacy. A page below /p/ gets none of its own.
+COOKIE = re.compile(r"(user-id|user-list-id|persist-auth|port-token|(rs-)?csrf-token)(-legacy)?=")
+# What lets one into the lab is not for the master, where others may be.
+LAB_ONLY = r"(proxy-)?authorization\s*:|x-xsrftoken\s*:"
+TOKEN = re.compile(r"(?<=[?&])token=[^&\s]*&?")
 AGAIN_SECONDS = 2.0
 PARENT_SECONDS = 2.0
 UP = (ClusterState.RUNNING, ClusterState.DEGRADED)
@@ -238,16 +243,34 @@ def _parse(head: bytes) -> tuple[str, str, dict[str, str]]:
 
 
 def _rewritten(head: bytes, method: str, target: str, root_path: str) -> bytes:
-    """The head as RStudio Server is to see it: its own path, where the browser sees it, one request only."""
+    """The head as RStudio Server is to see it: its own path, where the browser sees it, one request only, without what
+    lets one into the lab."""
     lines = head.decode("latin-1").split("\r\n")[1:-2]
     upgrades = any(re.match("upgrade:", line, re.IGNORECASE) for line in lines)
-    dropped = "x-rstudio-" if upgrades else "x-rstudio-|connection:"
-    kept = [line for line in lines if not re.match(dropped, line, re.IGNORECASE)]
+    dropped = f"x-rstudio-|{LAB_ONLY}{'' if upgrades else '|connection:'}"
+    kept = [_without_lab_s(line) for line in lines if not re.match(dropped, line, re.IGNORECASE)]
+    if not target.startswith("/p/"):  # a page's own token, of a port of the master's
+        target = _without_token(target)
     # The proxy names the path of an HTTP request only, not of a WebSocket's.
     kept.append(f"X-RStudio-Root-Path: {root_path}")
     if not upgrades:
         kept.append("Connection: close")
-    return "\r\n".join([f"{method} {target} HTTP/1.1", *kept, "", ""]).encode("latin-1")
+    return "\r\n".join([f"{method} {target} HTTP/1.1", *filter(None, kept), "", ""]).encode("latin-1")
+
+
+def _without_lab_s(line: str) -> str:
+    """The header without the lab's cookies and token; "" if nothing is left of it."""
+    name, _, value = line.partition(":")
+    if name.lower() == "referer":
+        return f"{name}:{_without_token(value)}"
+    if name.lower() != "cookie":
+        return line
+    cookies = [each for each in map(str.strip, value.split(";")) if COOKIE.match(each)]
+    return f"{name}: {'; '.join(cookies)}" if cookies else ""
+
+
+def _without_token(address: str) -> str:
+    return TOKEN.sub("", address).rstrip("?&") if TOKEN.search(address) else address
 
 
 def _parked(clusters: Sequence[Cluster]) -> list[tuple[str, str]]:
