@@ -174,6 +174,25 @@ def test_the_rule_follows_the_callers_address_and_the_old_one_goes(
     }
 
 
+def test_a_colleagues_range_is_not_taken_away(
+    record: ClusterRecord, cloud: Cloud, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ec2, before = cloud.ec2(), set(cloud.ec2().ssh_rules([group]))
+    ranges = {"ana": ("198.51.100.0/24", "203.0.113.0/24"), "bob": ("192.0.2.0/24",)}
+    try:
+        for name, given in ranges.items():
+            monkeypatch.setattr(access, "os_user", lambda name=name: name)
+            for cidr in given:
+                context = cloud.context(settings=replace(cloud.settings, caller_cidr=cidr))
+                assert access.refresh_rule(context, record)
+        assert {rule.cidr for rule in {*ec2.ssh_rules([group])} - before} == {
+            "203.0.113.0/24",
+            "192.0.2.0/24",
+        }
+    finally:
+        ec2.revoke_ssh(group, [rule.cidr for rule in {*ec2.ssh_rules([group])} - before])
+
+
 def test_a_rule_that_does_not_help_is_left_alone(record: ClusterRecord, cloud: Cloud, group: str) -> None:
     ec2, impatient = cloud.ec2(), replace(cloud.settings, connect_timeout=0.5)
     before = ec2.ssh_rules([group])

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from argparse import Namespace
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import ppe_jupyter as ppe
 from ppe_jupyter import ssh
-from ppe_jupyter.errors import AuthenticationRefused, NothingToDo, UsageError
-from ppe_jupyter.frontends import actions, cli, views
+from ppe_jupyter.cloud import tags
+from ppe_jupyter.errors import AuthenticationRefused, NothingToDo, SetupFailed, UsageError
+from ppe_jupyter.frontends import actions, cli, sharing, views
 from ppe_jupyter.frontends.desk import Desk
 from ppe_jupyter.manager import Manager
+from ppe_jupyter.node import guests
 from ppe_jupyter.ssh import PublicKey
 
 if TYPE_CHECKING:
@@ -94,6 +100,75 @@ def lets_in(cluster: Cluster, key: Path, address: str) -> bool:
         "true",
     ]
     return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+class TestOnANode:
+    @pytest.fixture
+    def told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        """What the workers were told, of a master whose home is new."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / ".ssh").mkdir()
+        (tmp_path / ".ppe").mkdir()
+        said: list[list[str]] = []
+
+        def everywhere(lines: Sequence[str]) -> dict[str, str]:
+            guests.let_in(lines)
+            said.append(list(lines))
+            return {"10.0.0.2": "no answer"}
+
+        monkeypatch.setattr(guests, "everywhere", everywhere)
+        return said
+
+    def test_changes_of_two_clients_are_both_done(self, told: list[list[str]]) -> None:
+        keys = [f"ssh-ed25519 AAAA{number} name{number}" for number in range(12)]
+        guests.change("add", "ssh-ed25519 BBBB bob")
+        with ThreadPoolExecutor(len(keys)) as pool:
+            done = [pool.submit(guests.change, "add", key) for key in keys]
+            done.append(pool.submit(guests.change, "remove", "ssh-ed25519 BBBB other-comment"))
+            [each.result() for each in done]
+        assert sorted(guests.listed()) == sorted(keys)
+
+    def test_a_repetition_tells_the_nodes_again(self, told: list[list[str]]) -> None:
+        line = "ssh-ed25519 AAAA ana"
+        for _ in range(2):
+            late = {"10.0.0.2": "no answer"}
+            assert guests.change("add", line) == {"lines": [line], "late": late}
+        for wanted in (line, ""):
+            assert guests.change("remove", wanted) == {"lines": [], "late": late}
+        assert told == [[line], [line], [], []]
+
+    def test_the_file_is_the_user_s_before_it_is_there(
+        self, told: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, owners = tmp_path / ".ssh" / "authorized_keys", []
+        path.write_text("ssh-ed25519 CCCC owner\n")
+
+        def chown(file: Path, *owner: int) -> None:
+            owners.append((file.name, owner, "AAAA" in file.read_text(), "AAAA" in path.read_text()))
+
+        monkeypatch.setattr(os, "chown", chown)
+        guests.let_in(["ssh-ed25519 AAAA ana"], owner=(1, 2))
+        assert owners == [("authorized_keys.ppe-new", (1, 2), True, False)]
+        assert (
+            path.read_text().startswith("ssh-ed25519 CCCC owner\n") and path.stat().st_mode & 0o777 == 0o600
+        )
+
+
+def test_a_key_that_a_node_still_lets_in_is_said(tmp_path: Path) -> None:
+    cluster = SimpleNamespace(name="lab", record=None, unshare=lambda who: {"10.0.0.2": "no answer"})
+    desk: Any = SimpleNamespace(
+        any_cluster=lambda *_: cluster, manager=lambda _: SimpleNamespace(mine=lambda _: True), sign="%ppe_"
+    )
+    arguments = Namespace(name="lab", key_name=None, revoke="ana", yes=False)
+    with pytest.raises(SetupFailed, match=r"still let in on 10\.0\.0\.2 of lab; repeat this"):
+        sharing.share(desk, arguments)
+
+
+def test_of_many_guests_the_list_has_whole_names() -> None:
+    names = [f"somebody-{number:03}@lab" for number in range(40)]
+    *listed, more = tags.of_guests(names)[tags.GUESTS].split()
+    assert listed == names[: len(listed)] and more == f"+{40 - len(listed)}"
+    assert len(listed) == 14 and tags.of_guests(names[:2]) == {tags.GUESTS: " ".join(names[:2])}
 
 
 @pytest.mark.slow

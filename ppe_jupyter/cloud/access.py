@@ -24,12 +24,13 @@ from .spec import ClusterSpec
 
 # A new rule of a security group takes effect within seconds.
 RULE_SECONDS = 30.0
-GIVEN = "SSH from the range given at launch"
+GIVEN = "SSH from the range given"
 
 
 def rule_description(given: bool) -> str:
-    """What a rule for port 22 is known by: the client whose address it is, unless the user ``given`` a range."""
-    return GIVEN if given else f"SSH from {os_user()}@{host()}"
+    """What a rule for port 22 is known by: the client whose address, or ``given`` range, it is."""
+    client = f"{os_user()}@{host()}"
+    return f"{GIVEN} by {client}" if given else f"SSH from {client}"
 
 
 def target(context: Context, node: Node, *, user: str, key: str, host_keys: Sequence[str] = ()) -> ssh.Target:

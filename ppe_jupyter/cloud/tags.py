@@ -103,8 +103,14 @@ def of_cost(cost: Cost) -> dict[str, str]:
 
 
 def of_guests(names: Iterable[str]) -> dict[str, str]:
-    """The tag that names those who were let in, as many as fit; the master knows their keys."""
-    return {GUESTS: " ".join(names)[:MAX_TAG_VALUE]}
+    """The tag that names those who were let in, as many as fit and how many more; the master knows their keys."""
+    listed = list(names)
+    for left_out in range(len(listed) + 1):
+        more = [f"+{left_out}"] if left_out else []
+        text = " ".join([*listed[: len(listed) - left_out], *more])
+        if len(text) <= MAX_TAG_VALUE:
+            break
+    return {GUESTS: text}
 
 
 def busy(until: datetime) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import NothingToDo, UsageError
+from ..errors import NothingToDo, SetupFailed, UsageError
 from ..ssh import PublicKey
 from .owners import foreign_owner
 from .tables import Table, table
@@ -32,7 +32,11 @@ def share(desk: Desk, arguments: Arguments) -> Table | None:
     if arguments.revoke:
         if owner:
             desk.agree(f"Revoke {arguments.revoke} on {cluster.name}{owner}?", unless=arguments.yes)
-        _tell(desk, cluster.unshare(_who(arguments.revoke)))
+        if late := cluster.unshare(_who(arguments.revoke)):
+            raise SetupFailed(
+                f"that key is still let in on {', '.join(late)} of {cluster.name}; repeat this, or mend them with: "
+                f"{desk.sign}retry {cluster.name} ({'; '.join(late.values())})"
+            )
         desk.say(
             f"{arguments.revoke} is let into {cluster.name} no longer; what that person does there now goes on, "
             "and what was left there to come back with is for you to find"
@@ -40,7 +44,10 @@ def share(desk: Desk, arguments: Arguments) -> Table | None:
         return None
     key = _key(arguments.key_name)
     desk.say(f"{key.name}: {key.kind}, {key.fingerprint}")
-    question = f"Let {key.name} into all nodes of {cluster.name}{owner}, with all that is there, as you are?"
+    question = (
+        f"Let {key.name} into all nodes of {cluster.name}{owner}, with all that is there, as you are, and so into what "
+        "you fetch from there and open here?"
+    )
     desk.agree(question, unless=arguments.yes)
     _tell(desk, cluster.share(key))
     desk.say(
@@ -66,5 +73,7 @@ def _who(typed: str) -> str:
 def _tell(desk: Desk, late: Mapping[str, str]) -> None:
     for address, why in late.items():
         desk.notice(
-            "warning", f"{address} could not be told, and will be by the next set-up (retry, resize): {why}"
+            "warning",
+            f"{address} could not be told, and will be when this is repeated or by the next set-up (retry, resize): "
+            f"{why}",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,11 +23,12 @@ def write(
     *,
     keep: Callable[[str], bool] = lambda line: True,
     mode: int = 0o644,
+    owner: tuple[int, int] | None = None,
 ) -> None:
     """Put ``lines`` into our block at the end of the file; of the rest stays what ``keep`` wants."""
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     kept = [line for line in OURS.sub("", old).splitlines() if keep(line)]
-    replace(path, "\n".join([*kept, BEGIN, *lines, END, ""]), mode=mode)
+    replace(path, "\n".join([*kept, BEGIN, *lines, END, ""]), mode=mode, owner=owner)
 
 
 def remove(path: Path) -> None:
@@ -35,12 +37,15 @@ def remove(path: Path) -> None:
         replace(path, OURS.sub("", path.read_text(encoding="utf-8")))
 
 
-def replace(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a file of root's whole or not at all."""
+def replace(path: Path, text: str, *, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Write a file whole or not at all; ``owner`` is its user and group, if root writes it for another."""
     new = path.with_name(path.name + ".ppe-new")
+    new.unlink(missing_ok=True)  # of another user's that was cut off
     new.touch(mode=mode)
     new.write_text(text, encoding="utf-8")
     new.chmod(mode)
+    if owner is not None:
+        os.chown(new, *owner)
     try:
         new.replace(path)
     except OSError:  # A file that is mounted cannot be replaced.

@@ -6,7 +6,7 @@ The master knows the keys (node/guests.py), tags the names, for lists. Must not 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from typing import Any
 
 from ...delivery import FOLDER
 from ...errors import NothingToDo, UsageError
@@ -16,7 +16,7 @@ from ..context import Context
 from ..records import ClusterRecord
 
 COMMAND = f"cd {FOLDER}/.. && exec python3 -m node.guests"
-SECONDS = 60.0
+SECONDS = 100.0  # another client's change, and a node that does not answer, take 30 each
 
 
 def guests(connection: Connection) -> list[PublicKey]:
@@ -28,35 +28,40 @@ def guests(connection: Connection) -> list[PublicKey]:
 def share(context: Context, connection: Connection, record: ClusterRecord, key: PublicKey) -> dict[str, str]:
     """Let the key in everywhere; why not yet, of nodes that could not be told, by address.
 
-    Raises NothingToDo, UsageError when another key has its name, SshError, CloudError.
+    Safe to repeat, which tells all nodes again. Raises NothingToDo when all know it already, UsageError when another
+    key has its name, SshError, CloudError.
+    """
+    known = {each.fingerprint: each.name for each in guests(connection)}
+    if key.fingerprint not in known and key.name in known.values():
+        raise UsageError(f"another key of {key.name} is let in: revoke it, or give this one another comment")
+    late = _change(context, connection, record, "add", key.line)
+    if key.fingerprint in known and not late:
+        raise NothingToDo(f"{key.name} ({key.fingerprint}) is let into {record.name} already")
+    return late
+
+
+def revoke(context: Context, connection: Connection, record: ClusterRecord, who: str) -> dict[str, str]:
+    """Take the key of that name or fingerprint away everywhere; as ``share``.
+
+    A name that the master knows no more may still be let in by a node that could not be told: then that is told again.
+    Raises UsageError for one that is let in nowhere.
     """
     known = guests(connection)
-    if any(each.fingerprint == key.fingerprint for each in known):
-        raise NothingToDo(f"{key.name} ({key.fingerprint}) is let into {record.name} already")
-    if any(each.name == key.name for each in known):
-        raise UsageError(f"another key of {key.name} is let in: revoke it, or give this one another comment")
-    return _let_in(context, connection, record, [*known, key])
-
-
-def revoke(context: Context, connection: Connection, record: ClusterRecord, who: PublicKey) -> dict[str, str]:
-    """Take the key away everywhere; as ``share``."""
-    return _let_in(context, connection, record, [each for each in guests(connection) if each != who])
-
-
-def find(known: Sequence[PublicKey], who: str) -> PublicKey:
-    """The guest of that name or fingerprint. Raises UsageError."""
-    for key in known:
-        if who in (key.name, key.fingerprint):
-            return key
-    names = ", ".join(key.name for key in known) or "nobody"
-    raise UsageError(f"{who!r} is not let in; let in: {names}")
-
-
-def _let_in(
-    context: Context, connection: Connection, record: ClusterRecord, keys: Sequence[PublicKey]
-) -> dict[str, str]:
-    stdin = json.dumps([key.line for key in keys]).encode()
-    late: dict[str, str] = json.loads(connection.run(f"{COMMAND} set", stdin=stdin, timeout=SECONDS).stdout)
-    ids = [node.instance_id for node in record.nodes if node.state.alive]
-    context.ec2.tag(ids, tags.of_guests([key.name for key in keys]))
+    line = next((each.line for each in known if who in (each.name, each.fingerprint)), "")
+    late = _change(context, connection, record, "remove", line)
+    if not (line or late):
+        names = ", ".join(key.name for key in known) or "nobody"
+        raise UsageError(f"{who!r} is not let in; let in: {names}")
     return late
+
+
+def _change(
+    context: Context, connection: Connection, record: ClusterRecord, action: str, line: str
+) -> dict[str, str]:
+    stdin = json.dumps(line).encode()
+    told: dict[str, Any] = json.loads(
+        connection.run(f"{COMMAND} {action}", stdin=stdin, timeout=SECONDS).stdout
+    )
+    ids = [node.instance_id for node in record.nodes if node.state.alive]
+    context.ec2.tag(ids, tags.of_guests([PublicKey.parse(each).name for each in told["lines"]]))
+    return dict(told["late"])
