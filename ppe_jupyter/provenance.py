@@ -60,6 +60,7 @@ class Provenance(Sessions):
         image = ec2.image(image_id)
         return Lock.of(
             software,
+            master=self.record.master.index,
             cluster=self.record.name,
             written=f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
             image_id=image_id,
@@ -71,10 +72,10 @@ class Provenance(Sessions):
 
         Raises NotAsLocked, which says of each package that could not be had what is there; SetupFailed.
         """
-        connection, context = self.ssh(), self._account.context
+        connection, context, master = self.ssh(), self._account.context, self.record.master.index
         software = software_of(connection, self.record)
         refused: Mapping[int, Refused] = {}
-        if pins := lock.pins(software):
+        if pins := lock.pins(software, master=master):
             pace = context.pace()
             written = datetime.fromisoformat(lock.written.replace("Z", "+00:00"))
             snapshot = context.settings.debian_snapshot
@@ -86,7 +87,7 @@ class Provenance(Sessions):
             work.wait(report)
             refused = work.result
             software = software_of(connection, self.record)
-        if left := lock.differences(software):
+        if left := lock.differences(software, master=master):
             raise NotAsLocked(_said(self.record.name, left, refused), differences=left)
 
     def _spent(self) -> str:

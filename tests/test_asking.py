@@ -25,7 +25,7 @@ from ppe_jupyter.cloud.records import ClusterState, InstanceState
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.cloud.steps import RebootInstances
 from ppe_jupyter.errors import CloudError, NoSuchCluster, NothingToDo, SpecError, UsageError
-from ppe_jupyter.frontends import progress, typed
+from ppe_jupyter.frontends import locks, progress, typed
 from ppe_jupyter.frontends.actions import ACTIONS
 from ppe_jupyter.frontends.desk import Desk
 from ppe_jupyter.overview import lists
@@ -453,6 +453,24 @@ def test_somebody_elses_cluster_is_not_worked_on_unasked(local: Session, line: s
         local(line)
     assert local.manager.done == []
     assert local(line, "y") == local(f"{line} --yes") == [done]
+
+
+def test_a_lock_is_not_put_on_somebody_elses_cluster_unasked(
+    local: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hut, satisfied = local.manager.found["hut"], []
+    local.manager.existing = hut.record
+    monkeypatch.setattr(locks, "wanted", lambda arguments: "lock")
+    monkeypatch.setattr(locks, "satisfy", lambda desk, cluster, lock: satisfied.append(cluster.name))
+    local("launch hut")
+    hut.record.owner = "ann on her laptop"
+    with pytest.raises(
+        UsageError, match=r"Install the lock's packages on .*, which ann on her laptop launched"
+    ):
+        local("launch hut")
+    assert len(satisfied) == 1
+    local("launch hut", "y")
+    assert len(satisfied) == 2
 
 
 def test_all_is_asked_before_anything_ends(aws: Session) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from test_plan import facts
@@ -13,6 +14,8 @@ from test_plan import facts
 import ppe_jupyter as ppe
 from ppe_jupyter import catalog
 from ppe_jupyter.cloud import lock_file
+from ppe_jupyter.cloud.keeping.bake import DIGEST, ORIGIN
+from ppe_jupyter.cloud.keeping.images import ImageStore
 from ppe_jupyter.cloud.lock import Difference, Lock
 from ppe_jupyter.cloud.planning.plan_launch import plan_launch
 from ppe_jupyter.cloud.software import KINDS, Software, Version
@@ -108,6 +111,39 @@ def test_differences_name_node_and_versions_and_extras_are_none() -> None:
     assert lock.pins(there) == {1: {"apt": {"bash": "5.2"}, "r": {"glue": "1.6.2", "boot": "1.2"}}}
 
 
+def test_programs_and_sources_are_compared_too() -> None:
+    def github(r: str) -> Software:
+        return Software(
+            facts={"R": r, "Python": "3.11.2"},
+            packages={
+                "apt": {},
+                "python": {},
+                "r": {"own": Version("1.0", "github"), "dbx": Version("2", "CRAN")},
+            },
+        )
+
+    lock = lock_of({0: github("4.2.2")})
+    there = Software(
+        facts={"R": "4.3.0", "Python": "3.11.2"},
+        packages={"apt": {}, "python": {}, "r": {"own": Version("1.0", "CRAN"), "dbx": Version("2", "RSPM")}},
+    )
+    found = [(each.kind, each.name, each.wanted, each.there) for each in lock.differences({0: there})]
+    assert found == [("version", "R", "4.2.2", "4.3.0"), ("r", "own", "1.0 (github)", "1.0 (CRAN)")]
+    assert lock.pins({0: there}) == {}  # CRAN's 1.0 is other code
+    local = replace(there, packages={**there.packages, "r": {"dbx": Version("2", "local")}})
+    assert lock.pins({1: local}) == {1: {"r": {"dbx": "2"}}}
+
+
+def test_node_0_of_a_lock_is_the_master_whichever_it_was() -> None:
+    swapped = {0: NODES[1], 1: NODES[0], 2: NODES[2]}
+    wanted = {"cluster": "lab", "written": "", "image_id": "", "image_name": ""}
+    lock = Lock.of(swapped, master=1, **wanted)
+    assert lock == Lock.of(NODES, **wanted) and lock.digest == NODES[0].digest
+    assert lock.differences(NODES) == lock.differences(swapped, master=1) == []
+    assert {each.index for each in lock.differences(swapped)} == {0, 1}
+    assert set(lock.pins(NODES, master=1)) == {0, 1}
+
+
 def test_what_is_debians_is_installed_by_apt_alone() -> None:
     lock = lock_of(NODES)
     without = replace(NODES[0], packages={**NODES[0].packages, "python": {}})
@@ -120,6 +156,35 @@ def test_an_image_that_is_gone_is_said_before_anything_is_bought() -> None:
     assert not plan.steps
     assert re.search(r"ami-0fedcba9876543210 \(old\) does not exist any more", "".join(plan.errors))
     assert len(plan.errors) == 1
+
+
+def test_an_image_that_is_typed_is_not_the_locks() -> None:
+    plan = plan_launch(ClusterSpec(image="ami-typo"), facts(image=None, lock=lock_of(NODES)))
+    assert len(plan.errors) == 1 and "image ami-typo cannot be found" in plan.errors[0]
+
+
+def test_the_image_for_a_lock_is_of_its_architecture() -> None:
+    lock = lock_of(NODES)
+
+    def image(image_id: str, architecture: str, **tags: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            image_id=image_id, architecture=architecture, tags=tags, state="available", node=True
+        )
+
+    def locked(lock: Lock, *own: SimpleNamespace) -> str | None:
+        ec2 = SimpleNamespace(own_images=lambda: own, image=lambda image_id: None)
+        context: Any = SimpleNamespace(ec2=ec2)
+        found = ImageStore(context).locked(lock)
+        return found and found.image_id
+
+    arm = image("ami-arm", "arm64", **{DIGEST: lock.digest})
+    exact = image("ami-exact", "x86_64", **{DIGEST: lock.digest})
+    made = image("ami-made", "x86_64", **{ORIGIN: lock.image_id})
+    assert [locked(lock, arm, made, exact), locked(lock, arm, made), locked(lock, arm)] == [
+        "ami-exact", "ami-made", None,
+    ]  # fmt: skip
+    unknown = image("ami-of-nothing", "x86_64", **{ORIGIN: ""})
+    assert locked(replace(lock, image_id=""), unknown) is None
 
 
 def test_a_lock_of_another_architecture_is_refused() -> None:

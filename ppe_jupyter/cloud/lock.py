@@ -10,14 +10,21 @@ from dataclasses import dataclass, field
 
 from .software import KINDS, Packages, Software, Version, digest
 
-# Of the facts, those that are not the machine's.
+# Of the facts, those that are not the machine's; and those of them that are no packages, or of no package manager.
 VERSIONS = ("R", "Open MPI", "Rmpi", "mpi4py", "Python")
+PROGRAMS = ("R", "Open MPI", "Python")
+# Sources that are no repository: the same number may be other code, and is not to be had by it. R's are RemoteType's of
+# remotes and pak.
+ELSEWHERE = {"local", "github", "gitlab", "bitbucket", "git", "git2r", "xgit", "svn", "url"}
 Pins = dict[str, dict[str, str]]  # versions by kind and name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A package that node ``index`` does not have as the lock wants it; ``there`` is "" if it has none."""
+    """A package, or a program of kind "version", that node ``index`` does not have as the lock wants it.
+
+    ``there`` is "" if it has none. A source is named beside the versions if it is what differs, or no repository.
+    """
 
     index: int
     kind: str
@@ -30,8 +37,8 @@ class Difference:
 class Lock:
     """``packages`` are what all nodes had, ``particular`` what single ones, by index, had besides or otherwise.
 
-    ``image_id`` and ``image_name`` are what the master was launched from, ``versions`` the master's, to be read;
-    ``written`` is the time in ISO 8601.
+    Index 0 is the master, whichever it was. ``image_id`` and ``image_name`` are what it was launched from, ``versions``
+    its own; ``written`` is the time in ISO 8601.
     """
 
     cluster: str
@@ -45,14 +52,22 @@ class Lock:
 
     @classmethod
     def of(
-        cls, nodes: Mapping[int, Software], *, cluster: str, written: str, image_id: str, image_name: str
+        cls,
+        nodes: Mapping[int, Software],
+        *,
+        master: int = 0,
+        cluster: str,
+        written: str,
+        image_id: str,
+        image_name: str,
     ) -> Lock:
-        """Of nodes by their index; the master is the first."""
-        master, *others = nodes.values()
+        """Of nodes by their index, of which ``master`` is the master's."""
+        nodes = dict(sorted((_place(index, master), node) for index, node in nodes.items()))
+        first, *others = nodes.values()
         common = {
             kind: {
                 name: each
-                for name, each in master.packages[kind].items()
+                for name, each in first.packages[kind].items()
                 if all(other.packages[kind].get(name) == each for other in others)
             }
             for kind in KINDS
@@ -63,8 +78,8 @@ class Lock:
             written=written,
             image_id=image_id,
             image_name=image_name,
-            architecture=master.facts.get("architecture", ""),
-            versions={key: master.facts[key] for key in VERSIONS if master.facts.get(key)},
+            architecture=first.facts.get("architecture", ""),
+            versions={key: first.facts[key] for key in VERSIONS if first.facts.get(key)},
             packages=common,
             particular={index: packages for index, packages in own.items() if any(packages.values())},
         )
@@ -79,26 +94,55 @@ class Lock:
         """As ``Software.digest`` of the master."""
         return digest(self.of_node(0))
 
-    def differences(self, nodes: Mapping[int, Software]) -> list[Difference]:
+    def differences(self, nodes: Mapping[int, Software], *, master: int = 0) -> list[Difference]:
         """Where nodes do not have what the lock wants; what they have besides is none."""
-        return [each for index, node in nodes.items() for each in self._differences(index, node)]
+        return [
+            each
+            for index, node in nodes.items()
+            for each in (*self._programs(index, node), *self._packages(index, node, master))
+        ]
 
-    def _differences(self, index: int, node: Software) -> Iterator[Difference]:
-        for kind, packages in self.of_node(index).items():
+    def _programs(self, index: int, node: Software) -> Iterator[Difference]:
+        for name in PROGRAMS:
+            wanted, there = self.versions.get(name), node.facts.get(name, "")
+            if wanted and there != wanted:
+                yield Difference(index=index, kind="version", name=name, wanted=wanted, there=there)
+
+    def _packages(self, index: int, node: Software, master: int) -> Iterator[Difference]:
+        for kind, packages in self.of_node(_place(index, master)).items():
             for name, wanted in packages.items():
                 there = node.packages[kind].get(name)
-                if there is None or there.version != wanted.version:
-                    found = there.version if there else ""
-                    yield Difference(index=index, kind=kind, name=name, wanted=wanted.version, there=found)
+                if there is None or not _same(wanted, there):
+                    told = _told(wanted, there)
+                    yield Difference(index=index, kind=kind, name=name, wanted=told[0], there=told[1])
 
-    def pins(self, nodes: Mapping[int, Software]) -> dict[int, Pins]:
-        """The versions to install, by node; R and Python packages that are Debian's come with those of apt."""
-        wanted: dict[int, Pins] = {}
-        for each in self.differences(nodes):
-            source = self.of_node(each.index)[each.kind][each.name].source
-            if each.kind == "apt" or source != "Debian":
-                wanted.setdefault(each.index, {}).setdefault(each.kind, {})[each.name] = each.wanted
-        return wanted
+    def pins(self, nodes: Mapping[int, Software], *, master: int = 0) -> dict[int, Pins]:
+        """The versions to install, by node; R and Python packages that are Debian's come with those of apt.
+
+        Those that no repository has are not among them.
+        """
+        pins: dict[int, Pins] = {}
+        for each in self.differences(nodes, master=master):
+            wanted = self.of_node(_place(each.index, master)).get(each.kind, {}).get(each.name)
+            if wanted and (each.kind == "apt" or wanted.source not in ("Debian", *ELSEWHERE)):
+                pins.setdefault(each.index, {}).setdefault(each.kind, {})[each.name] = wanted.version
+        return pins
+
+
+def _place(index: int, master: int) -> int:
+    """The node's index in a lock, and back: the master is 0 there, and that one in its place."""
+    return {master: 0, 0: master}.get(index, index)
+
+
+def _same(one: Version, other: Version) -> bool:
+    sources = {one.source, other.source}
+    return one.version == other.version and (len(sources) == 1 or not sources & ELSEWHERE)
+
+
+def _told(wanted: Version, there: Version | None) -> tuple[str, str]:
+    sources = {wanted.source, there.source if there else wanted.source}
+    named = " ({0.source})" if sources & ELSEWHERE else ""
+    return f"{wanted.version}{named.format(wanted)}", f"{there.version}{named.format(there)}" if there else ""
 
 
 def _without(packages: Packages, common: Packages) -> dict[str, dict[str, Version]]:

@@ -60,6 +60,8 @@ def launch(desk: Desk, arguments: Arguments) -> None:
         desk.say(f"a dry run: nothing was {'launched or installed' if spec.rstudio else 'launched'}")
         return
     if runs:
+        if lock and plan.existing:
+            agree_if_foreign(desk, arguments, plan.existing, f"Install the lock's packages on {plan.name}")
         _use(desk, arguments, plan)
         _after_launch(desk, arguments, plan, lock)
         return

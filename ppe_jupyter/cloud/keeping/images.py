@@ -108,9 +108,12 @@ class ImageStore:
     def locked(self, lock: Lock) -> Image | None:
         """One of the user's own with just the lock's software, else the one that it names, else one made of that."""
         own = [each for each in self._ec2.own_images() if each.state == "available" and each.node]
+        own = [each for each in own if lock.architecture in ("", each.architecture)]
         exact = next((each for each in own if each.tags.get(DIGEST) == lock.digest), None)
-        named = None if exact else self._ec2.image(lock.image_id)
-        return exact or named or next((each for each in own if each.tags.get(ORIGIN) == lock.image_id), None)
+        if exact or not lock.image_id:
+            return exact
+        made = (each for each in own if each.tags.get(ORIGIN) == lock.image_id)
+        return self._ec2.image(lock.image_id) or next(made, None)
 
     def delete(self, image_id: str) -> Sequence[Snapshot]:
         """Let the image go, and what it is stored in: that. Raises SpecError unless it is this account's."""
