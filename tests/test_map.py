@@ -301,14 +301,20 @@ def test_what_ranks_print_while_they_start_fails_no_map(monkeypatch: pytest.Monk
             self.ready, self._heard = asyncio.Event(), heard
 
         async def start(self, stack: object) -> None:
+            self.starting = asyncio.ensure_future(self.start_both())
+
+        async def start_both(self) -> None:
             await self._heard(Frame(0, Of.STDERR, b"a warning of MPI's\n"))
-            asyncio.get_running_loop().call_soon(self.ready.set)
+            for _ in range(9):  # who waits for the first frame has it now
+                await asyncio.sleep(0)
+            await self._heard(Frame(1, Of.GONE, b"exit status 1"))
+            self.ready.set()
 
     async def check() -> None:
         monkeypatch.setattr(map_workers, "Ranks", Ranks)
         monkeypatch.setattr(map_workers, "hosts", lambda: [("a", 2)])
         workers = map_workers.Workers("map")
-        assert await workers.have() == [] and workers.living == {0, 1} and workers.inbox.empty()
+        assert await workers.have() == [] and workers.living == {0}, "one was lost at once"
 
     asyncio.run(check())
 
@@ -571,6 +577,18 @@ def test_the_stop_button_keeps_what_is_finished_and_a_checkpoint_goes_on(cluster
     found = cluster.map(once, range(60), checkpoint=name, progress=False)
     assert [value for value, _ in found] == [10 * i for i in range(60)]
     assert all(found[i] == last.values[i] for i in last.done), "the rest only"
+
+
+def test_what_a_task_answers_to_the_stop_button_is_no_result(cluster: Cluster) -> None:
+    def swallows(i: int) -> str:
+        try:
+            time.sleep(0.02 if i < 6 else 99)
+        except BaseException:
+            return "another answer"
+        return "the answer"
+
+    stop_at(cluster, 6, swallows, 12)
+    assert set(cluster.last_map().values[6:]) == {None}
 
 
 @pytest.mark.slow

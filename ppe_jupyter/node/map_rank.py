@@ -149,6 +149,8 @@ class MapRank:
                 self._in_task = True
                 assert self._function is not None
                 value = self._function(*load(item), **more)
+                if self._cancelled:  # the task may have caught the interrupt: that is not its answer
+                    return None, False
                 return dumped(value), False
             finally:
                 self._in_task = False
