@@ -100,6 +100,59 @@ class TestAnswers:
         )
         assert tasks.eval("ppe.sapply(1:2, function(f) sd(c(f, 2 * f)))[2]") == pytest.approx(2**0.5)
 
+    def test_methods_that_a_cell_has_defined_are_found_on_workers(self, tasks: RemoteR) -> None:
+        tasks.eval(
+            """
+            factor_of <- 3; mean.odd <- function(x, ...) factor_of * x$v
+            odd <- lapply(1:6, function(v) structure(list(v = v), class = "odd"))
+            setClass("Shape", representation(side = "numeric")); setClass("Square", contains = "Shape")
+            setGeneric("area", function(shape) standardGeneric("area"))
+            squared <- function(x) x^2
+            setMethod("area", "Shape", function(shape) squared(shape@side))
+            setMethod("length", "Shape", function(x) 4L)
+            setMethod("summary", "Shape", function(object, ...) "a shape")
+            shapes <- lapply(1:6, function(i) new("Square", side = i))
+            look <- function(s) list(area(s), length(s), is(s, "Shape"), new("Square", side = 2)@side)
+            stopifnot(identical(ppe.lapply(odd, mean), lapply(odd, mean)),
+                      identical(ppe.lapply(shapes, look), lapply(shapes, look)),
+                      identical(ppe.lapply(shapes, summary), lapply(shapes, summary)))
+            there <- unlist(mpi.remote.exec(exists("mean.odd") || isClass("Shape") || existsMethod("length", "Shape")))
+            """
+        )
+        assert not any(tasks.eval("there"))
+        tasks.eval(
+            "p <- '/tmp/s4.rds'; unlink(p); invisible(ppe.lapply(shapes, look, seed = 1, checkpoint = p))"
+        )
+        told = printed(tasks, "invisible(ppe.lapply(shapes, look, seed = 1, checkpoint = p))")
+        assert "6 of 6 results are there already" in told
+        tasks.eval("setMethod('length', 'Shape', function(x) 5L)")
+        with pytest.raises(errors.RemoteRError, match="S4 methods differ"):
+            tasks.eval("ppe.lapply(shapes, look, seed = 1, checkpoint = p)")
+
+    def test_options_are_those_of_the_session(self, tasks: RemoteR) -> None:
+        tasks.eval("old <- options(ts.eps = 0.5, nobodys = 'own', warn = 2)")
+        tasks.eval("used <- ppe.lapply(1:6, function(i) list(getOption('ts.eps'), getOption('nobodys')))")
+        assert tasks.eval("identical(unique(used), list(list(0.5, 'own')))")
+        for slots in ("NULL", "0"):
+            with pytest.raises(errors.RemoteRError, match=r"task 2 of 3: .*converted from warning"):
+                tasks.eval(f"ppe.lapply(1:3, function(i) log(1.5 - i), slots = {slots})")
+        tasks.eval("options(old); left <- unlist(mpi.remote.exec(is.null(getOption('nobodys'))))")
+        assert all(tasks.eval("left"))
+
+    def test_a_package_that_is_attached_here_only_is_told_or_an_error(self, tasks: RemoteR) -> None:
+        tasks.eval("attach(list(only_here = function(x) x), name = 'package:onlyhere')")
+        told = printed(tasks, "same <- identical(ppe.lapply(1:6, abs), lapply(1:6, abs))")
+        assert told.count("lack what is attached here") == 1
+        assert "onlyhere" in told
+        with pytest.raises(errors.RemoteRError, match="cannot take tasks: there is no package onlyhere"):
+            tasks.eval("ppe.lapply(1:6, function(i) only_here(i))")
+        tasks.eval("detach('package:onlyhere')")
+        assert tasks.eval("same")
+
+    def test_an_r_without_workers_says_so(self, cluster: Cluster) -> None:
+        done = cluster.ssh().run("Rscript -e 'x <- ppe.lapply(1:2, identity)' 2>&1")
+        assert b"this R has no workers" in done.stdout
+
     def test_workers_keep_what_was_theirs(self, tasks: RemoteR) -> None:
         tasks.eval(
             "theirs <- 1; mpi.bcast.Robj2slave(theirs); theirs <- 2; brief <- 3\n"

@@ -1,4 +1,8 @@
-"""Rmpi's own demos for its workers, as the package brings them: all compute pi."""
+"""Rmpi's own demos, as the package brings them: all compute pi.
+
+But for cslavePI: its program in C writes to a pointer that points nowhere, so that its processes end with SIGSEGV while
+R waits for their sum (mpi.reduce), which only the stop button ends.
+"""
 
 from __future__ import annotations
 
@@ -32,3 +36,12 @@ def workers(r: RemoteR) -> RemoteR:
 def test_those_for_workers_run(workers: RemoteR, name: str, call: str, error: float) -> None:
     found = workers.eval(f"{DEMO.format(name)}; found <- {call}; mpi.close.Rslaves(); found", timeout=60)
     assert found == pytest.approx(3.141592653589793, abs=error)
+
+
+@pytest.mark.slow
+def test_that_which_starts_its_processes_itself_runs(r: RemoteR) -> None:
+    """It leaves the number of processes to the default, is run when it is loaded, and again."""
+    r.eval(f"{DEMO.format('masterslavePI')}; found <- master()", timeout=60)
+    assert r.eval("found") == pytest.approx(3.141592653589793, abs=1e-7)
+    r.eval("mpi.spawn.Rslaves(quiet = TRUE); size <- mpi.comm.size(1) - 1; mpi.close.Rslaves()", timeout=60)
+    assert r.eval("size") == 6

@@ -15,6 +15,7 @@ fingerprints <- function(run) {
   list(X = fingerprint(list(run$X, run$names)), FUN = fingerprint(plain(work$fun)),
        "the further arguments" = fingerprint(lapply(work$arguments, plain)),
        "what FUN uses" = fingerprint(lapply(globals, plain)),
+       "S4 methods" = fingerprint(lapply(Filter(is.list, work$s4), lapply, plain)),
        seed = if (!is.null(run$seed)) fingerprint(as.numeric(run$seed)))
 }
 

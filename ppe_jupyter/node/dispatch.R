@@ -13,7 +13,7 @@ BRIEF_SECONDS <- 0.25
 EAGER_BYTES <- 4000L
 NAP_SECONDS <- c(0.0002, 0.004)
 TICK_SECONDS <- 0.25
-CANCEL_SECONDS <- 1.2
+CANCEL_SECONDS <- 1.6
 MOST_LOSSES <- 3L
 
 # Workers that were lost, by "host pid", until the agent has others started in their place.
@@ -34,7 +34,9 @@ find_workers <- function(slots) {
   ours <- mpi()
   if (isTRUE(slots == 0)) return(integer())
   if (is.null(ours) || !requireNamespace("Rmpi", quietly = TRUE)) {
-    if (interactive()) message("this R has no workers (those of remote cells have): the tasks run in it")
+    if (!any(nzchar(Sys.getenv(c("PPE_WORKER", "PPE_PSOCK"))))) {
+      message("this R has no workers (those of remote cells have): the tasks run in it")
+    }
     return(integer())
   }
   if (ours$abandoned(1L)) {
@@ -176,6 +178,10 @@ receive <- function(run) {
     if (is.null(answer$first)) {
       run$ready[[from]] <- TRUE
       if (!is.null(answer$unready)) unready(run, from, answer$unready)
+      new <- setdiff(answer$lacks, run$lacked)
+      run$lacked <- c(run$lacked, new)
+      if (length(new)) tell(run, paste("workers lack what is attached here, and run tasks without it:",
+                                       paste(new, collapse = ", ")))
       return()
     }
     run$bytes_back <- run$bytes_back + length(bytes)
@@ -268,11 +274,17 @@ suspect <- function(run, again, index) {
 # The workers leave their tasks, and tell what they have finished. Those that do not are ended with the evaluation.
 cancel <- function(run, interrupted = FALSE) {
   if (file.exists(file.path(Sys.getenv("PPE_RUN"), "saving"))) return()  # the agent ends this R
+  until <- seconds() + CANCEL_SECONDS
   mpi()$resume(1L)
   run$cancel <- TRUE
-  mpi()$signal(1L, run$ranks)
-  until <- seconds() + CANCEL_SECONDS
-  busy <- function() run$ranks[lengths(run$given[run$ranks]) > 0L | !run$ready[run$ranks]]
+  sent <- tempfile()
+  on.exit(unlink(sent))
+  mpi()$signal(1L, run$ranks, sent)
+  # One that came after the end of the job would end the worker.
+  busy <- function() {
+    if (!file.exists(sent)) return(run$ranks)
+    run$ranks[lengths(run$given[run$ranks]) > 0L | !run$ready[run$ranks]]
+  }
   while (length(busy()) && seconds() < until) {
     if (answered()) try(receive(run), silent = TRUE)
     else Sys.sleep(0.005)

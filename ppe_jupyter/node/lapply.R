@@ -68,9 +68,10 @@ new_run <- function(X, FUN, arguments, options, packages, export) {
   run$X <- unname(X)
   run$names <- names(X)
   run$n <- length(X)
+  needs <- needs_of(FUN, arguments)
   run$work <- list(fun = FUN, arguments = arguments, packages = packages, attached = attached_packages(),
-                   options = base::options()[c("contrasts", "na.action", "digits", "scipen", "OutDec")],
-                   globals = c(globals_of(FUN, arguments), export))
+                   needed = needs$packages, options = options_here(), globals = c(needs$globals, export),
+                   s4 = needs$s4)
   run$parts <- run$said <- run$attempts <- list()
   run$done <- run$failed <- run$bytes <- run$bytes_back <- run$ticked <- run$shown <- 0
   run$begun <- seconds()
@@ -115,7 +116,7 @@ in_this_session <- function(run) {
   if (!length(run$queue)) return("done")
   state <- get0(".Random.seed", globalenv(), inherits = FALSE)
   work <- run$work
-  work$globals <- work$attached <- NULL  # they are here
+  work$globals <- work$attached <- work$options <- work$s4 <- NULL  # they are here
   tasks <- runner(work)
   on.exit({
     tasks$end()
@@ -215,16 +216,48 @@ streams <- function(stream, n) {
 
 # --- What tasks need beside themselves
 
-# The variables and functions of the global environment that the functions use, and those that these use.
-globals_of <- function(FUN, arguments) {
-  found <- list()
-  for (fun in Filter(is.function, c(list(FUN), arguments))) {
-    if (is.primitive(fun) || isNamespace(topenv(environment(fun)))) next
+# The variables and functions of the global environment that the functions use, and those that these use; likewise its
+# methods and S4 classes, which nothing names; and the packages from which the functions take something.
+needs_of <- function(FUN, arguments) {
+  s4 <- s4_here()
+  tables <- Filter(is.list, s4)
+  generics <- sub("^[.]__T__(.*):[^:]*$", "\\1", names(tables))
+  generics <- Filter(function(name) exists(name, globalenv(), mode = "function", inherits = FALSE), generics)
+  methods <- s3_here()
+  found <- c(methods, mget(generics, globalenv()))
+  packages <- character()
+  look <- function(fun) {
+    if (is.primitive(fun) || isNamespace(topenv(environment(fun)))) return()
     used <- globals::globalsOf(fun, envir = environment(fun), mustExist = FALSE)
-    here <- vapply(attr(used, "where"), identical, NA, globalenv())
-    found[names(used)[here]] <- unclass(used)[here]
+    where <- attr(used, "where")
+    here <- vapply(where, identical, NA, globalenv())
+    found[names(used)[here]] <<- unclass(used)[here]
+    sub("^package:", "", unlist(lapply(Filter(is.environment, where), environmentName)))
   }
-  found
+  for (fun in Filter(is.function, c(list(FUN), arguments))) packages <- c(packages, look(fun))
+  for (fun in c(methods, unlist(tables, use.names = FALSE))) look(fun)
+  list(globals = found, s4 = s4, packages = unique(packages))
+}
+
+s3_here <- function() {
+  here <- globalenv()
+  names <- grep(".", ls(here), fixed = TRUE, value = TRUE)
+  mget(Filter(function(name) is.function(here[[name]]) && utils::isS3method(name, envir = here), names), here)
+}
+
+# Classes, and the methods of each generic in a list: their table has all of a package around it.
+s4_here <- function() {
+  here <- globalenv()
+  found <- mget(ls(here, all.names = TRUE, pattern = "^[.]__[CT]__"), here)
+  lapply(found, function(x) if (is.environment(x)) as.list.environment(x, all.names = TRUE, sorted = TRUE) else x)
+}
+
+# All but functions (`na.action` may be one), and what is the process's own.
+options_here <- function() {
+  all <- base::options()
+  all <- all[setdiff(names(all), c("device", "echo", "prompt"))]
+  is_data <- function(x) is.atomic(x) || is.list(x) && all(vapply(x, is_data, NA))
+  all[names(all) == "na.action" | vapply(all, is_data, NA)]
 }
 
 attached_packages <- function() {

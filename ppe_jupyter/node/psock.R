@@ -1,8 +1,9 @@
 # All slots of the cluster for future, foreach and parallel: what they start without an argument are PSOCK workers on
-# every node, over its own SSH. Rprofile.site loads this on the master, into its own environment.
+# every node, started over its own SSH. Rprofile.site loads this on the master, into its own environment.
 #
 # - The slots are those of ~/ompi-hostfile at the moment of the call, so that a grown cluster's are found.
-# - Workers connect back to the master directly: members of a cluster reach each other.
+# - Workers connect back to the master directly, to a port from 11000 to 11999 that is open as long as they start: only
+#   members of the cluster reach it. Their data go over that plain connection; through SSH each would need a process.
 # - One thread each, as Rmpi's workers have; what the session has from mpirun, or from us, is not for them.
 #
 # Only defaults change: makeCluster(2), plan(multisession) and their like mean what they mean elsewhere.

@@ -8,15 +8,19 @@
 # what takes long, parts before it.
 runner <- function(job) {
   for (package in job$packages) library(package, character.only = TRUE)
-  for (package in job$attached) suppressWarnings(suppressPackageStartupMessages(
-    require(package, character.only = TRUE, quietly = TRUE)))
+  there <- vapply(job$attached, function(package) suppressWarnings(suppressPackageStartupMessages(
+    require(package, character.only = TRUE, quietly = TRUE))), NA)
+  lacks <- job$attached[!there]
+  if (any(lacks %in% job$needed)) stop("there is no package ", paste(intersect(lacks, job$needed), collapse = ", "))
   theirs <- options(job$options)
   here <- globalenv()
-  own <- c(names(job$globals), ".Random.seed")
+  own <- c(names(job$globals), names(job$s4), ".Random.seed")
   before <- mget(own, here, ifnotfound = list(NULL), inherits = FALSE)
   existed <- vapply(own, exists, NA, envir = here, inherits = FALSE)
   restore <- function(values) for (name in names(values)) assign(name, values[[name]], envir = here)
   restore(job$globals)
+  restore(lapply(job$s4, function(x) if (is.list(x)) list2env(x, parent = here) else x))
+  if (length(job$s4)) methods::cacheMetaData(here, TRUE)
   next_stream <- parallel::nextRNGStream
 
   FUN <- job$fun
@@ -30,6 +34,7 @@ runner <- function(job) {
     said[[length(said) + 1L]] <<- list(index = now, kind = kind, text = text, call = call)
   }
   on_warning <- function(w) {
+    if (isTRUE(getOption("warn") >= 2)) return()  # R makes an error of it
     say("warning", conditionMessage(w), conditionCall(w))
     tryInvokeRestart("muffleWarning")
   }
@@ -118,10 +123,12 @@ runner <- function(job) {
   end <- function() {
     if (!is.null(depth)) while (sink.number() >= depth) sink()
     options(theirs)
+    if (length(job$s4)) methods::cacheMetaData(here, FALSE)
     rm(list = own[existed == FALSE & vapply(own, exists, NA, envir = here, inherits = FALSE)], envir = here)
     restore(before[existed])
+    if (length(job$s4)) methods::cacheMetaData(here, TRUE)
   }
-  list(run = run, end = end)
+  list(run = run, end = end, lacks = lacks)
 }
 
 # The command that a worker of Rmpi's gets: brief, as it is sent before the worker asks.
@@ -151,7 +158,7 @@ worker <- function(job, comm, number, tags, make) suspendInterrupts({
   }
   tasks <- tryCatch(allowInterrupts(make(job)), error = function(e) conditionMessage(e),
                     interrupt = function(i) "it was interrupted")
-  reply(list(unready = if (is.character(tasks)) tasks))
+  reply(if (is.character(tasks)) list(unready = tasks) else list(lacks = tasks$lacks))
   repeat {
     # Rmpi answers a probe with what it has found, not with what is left.
     Rmpi::mpi.probe(0L, tags[[1L]], comm)
