@@ -280,6 +280,13 @@ class TestCheckpoints:
             tasks.eval(call.format("*"))
         assert "3 of 3 results are there already" in printed(tasks, f"invisible({call.format('+')})")
 
+    def test_a_function_in_a_list_is_the_same_when_r_has_compiled_it(self, tasks: RemoteR) -> None:
+        tasks.eval("p <- '/tmp/h.rds'; unlink(p); by <- list(f = function(i) i + 1)")
+        call = "invisible(ppe.lapply(1:3, function(i, by) by$f(i), by = by, seed = 1, checkpoint = p, slots = 0))"
+        tasks.eval(call)
+        tasks.eval("for (i in 1:5) by$f(i)")
+        assert "3 of 3 results are there already" in printed(tasks, call)
+
     def test_the_same_numbers_are_the_same_however_r_keeps_them(self, tasks: RemoteR) -> None:
         tasks.eval("p <- '/tmp/g.rds'; unlink(p); x <- 1:3; x[2] <- 2L")
         tasks.eval("invisible(ppe.lapply(1:3, identity, seed = 1, checkpoint = p, slots = 0))")
@@ -341,6 +348,15 @@ def test_a_worker_that_is_killed_has_its_tasks_done_elsewhere(cluster: Cluster, 
     assert tasks.eval("ranks") == 1
     assert tasks.eval("identical(x, ppe.lapply(1:200, function(i) rnorm(1), seed = 1))")
     assert tasks.eval("ppe.last()$slots") == SLOTS, "another one was started in its place"
+
+
+@pytest.mark.slow
+def test_one_brief_task_that_ends_its_worker_is_the_one_that_fails(tasks: RemoteR) -> None:
+    tasks.eval("f <- function(i) { if (i == 437) tools::pskill(Sys.getpid(), 9); Sys.sleep(0.001); i }")
+    tasks.eval("x <- ppe.lapply(1:900, f, on_error = 'collect'); lost <- length(ppe.last()$lost)")
+    assert tasks.eval("which(sapply(x, inherits, 'ppe_task_error'))") == 437
+    assert tasks.eval("identical(x[-437], lapply((1:900)[-437], identity))")
+    assert tasks.eval("lost") <= 4
 
 
 @pytest.mark.slow

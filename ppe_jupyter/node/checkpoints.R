@@ -12,16 +12,17 @@ fingerprints <- function(run) {
   if (!dir.exists(dirname(run$checkpoint))) stop(sprintf("there is no folder %s", dirname(run$checkpoint)), call. = FALSE)
   work <- run$work
   globals <- work$globals[sort(names(work$globals))]
-  list(X = fingerprint(list(run$X, run$names)), FUN = fingerprint(plain(work$fun)),
-       "the further arguments" = fingerprint(lapply(work$arguments, plain)),
-       "what FUN uses" = fingerprint(lapply(globals, plain)),
-       "S4 methods" = fingerprint(lapply(Filter(is.list, work$s4), lapply, plain)),
+  list(X = fingerprint(list(plain(run$X), run$names)), FUN = fingerprint(plain(work$fun)),
+       "the further arguments" = fingerprint(plain(work$arguments)),
+       "what FUN uses" = fingerprint(plain(globals)),
+       "S4 methods" = fingerprint(plain(Filter(is.list, work$s4))),
        seed = if (!is.null(run$seed)) fingerprint(as.numeric(run$seed)))
 }
 
 # Compiling a function, or its place in a file, does not make it another; what it uses of where it was defined does,
 # up to the global environment (`globals`) or a package. Functions that use each other end at `depth`.
 plain <- function(value, depth = 5L) {
+  if (is.list(value) && !is.object(value)) return(lapply(value, plain, depth))
   if (!is.function(value) || is.primitive(value)) return(value)
   names <- setdiff(all.names(as.call(as.list(value))), "...")
   around <- environment(value)

@@ -151,7 +151,10 @@ deal <- function(run) {
   }
 }
 
-left_over <- function(run) sum(vapply(run$queue, function(range) range[[2L]] - range[[1L]] + 1, 0))
+left_over <- function(run) {
+  ends <- as.numeric(unlist(run$queue))
+  sum(ends[c(FALSE, TRUE)] - ends[c(TRUE, FALSE)] + 1)
+}
 
 next_chunk <- function(run, left) {
   size <- if (is.na(run$mean)) 1 else CHUNK_SECONDS / max(run$mean, 1e-6)
@@ -242,14 +245,9 @@ take_losses <- function(run, words = NULL) {
   for (rank in intersect(lost, seq_along(mpi()$processes(1L)))) assign(name_of(rank), TRUE, envir = gone)
   lost <- intersect(lost, run$ranks)
   if (!length(lost)) return()
-  again <- unlist(run$given[lost], recursive = FALSE)
   run$ranks <- setdiff(run$ranks, lost)
   run$lost <- c(run$lost, lost)
-  for (rank in lost) {
-    # The first one may be what has ended it.
-    if (length(run$given[[rank]])) again <- suspect(run, again, run$given[[rank]][[1L]][[1L]])
-    run$given[rank] <- list(NULL)
-  }
+  again <- unlist(lapply(lost, function(rank) taken_back(run, rank)), recursive = FALSE)
   run$queue <- c(again, run$queue)
   tasks <- sum(vapply(again, function(chunk) chunk[[2L]] - chunk[[1L]] + 1, 0))
   what <- if (tasks == 1) "; its task runs elsewhere" else if (tasks) sprintf("; %.0f tasks run elsewhere", tasks)
@@ -257,16 +255,25 @@ take_losses <- function(run, words = NULL) {
   if (!length(run$ranks)) stop("all workers are lost; ppe.last() has what was finished", call. = FALSE)
 }
 
-suspect <- function(run, again, index) {
+# What a lost worker had. Each task of its first chunk may be what has ended it: one by one they tell.
+taken_back <- function(run, rank) {
+  chunks <- run$given[[rank]]
+  run$given[rank] <- list(NULL)
+  if (!length(chunks)) return()
+  first <- chunks[[1L]][[1L]]:chunks[[1L]][[2L]]
+  again <- if (length(first) > 1L || !is_given_up(run, first)) lapply(first, function(i) c(i, i))
+  c(again, chunks[-1L])
+}
+
+is_given_up <- function(run, index) {
   key <- as.character(index)
   run$losses[[key]] <- c(run$losses[[key]], 1L)
-  if (length(run$losses[[key]]) < MOST_LOSSES) return(again)
+  if (length(run$losses[[key]]) < MOST_LOSSES) return(FALSE)
   why <- sprintf("the worker was lost in each of %d attempts", MOST_LOSSES)
   error <- structure(class = c("ppe_task_error", "error", "condition"),
                      list(message = why, call = NULL, index = index, traceback = character()))
   take(run, list(first = index, values = list(error), failed = 1L, said = list()))
-  again <- lapply(again, function(chunk) if (chunk[[1L]] == index) c(index + 1, chunk[[2L]]) else chunk)
-  Filter(function(chunk) chunk[[1L]] <= chunk[[2L]], again)
+  TRUE
 }
 
 # --- The stop button, and an error
