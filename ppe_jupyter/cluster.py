@@ -29,7 +29,7 @@ from .cloud.plan import Plan
 from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
 from .cloud.steps import InstallRStudio
-from .errors import CloudError, NothingToDo, PpeError, SshError, Unreachable
+from .errors import CloudError, NothingToDo, PartlyInstalled, PpeError, SshError, Unreachable
 from .maps import Maps
 from .node.protocol import MAIN
 from .provenance import Provenance
@@ -309,12 +309,19 @@ class Cluster(Maps, Runs, Provenance):
             lambda send: install(connection, packages, report=send, pace=pace, cran_url=cran_url), pace
         )
         work.wait(report)
-        done = work.result
+        try:
+            done = work.result
+        except PartlyInstalled:
+            self._add_to_spec(packages)
+            raise
+        self._add_to_spec(packages)
+        return done
+
+    def _add_to_spec(self, packages: Packages) -> None:
         if spec := self.refresh().record.spec:
             ids = [node.instance_id for node in self.nodes if node.state.alive]
-            context.ec2.tag(ids, tags.of_spec(packages.added_to(spec)))
+            self._account.context.ec2.tag(ids, tags.of_spec(packages.added_to(spec)))
             self.refresh()
-        return done
 
     def install_rstudio(self) -> None:
         """RStudio Server on the master: the settings' package or the pinned release. Raises SetupFailed, SshError."""

@@ -28,6 +28,7 @@
     │   │   └── RunFailed         a script that was run on a cluster did
     │   ├── TransferFailed        files could not be sent or fetched, or not all of them
     │   ├── SetupFailed           a node could not be configured
+    │   │   └── PartlyInstalled   packages are not on all nodes
     │   ├── NotAsLocked           a cluster runs, but not with the software that a lock wants
     │   ├── NoRStudio             RStudio Server is not there, too old, or does not start
     │   ├── RemoteRError          R signalled an error: R's own words
@@ -196,6 +197,10 @@ class SetupFailed(RemoteError):
     def __init__(self, message: str, *, node: str | None = None) -> None:
         super().__init__(message)
         self.node = node
+
+
+class PartlyInstalled(SetupFailed):
+    """Packages are on the master, and will be on nodes to come, but not on all that there are."""
 
 
 class NotAsLocked(RemoteError):

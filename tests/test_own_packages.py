@@ -7,6 +7,7 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from test_cells import Shown
 
 import ppe_jupyter as ppe
 from ppe_jupyter.cloud.keeping.install import Installed
+from ppe_jupyter.node import own_packages
 from ppe_jupyter.remote.team import TeamCell
 
 if TYPE_CHECKING:
@@ -107,6 +109,48 @@ def test_a_package_that_is_not_the_same_everywhere_is_named() -> None:
         "jq (Debian) differs between nodes: 1.6 on nodes 0, 2; not there on node 1",
         "glue (R) differs between nodes: 1.7.0 on node 0; 1.6.2 on nodes 1, 2",
     ]
+
+
+def test_a_node_that_does_not_answer_is_not_asked_for_each_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hosts").write_text("master slots=1\nworker slots=1\ndead slots=1\n")
+    package = tmp_path / "R" / "x-library" / "4.2" / "glue"
+    package.mkdir(parents=True)
+    (package / "DESCRIPTION").write_text("Version: 1.7.0\n")
+    monkeypatch.setattr(own_packages, "FOLDER", tmp_path)
+    monkeypatch.setattr(own_packages, "VENV", tmp_path / "venv")
+    monkeypatch.setattr(own_packages, "SHARED", tmp_path / "own-packages.json")
+    monkeypatch.setattr(own_packages, "FAILED", tmp_path / "own-packages-failed.json")
+    monkeypatch.setattr(own_packages, "HOSTFILE", tmp_path / "hosts")
+    monkeypatch.setattr(own_packages, "_home", lambda: tmp_path)
+    asked: list[str] = []
+
+    def copy(node: str) -> str:
+        asked.append(node)
+        return "no answer" if node == "dead" else ""
+
+    monkeypatch.setattr(own_packages, "_copy", copy)
+    monkeypatch.setattr(own_packages, "TICK_NS", 0)  # the package has just been made
+    warning = "!dead does not have the same packages as the master: no answer"
+    assert list(own_packages.share())[1:] == [warning]
+    assert list(own_packages.share()) == [warning]
+    assert sorted(asked) == ["dead", "worker"]
+    monkeypatch.setattr(own_packages, "FAILED_SECONDS", 0.0)
+    assert list(own_packages.share()) == [warning]
+    assert len(asked) == 4
+
+
+def test_a_package_that_is_just_being_removed_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_packages, "_home", lambda: tmp_path)
+    monkeypatch.setattr(own_packages, "VENV", tmp_path / "venv")
+    for name in ("glue", "gone"):
+        (tmp_path / "R" / "x-library" / "4.2" / name).mkdir(parents=True)
+    (tmp_path / "R/x-library/4.2/glue/DESCRIPTION").write_text("Version: 1.7.0\n")
+    (tmp_path / "R/x-library/4.2/gone/DESCRIPTION").symlink_to("nothing")
+    assert own_packages.installed()["r"] == {"glue": "1.7.0"}
 
 
 # --- On a launched cluster

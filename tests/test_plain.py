@@ -122,6 +122,7 @@ def test_what_ranks_have_no_form_for_is_refused_with_its_class(value: Any, said:
         ([1, {"a": lambda: 1}], "a value of Python's type function"),
         ({1: 2}, "a dict with a key of type int"),
         (2**60, "beyond 2\\^53"),
+        ([2**60 + 1, 1.5], "beyond 2\\^53"),
         ("a\0b", "a string with a NUL"),
         (np.array(["2020-01-02"], "M8[D]"), "a numpy array of datetime64"),
         (pd.DataFrame({"t": pd.to_datetime(["2020-01-02"])}), "in column 't'"),
@@ -139,3 +140,25 @@ def test_an_r_object_is_refused_with_its_class() -> None:
     node = Node(Type.OPAQUE, data=b"x" * 9, attributes={"class": characters(["lm"])})
     with pytest.raises(plain.Unplain, match="an R object of class lm"):
         plain.load(b"".join(bytes(each) for each in dump(node)))
+
+
+def test_a_name_that_occurs_twice_loses_nothing() -> None:
+    frame = pd.DataFrame([[1.5, 2.5]], columns=["x", "x"])
+    found = plain.load(plain.dump(frame))
+    assert (list(found.columns), found.to_numpy().tolist()) == (["x", "x"], [[1.5, 2.5]])
+    from ppe_jupyter.remote.wire import Node, Type, characters, dump
+
+    one = Node(Type.DOUBLE, data=np.array([1.0]))
+    node = Node(Type.LIST, data=[one, one], attributes={"names": characters(["a", "a"])})
+    with pytest.raises(plain.Unplain, match="a list with the name 'a' twice"):
+        plain.load(b"".join(bytes(each) for each in dump(node)))
+
+
+def test_the_users_own_values_stay_as_they_are() -> None:
+    array = np.ma.masked_array(np.array(["a", "b"], object), [True, False])
+    frame = pd.DataFrame({"s": pd.Series(["a", math.nan], dtype=object)})
+    for value in (array, np.ma.masked_array(["a", "b"], [True, False])):
+        assert plain.load(plain.dump(value)) == [None, "b"]
+    assert plain.load(plain.dump(frame))["s"].isna().tolist() == [False, True]
+    assert array.data.tolist() == ["a", "b"]
+    assert math.isnan(frame["s"][1])

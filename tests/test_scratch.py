@@ -84,6 +84,20 @@ def test_without_the_tools_it_is_on_the_root_disk(disk: Disk, monkeypatch: pytes
     assert "the node has no blkid" in said[0]
 
 
+def test_without_mdadm_it_is_the_first_disk(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = disk("nvme1n1")
+    disk("nvme2n1")
+    find = scratch.shutil.which
+    monkeypatch.setattr(
+        scratch.shutil,
+        "which",
+        lambda command, path=None: None if command == "mdadm" else find(command, path=path),
+    )
+    said: list[str] = []
+    assert scratch.make(said.append)
+    assert "is one of 2 disks" in said[0] and said[1] == f"formatting {first} for {scratch.PLACE}"
+
+
 def test_a_disk_that_is_mounted_or_only_the_hosts_is_not_taken(disk: Disk, tmp_path: Path) -> None:
     mounted = disk("nvme1n1")
     subprocess.run(["mkfs.ext4", "-q", "-L", scratch.LABEL, mounted], check=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.manager import Manager
 
+UNHEARD = "systemctl mask --now rpcbind.socket rpcbind.service"
 MASTER, WORKER, OTHER = "10.0.0.4", "10.0.0.5", "10.0.0.6"
 
 
@@ -108,11 +109,15 @@ class Node:
         home = pwd.struct_passwd((*me[:5], str(root / "home"), me.pw_shell))
         monkeypatch.setattr(sharing.pwd, "getpwnam", lambda name: home)
 
-    def share(self, **how: object) -> None:
+    def share(self, **how: object) -> str:
         told = {"server": MASTER, "members": [WORKER, OTHER], "serves": False, **how}
-        sharing.share(
-            told, "me", lambda text: None, run=lambda command: self.ran.append(" ".join(command)) or ""
-        )
+        return sharing.share(told, "me", lambda text: None, run=lambda command: self._ran(" ".join(command)))
+
+    def _ran(self, command: str) -> str:
+        self.ran.append(command)
+        if command.startswith("umount"):
+            self.mounted = ""
+        return ""
 
     def read(self, name: str) -> str:
         return (self.root / name).read_text()
@@ -130,10 +135,10 @@ def test_the_master_exports_it_to_members_only(node: Node) -> None:
     assert node.installed == ["nfs-kernel-server"] * 2
     options = "(rw,sync,no_subtree_check)"
     assert node.read("EXPORTS") == f"{place} {WORKER}{options} {OTHER}{options}\n"
-    assert node.read("SERVER_CONF") == "[nfsd]\nvers3 = n\n"
+    assert node.read("SERVER_CONF") == f"[nfsd]\nvers3 = n\nhost = {MASTER}\n"
     # The server is restarted for another configuration only: members have files open.
     start = ["systemctl enable nfs-kernel-server", "systemctl restart nfs-kernel-server"]
-    assert node.ran == [*start, "exportfs -ra", "exportfs -ra"]
+    assert node.ran == [UNHEARD, *start, "exportfs -ra", UNHEARD, "exportfs -ra"]
     assert (node.root / "home" / "shared").resolve() == place
     node.share(kind="nfs", serves=True, members=[])
     assert not (node.root / "EXPORTS").exists()
@@ -145,20 +150,31 @@ def test_a_sole_node_needs_no_server(node: Node) -> None:
     assert (node.installed, node.ran) == ([], [])
 
 
-def test_a_worker_mounts_it_without_waiting_for_it_at_boot_or_at_its_end(node: Node) -> None:
+def test_a_worker_mounts_it_without_waiting_for_it_at_boot_or_at_its_end(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node.share(kind="nfs")
     place = node.root / "shared"
     source, where, kind, options, *rest = node.read("FSTAB").splitlines()[1].split()
     assert (source, where, kind, rest) == (f"{MASTER}:{place}", str(place), "nfs4", ["0", "0"])
     assert {"hard", "_netdev", "nofail", "x-systemd.mount-timeout=30"} <= set(options.split(","))
     assert node.read("UNIT_CONF") == "[Mount]\nLazyUnmount=yes\nForceUnmount=yes\n"
-    assert node.ran == ["systemctl daemon-reload", f"mount {place}"]
+    assert node.ran == [UNHEARD, "systemctl daemon-reload", f"mount {place}"]
+    monkeypatch.setattr(sharing.shutil, "which", lambda command, path: command)
     node.mounted = f"{MASTER}:{place}"
+    node.ran.clear()
     node.share(kind="nfs")
-    assert node.ran[2:] == ["systemctl daemon-reload"]
+    assert node.ran == ["systemctl daemon-reload"]
+    node.ran.clear()
     node.share(kind="nfs", server=OTHER)  # another node is the master now
-    assert node.ran[3:] == ["systemctl daemon-reload", f"umount -l {place}", f"mount {place}"]
+    # Before anything that the dead server's mount would hold up.
+    assert node.ran == [f"umount -l {place}", "systemctl daemon-reload", f"mount {place}"]
     assert len(node.read("FSTAB").splitlines()) == 2
+    node.ran.clear()
+    node.mounted = f"{OTHER}:{place}"
+    node.share(kind="nfs", serves=True, members=[])  # this one is
+    assert node.ran == [f"umount -l {place}", "systemctl daemon-reload"]
+    assert node.read("FSTAB") == "UUID=1 / ext4 defaults 0 1\n"
     sharing.forget()
     assert node.read("FSTAB") == "UUID=1 / ext4 defaults 0 1\n"
 
@@ -174,6 +190,29 @@ def test_efs_is_mounted_as_aws_recommends(node: Node) -> None:
 
 
 def test_a_folder_of_the_users_own_stays(node: Node) -> None:
+    assert node.share(kind="bind") == node.share(kind="bind") == ""
+    (node.root / "home" / "shared").unlink()
     (node.root / "home" / "shared").mkdir()
-    node.share(kind="bind")
+    assert f"{node.root / 'home' / 'shared'} is not the cluster's" in node.share(kind="bind")
     assert not (node.root / "home" / "shared").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "is_given"), [("efs", 0, True), ("efs", 4711, False), ("bind", 4711, True)]
+)
+def test_a_file_system_that_is_others_too_stays_theirs(
+    node: Node, monkeypatch: pytest.MonkeyPatch, kind: str, owner: int, is_given: bool
+) -> None:
+    given: list[tuple[int, int]] = []
+    user = pwd.struct_passwd(("me", "x", 1000, 1000, "", str(node.root / "home"), "/bin/sh"))
+    monkeypatch.setattr(sharing.pwd, "getpwnam", lambda name: user)
+    monkeypatch.setattr(sharing.os, "lchown", lambda path, uid, gid: None)
+    monkeypatch.setattr(sharing.os, "chown", lambda path, uid, gid: given.append((uid, gid)))
+    (node.root / "shared").mkdir()
+    monkeypatch.setattr(
+        Path,
+        "stat",
+        lambda self, *, follow_symlinks=True: os.stat_result((0o40755, 0, 0, 1, owner, 0, *[0] * 4)),
+    )
+    node.share(kind=kind, address="fs-1", serves=True)
+    assert given == ([(1000, 1000)] if is_given else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import socket
 from collections.abc import Iterator
@@ -112,6 +113,35 @@ def test_a_host_passes_by_its_whole_name_only(host: str, passes: bool) -> None:
     assert any(re.search(pattern, host) for pattern in patterns) is passes
 
 
+def pip_proxy(folder: Path) -> str:
+    """As pip reads it."""
+    parser = configparser.RawConfigParser()
+    parser.read(folder / "PIP")
+    return parser["global"]["proxy"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "[global]\nindex-url = https://pip.example.org/simple\n[install]\nno-cache-dir = true\n",
+        "[install]\nno-cache-dir = true\n",
+        "# nothing but a header, without its end\n[global]",
+    ],
+)
+def test_pips_configuration_of_the_image_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str
+) -> None:
+    for name in ("APT", "PIP", "R"):
+        monkeypatch.setattr(way_out, name, tmp_path / name)
+    (tmp_path / "PIP").write_text(image)
+    for proxy in ("http://10.0.0.4:3128", "http://10.0.0.5:3128"):
+        way_out.use(proxy)
+        assert pip_proxy(tmp_path) == proxy
+    assert way_out.pip_configuration(own := "[global]\nproxy = http://own:1\n", proxy) == own
+    way_out.use(None)
+    assert (tmp_path / "PIP").read_text().strip() == image.strip()
+
+
 def test_a_node_goes_by_the_proxy_until_it_need_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("APT", "PIP", "R"):
         monkeypatch.setattr(way_out, name, tmp_path / name)
@@ -119,8 +149,8 @@ def test_a_node_goes_by_the_proxy_until_it_need_not(tmp_path: Path, monkeypatch:
     for _ in range(2):
         way_out.use("http://10.0.0.4:3128")
     assert 'Acquire::https::Proxy "http://10.0.0.4:3128";' in (tmp_path / "APT").read_text()
-    assert (tmp_path / "PIP").read_text() == "[global]\nproxy = http://10.0.0.4:3128\n"
+    assert pip_proxy(tmp_path) == "http://10.0.0.4:3128"
     assert (tmp_path / "R").read_text().count("https_proxy=http://10.0.0.4:3128") == 1
     way_out.use(None)
-    assert {each.name for each in tmp_path.iterdir()} == {"R"}
+    assert not (tmp_path / "APT").exists() and (tmp_path / "PIP").read_text() == ""
     assert (tmp_path / "R").read_text() == "R_LIBS_SITE=x\n"

@@ -84,13 +84,22 @@ class Agent:
         self._sessions.why_ended = self._watchdog.why_ended()
         self._sessions.start()
         self._watchdog.start()
-        led_out = loop.run_in_executor(None, way_out.start)
+        led_out = asyncio.ensure_future(self._lead_out())
         await self._stopped.wait()
         await led_out
-        way_out.stop()
+        await loop.run_in_executor(None, way_out.stop)
         SOCKET.unlink(missing_ok=True)
         self._watchdog.stop()
         await self._sessions.stop()
+
+    async def _lead_out(self) -> None:
+        try:
+            why = await asyncio.get_running_loop().run_in_executor(None, way_out.start)
+        except OSError as exc:
+            why = str(exc)
+        if why:
+            text = f"Workers without a way out cannot install packages: the proxy does not start: {why}"
+            self._sessions.notices.tell("warning", text, topic="way out")
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from . import own_packages, packages, reach
+from . import own_packages, packages, reach, surroundings
 from .master import read, write
 from .phase import Json, Phase, emit
 from .reach import FOLDER, Node, NodeFailed
@@ -28,13 +28,15 @@ Wanted = Mapping[str, Sequence[str]]
 def install(nodes: Sequence[Node], task: Mapping[str, Any]) -> None:
     """Install ``apt``, ``r`` and ``python`` packages on these nodes, and on those that come later.
 
-    ``cran_url``, if it is there, is the repository from now on.
+    ``cran_url``, unless it is null, is the repository from now on.
 
     The event ``done`` has by the nodes' numbers ``versions`` of the wanted packages, by kind, and ``failed``: why, of
-    nodes where that did not succeed; ``notes`` tell what was copied to workers. Raises NodeFailed.
+    nodes where that did not succeed; ``kept``, whether later nodes get them, as they do if the master has them;
+    ``notes`` tell what was copied to workers. Raises NodeFailed.
     """
     if not nodes:
         raise NodeFailed("this machine is not the master of a cluster that is set up")
+    task = {**task, "cran_url": task.get("cran_url") or surroundings.cran()}
     wanted: Wanted = {kind: task.get(kind, ()) for kind in packages.NAMES}
     phase = Phase("installing", nodes, len(nodes))
     answers, failed = phase.run(partial(of_distribution, task), patient=True)
@@ -42,7 +44,8 @@ def install(nodes: Sequence[Node], task: Mapping[str, Any]) -> None:
     notes = list(own_packages.share())
     found, silent = Phase("looking", nodes, len(nodes)).run(partial(_versions, wanted), patient=True)
     failed = {**silent, **failed}
-    if not failed:
+    kept = nodes[0].private_ip not in failed  # the others have them by the next setup
+    if kept:
         write(PACKAGES, json.dumps(with_earlier(wanted)))
     by_address = {node.private_ip: node for node in nodes}
     why = {
@@ -51,7 +54,7 @@ def install(nodes: Sequence[Node], task: Mapping[str, Any]) -> None:
         if at in failed
     }
     versions = {each.index: found[at] for at, each in by_address.items() if at in found}
-    emit("done", versions=versions, failed=why, notes=notes)
+    emit("done", versions=versions, failed=why, kept=kept, notes=notes)
 
 
 def of_distribution(task: Mapping[str, Any], node: Node, say: reach.Say) -> Json:
@@ -66,12 +69,32 @@ def missing(answers: Mapping[str, Json]) -> list[str]:
     return sorted({name for answer in answers.values() for name in answer["missing"]})
 
 
+def again(r: Sequence[str], python: Sequence[str], before: Wanted, phase: Phase) -> None:
+    """The same in a setup, for which the packages of an earlier one, ``before``, need no source any more.
+
+    Those that are there stay in whatever version; of others that cannot be had again is told.
+    """
+    old_r, old_python = (frozenset(before.get(kind, ())) for kind in ("r", "python"))
+    of_user(
+        [each for each in r if each not in old_r], [each for each in python if each not in old_python], phase
+    )
+    there = own_packages.installed()["python"]
+    gone = [
+        each
+        for each in python
+        if each in old_python and own_packages.normal(own_packages.distribution(each)) not in there
+    ]
+    try:
+        of_user([each for each in r if each in old_r], gone, phase)
+    except NodeFailed as exc:
+        phase.warn(str(exc))
+
+
 def of_user(r: Sequence[str], python: Sequence[str], phase: Phase) -> None:
     """Install on this master packages of CRAN and PyPI. Raises NodeFailed."""
     there = own_packages.installed()["python"]
-    python = [
-        each for each in python if own_packages.normal(each) not in there
-    ]  # pip takes a second to say so
+    # pip takes a second to say so
+    python = [each for each in python if own_packages.normal(each) not in there]
     if not (r or python):
         return
     master = phase.nodes[0]

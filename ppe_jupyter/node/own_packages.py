@@ -21,11 +21,16 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path.home() / ".ppe"
 VENV = FOLDER / "venv"
 # What the nodes have, since when: folders that changed later are to be copied. Rprofile.site looks at it too.
 SHARED = FOLDER / "own-packages.json"
+# Why nodes do not have them, by name; made when that was tried last.
+FAILED = FOLDER / "own-packages-failed.json"
+# A node that does not answer is asked again after so long, not for each cell.
+FAILED_SECONDS = 30.0
 HOSTFILE = Path.home() / "ompi-hostfile"
 OWN_LIBRARIES = "R/*-library/*"  # R's %U for a Unix (?R_LIBS_USER), below the home
 LIBRARIES = ("/usr/local/lib/R/site-library", "/usr/lib/R/site-library", "/usr/lib/R/library")
@@ -79,7 +84,10 @@ def make_environment() -> None:
 
 def installed() -> Versions:
     """The user's own packages of this node with their versions, by language."""
-    r = {each.parent.name: _version(each) for each in _home().glob(f"{OWN_LIBRARIES}/*/DESCRIPTION")}
+    r = {}
+    for each in _home().glob(f"{OWN_LIBRARIES}/*/DESCRIPTION"):
+        with contextlib.suppress(OSError):  # it is just being removed
+            r[each.parent.name] = _version(each)
     return {"r": r, "python": dict(_distributions(_site_packages()))}
 
 
@@ -155,16 +163,15 @@ def _site_packages() -> list[Path]:
 
 def is_stale() -> bool:
     """Whether there is something that was not copied to the workers."""
-    if not SHARED.exists():
-        return any(installed().values())
-    since = SHARED.stat().st_mtime_ns
+    return _changed(SHARED.stat().st_mtime_ns) if SHARED.exists() else any(installed().values())
+
+
+def _changed(since: int) -> bool:
     folders = [*_home().glob(OWN_LIBRARIES), *_site_packages()]
     try:
         # A change's own time, not what an archive says of its files.
         return any(
-            each.stat(follow_symlinks=False).st_ctime_ns > since
-            for folder in folders
-            for each in os.scandir(folder)
+            each.lstat().st_ctime_ns > since for folder in folders for each in folder.iterdir()
         ) or any(folder.stat().st_ctime_ns > since for folder in folders)
     except FileNotFoundError:  # it is just being changed
         return True
@@ -180,6 +187,9 @@ def share(*, everything: bool = False) -> Iterator[str]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (everything or is_stale()):  # another has just done it
             return
+        if not everything and (failed := _just_failed()):
+            yield from _warnings(failed)
+            return
         began, now, before = time.time_ns() - TICK_NS, installed(), _shared()
         workers = [line.split()[0] for line in HOSTFILE.read_text().splitlines()[1:] if line.strip()]
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -187,12 +197,30 @@ def share(*, everything: bool = False) -> Iterator[str]:
         if copied := len(workers) - len(failed):
             for kind, title in TITLES.items():
                 yield from _said(title, before.get(kind, {}), now[kind], copied)
-        for node, why in failed.items():
-            yield f"!{node} does not have the same packages as the master: {why}"
-        new = SHARED.with_suffix(".new")
-        new.write_text(json.dumps(now))
-        os.utime(new, ns=(0 if failed else began,) * 2)
-        new.replace(SHARED)
+        yield from _warnings(failed)
+        _note(FAILED, failed, began)
+        _note(SHARED, now, 0 if failed else began)
+
+
+def _note(path: Path, what: Mapping[str, Any], time_ns: int) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(what))
+    os.utime(new, ns=(time_ns, time_ns))
+    new.replace(path)
+
+
+def _just_failed() -> dict[str, str]:
+    """As FAILED says, if that was a moment ago and nothing has changed since."""
+    with contextlib.suppress(OSError, ValueError):
+        began = FAILED.stat().st_mtime_ns
+        if time.time_ns() - began < FAILED_SECONDS * 1e9 and not _changed(began):
+            return dict(json.loads(FAILED.read_text()))
+    return {}
+
+
+def _warnings(failed: Mapping[str, str]) -> Iterator[str]:
+    for node, why in failed.items():
+        yield f"!{node} does not have the same packages as the master: {why}"
 
 
 def _shared() -> Versions:

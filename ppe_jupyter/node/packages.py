@@ -97,8 +97,12 @@ def _update(say: Say) -> None:
 
 
 def _installed(package: str) -> bool:
-    asked = ["dpkg-query", "-W", "-f", "${db:Status-Status}", package]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout == "installed"
+    name, _, version = package.partition("=")
+    asked = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", name]
+    status, _, there = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.partition(
+        " "
+    )
+    return status == "installed" and version in ("", there)
 
 
 def _there(command: Sequence[str]) -> bool:

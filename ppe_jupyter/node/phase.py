@@ -49,5 +49,8 @@ class Phase:
         """What a node does now."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + SAY_SECONDS
-            message = f"{node.name}: {text}"
-            emit("progress", phase=self._name, ready=self._ready, total=self._total, message=message)
+            self.warn(f"{node.name}: {text}")
+
+    def warn(self, message: str) -> None:
+        """What is told in any case."""
+        emit("progress", phase=self._name, ready=self._ready, total=self._total, message=message)

@@ -10,6 +10,7 @@ and numpy; pandas for what it has a form for. Must not know how columns are laid
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from .columns import NA_INTEGER, Node, Type
 NA_REAL = struct.unpack("<d", struct.pack("<Q", 0x7FF00000000007A2))[0]
 FACTOR, ORDERED, FRAME = ["factor"], ["ordered", "factor"], ["data.frame"]
 MOST_EXACT = 2**53
+TOO_LARGE = "an integer beyond 2^53"
 
 
 class Unplain(TypeError):
@@ -50,7 +52,12 @@ def _python(node: Node) -> Any:
         raise Unplain(f"an R vector with {', '.join(sorted(odd))}")
     if node.type is Type.LIST:
         children = [_python(each) for each in node.values]
-        return dict(zip(node.strings("names"), children)) if "names" in node.attributes else children
+        if "names" not in node.attributes:
+            return children
+        names = node.strings("names")
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise Unplain(f"a list with the name {twice[0]!r} twice")
+        return dict(zip(names, children))
     return _vector(node)
 
 
@@ -88,17 +95,21 @@ def _column(node: Node) -> Any:
 def _frame(node: Node) -> Any:
     import pandas as pd
 
-    found = {}
-    for name, each in zip(node.strings("names"), node.values):  # Python 3.9
+    found = []  # names may occur twice
+    names = node.strings("names")
+    for name, each in zip(names, node.values):  # Python 3.9
         if "names" in each.attributes or "dim" in each.attributes:
             raise Unplain(f"a column {name!r} that is a matrix, or has names")
         try:
-            found[name] = _python(each) if each.attributes else _for_pandas(_column(each))
+            found.append(_python(each) if each.attributes else _for_pandas(_column(each)))
         except Unplain as exc:
             raise Unplain(f"{exc}, in column {name!r}") from None
     rows = node.attributes["row.names"]
     automatic = len(rows.values) == 2 and rows.values[0] == NA_INTEGER
-    return pd.DataFrame(found, index=range(abs(int(rows.values[1]))) if automatic else rows.values)
+    index = range(abs(int(rows.values[1]))) if automatic else rows.values
+    frame = pd.DataFrame(dict(enumerate(found)), index=index)
+    frame.columns = names
+    return frame
 
 
 def _for_pandas(values: Any) -> Any:
@@ -159,6 +170,8 @@ def _sequence(values: list[Any]) -> Node:
     if known == {str}:
         return Node(Type.CHARACTER, _checked(values))
     if known and known in ({bool}, {int}, {float}, {int, float}):
+        if float in known and any(isinstance(each, int) and abs(each) > MOST_EXACT for each in values):
+            raise Unplain(TOO_LARGE)
         if None not in values:
             return _array(np.array(values))
         if known <= {float, int} and float in known:
@@ -181,15 +194,15 @@ def _array(value: Any) -> Node:
         node = Node(Type.LOGICAL if kind == "b" else Type.INTEGER, whole)
     elif kind in "iuf" and value.dtype.itemsize <= 8:
         if kind in "iu" and max(-int(known.min()), int(known.max())) > MOST_EXACT:
-            raise Unplain("an integer beyond 2^53")
+            raise Unplain(TOO_LARGE)
         whole = flat.astype("<f8")
         whole[missing] = NA_REAL
         node = Node(Type.DOUBLE, whole)
     elif kind == "c" and value.dtype.itemsize <= 16 and not missing.any():
         node = Node(Type.COMPLEX, flat)
-    elif kind == "U" or (kind == "O" and all(isinstance(each, (str, type(None))) for each in flat)):
-        flat[missing] = None if kind == "O" else ""
-        node = Node(Type.CHARACTER, _checked(flat.tolist()))
+    elif kind == "U" or (kind == "O" and all(isinstance(each, (str, type(None))) for each in known)):
+        texts = [None if gone else each for each, gone in zip(flat.tolist(), missing)]  # Python 3.9
+        node = Node(Type.CHARACTER, _checked(texts))
     else:
         raise Unplain(f"a numpy array of {value.dtype}")
     if value.ndim > 1:
@@ -215,7 +228,7 @@ def _of_pandas(value: Any) -> Node:
     if isinstance(value, pd.DataFrame):
         if not all(isinstance(name, str) for name in value.columns):
             raise Unplain("a DataFrame whose columns' names are no strings")
-        parts = [_of_column(value[name], str(name)) for name in value.columns]
+        parts = [_of_column(value.iloc[:, at], str(name)) for at, name in enumerate(value.columns)]
         names = Node(Type.CHARACTER, _checked(list(value.columns)))
         texts = all(isinstance(each, str) for each in value.index) and len(value.index) > 0
         rows = Node(Type.INTEGER, np.array([NA_INTEGER, -len(value)], "<i4"))
@@ -254,7 +267,6 @@ def _of_column(column: Any, name: str) -> Node:
         values = np.ma.masked_array(column.to_numpy(dtype=plain, **more), missing)
     elif column.dtype.kind == "O" or str(column.dtype) in ("string", "str"):
         values = np.ma.masked_array(column.to_numpy(dtype=object), missing)
-        values.data[missing] = None
     else:
         values = column.to_numpy()
     try:

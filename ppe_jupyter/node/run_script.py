@@ -152,7 +152,7 @@ def main(name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, script.stop)
     run = run.change(pid=os.getpid())
-    for line in own_packages.share() if run.ranks is not None else ():
+    for line in own_packages.share():  # any script may start processes on other nodes
         sys.stdout.write(f"{line.lstrip('!')}\n")
     sys.stdout.flush()
     try:

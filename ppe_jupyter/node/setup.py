@@ -36,7 +36,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import guests, installing, own_packages, reach, shared_folder, stranded
+from . import guests, installing, own_packages, reach, shared_folder, stranded, surroundings
 from .limits import Limits
 from .master import have_cluster_key, mpi_silence, read, shim, start_r, versions, write, write_hostfiles
 from .phase import Json, Phase, emit
@@ -81,19 +81,19 @@ class SetUp:
         # Before they are in force, for whoever has to begin again.
         emit("host_keys", host_keys={node.private_ip: keys[node.instance_id] for node in self._nodes})
         self._expect(keys, launching=True)
+        cran_url = self._task.get("cran_url") or surroundings.cran()
         if self._task.get("private"):
-            stranded.lead_out(self._nodes, cran_url=self._task.get("cran_url"))
+            stranded.lead_out(self._nodes, cran_url=cran_url)
         wanted = installing.with_earlier(self._task.get("packages", {}))
         missing: list[str] = []
         if wanted:
             told = self._each("installing", partial(installing.of_distribution, wanted))
             missing = installing.missing(told)
-            write(installing.PACKAGES, json.dumps(wanted))
         common = {
             "login_user": self._task["login_user"],
             "subnet_cidr": self._task["subnet_cidr"],
             "shared": len({answer["machine"] for answer in answers.values()}) < len(self._nodes),
-            "cran_url": self._task.get("cran_url"),
+            "cran_url": cran_url,
             "share": self._task["shared"],
             "shim": base64.b64encode(self._shim).decode(),
             "guests": guests.listed(),
@@ -103,7 +103,7 @@ class SetUp:
         if self._task["shared"]["kind"] != "bind":
             shared_folder.share(self._nodes, self._task["shared"], self._task["login_user"])
         self._expect(keys, launching=False)
-        self._have_own_software(missing, wanted.get("python", ()))
+        self._have_own_software(missing, wanted)
 
         found: dict[str, str] = {}
         reading = threading.Thread(target=lambda: found.update(versions()))
@@ -124,10 +124,12 @@ class SetUp:
         self._leave_out({address: str(error) for address, error in failed.items()})
         return answers
 
-    def _have_own_software(self, r: Sequence[str], python: Sequence[str]) -> None:
+    def _have_own_software(self, r: Sequence[str], wanted: installing.Wanted) -> None:
         """The user's own packages on the master, and all that it has on the workers, which may be new."""
         phase = Phase("installing", self._nodes, self._total)
-        installing.of_user(r, python, phase)
+        installing.again(r, wanted.get("python", ()), read(installing.PACKAGES), phase)
+        if wanted:
+            write(installing.PACKAGES, json.dumps(wanted))
         write_hostfiles(self._nodes)
         for line in own_packages.share(everything=own_packages.SHARED.exists()):
             phase.say(self._nodes[0], line.lstrip("!"))
@@ -170,10 +172,12 @@ class SetUp:
                 "user": None if node.is_master else self._task["login_user"],
             }
             task = {**common, "nodes": known, "slots": node.slots, "member": member}
-            return reach.ask(node, "configure", task, deadline=time.monotonic() + CONFIGURE_SECONDS)
+            deadline = time.monotonic() + CONFIGURE_SECONDS
+            return reach.ask(node, "configure", task, deadline=deadline, say=say)
 
         before = len(self._nodes)
-        self._each("configuring", configure)
+        answers = self._each("configuring", configure)
+        shared_folder.tell(answers, Phase("configuring", self._nodes, self._total))
         return len(self._nodes) == before
 
     @property

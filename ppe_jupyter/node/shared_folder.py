@@ -32,9 +32,19 @@ def share(nodes: Sequence[Node], shared: Mapping[str, Any], login_user: str) -> 
 
     try:
         for some in ([master], workers):
-            for error in Phase("sharing", some, len(nodes)).run(act)[1].values():
+            phase = Phase("sharing", some, len(nodes))
+            answers, failed = phase.run(act)
+            for error in failed.values():
                 raise error
+            tell(answers, phase)
     except NodeFailed as exc:
         if shared["kind"] == "efs":
             raise
         emit("progress", phase="sharing", ready=0, total=len(nodes), message=f"no ~/shared: {exc}")
+
+
+def tell(answers: Mapping[str, Json], phase: Phase) -> None:
+    """On which nodes it is not seen, by what they have answered."""
+    for node in phase.nodes:
+        if note := answers.get(node.private_ip, {}).get("note"):
+            phase.warn(f"{node.name}: {note}")

@@ -43,23 +43,35 @@ Shared = Mapping[str, Any]
 Run = Callable[[Sequence[str]], str]
 
 
-def share(shared: Shared, login_user: str, say: Callable[[str], None], *, run: Run | None = None) -> None:
-    """Have ~/shared on this node. Raises Unfit, OSError, packages.NotInstalled."""
-    run = run or _run
-    PLACE.mkdir(parents=True, exist_ok=True)
-    if shared["kind"] == "nfs" and shared["serves"]:
-        _serve(shared["members"], say, run)
-    elif shared["kind"] in OPTIONS:
-        _mount(shared, say, run)
+def share(shared: Shared, login_user: str, say: Callable[[str], None], *, run: Run | None = None) -> str:
+    """Have ~/shared on this node; why the user's programs do not see it there, or "".
+
+    Raises Unfit, OSError, packages.NotInstalled.
+    """
+    run, kind = run or _run, shared["kind"]
+    serves = kind == "nfs" and shared["serves"]
+    line = fstab(shared) if kind in OPTIONS and not serves else ""
+    if not (kind in OPTIONS and _is_mounted(line.partition(" ")[0], run)):
+        PLACE.mkdir(parents=True, exist_ok=True)
+    if serves:
+        _serve(shared, say, run)
+    elif line:
+        _mount(line, say, run)
     user = pwd.getpwnam(login_user)
-    if PLACE.stat().st_uid != user.pw_uid and (shared["kind"] != "nfs" or shared["serves"]):
-        os.chown(PLACE, user.pw_uid, user.pw_gid)
+    if kind != "nfs" or serves:
+        owner = PLACE.stat().st_uid
+        if owner != user.pw_uid and (owner == 0 or kind != "efs"):  # EFS may be other machines' too
+            os.chown(PLACE, user.pw_uid, user.pw_gid)
     TOLD.parent.mkdir(exist_ok=True)
     blocks.replace(TOLD, json.dumps({"kind": shared["kind"]}))
     link = Path(user.pw_dir) / PLACE.name
-    if not link.is_symlink() and not link.exists():  # a folder of the user's own stays
-        link.symlink_to(PLACE)
-        os.lchown(link, user.pw_uid, user.pw_gid)
+    if link.is_symlink() and link.readlink() == PLACE:
+        return ""
+    if link.is_symlink() or link.exists():  # the user's own stays
+        return f"{link} is not the cluster's {PLACE} there, but your own: what is written there stays on that node"
+    link.symlink_to(PLACE)
+    os.lchown(link, user.pw_uid, user.pw_gid)
+    return ""
 
 
 def forget() -> None:
@@ -90,17 +102,32 @@ def fstab(shared: Shared) -> str:
     return f"{source} {PLACE} nfs4 {OPTIONS[shared['kind']]} 0 0"
 
 
-def _serve(members: Sequence[str], say: Callable[[str], None], run: Run) -> None:
+def _is_mounted(source: str, run: Run) -> bool:
+    """Whether a file system is mounted there, after another server's has been taken off.
+
+    That may be dead, and whoever asks for as much as the owner of its folder would wait for ever.
+    """
+    there = _source()
+    if ":" in there and there != source:
+        run(["umount", "-l", str(PLACE)])
+        return False
+    return bool(there)
+
+
+def _serve(shared: Shared, say: Callable[[str], None], run: Run) -> None:
     """Export the master's folder; with nobody to export it to, nothing is installed or listens."""
-    if not members:
+    if FSTAB.exists() and MARK in FSTAB.read_text(encoding="utf-8"):  # it was another master's worker
+        _keep(None)
+        run(["systemctl", "daemon-reload"])
+    if not shared["members"]:
         if EXPORTS.exists():
             EXPORTS.unlink()
             run(["exportfs", "-ra"])
         return
-    _have("exportfs", "nfs-kernel-server", say)
+    _have("exportfs", "nfs-kernel-server", say, run)
     EXPORTS.parent.mkdir(exist_ok=True)
-    blocks.replace(EXPORTS, exports(members))
-    wanted = "[nfsd]\nvers3 = n\n"  # version 4 needs port 2049 only
+    blocks.replace(EXPORTS, exports(shared["members"]))
+    wanted = f"[nfsd]\nvers3 = n\nhost = {shared['server']}\n"  # version 4 needs port 2049 only
     if not SERVER_CONF.exists() or SERVER_CONF.read_text(encoding="utf-8") != wanted:
         SERVER_CONF.parent.mkdir(parents=True, exist_ok=True)
         blocks.replace(SERVER_CONF, wanted)
@@ -109,25 +136,22 @@ def _serve(members: Sequence[str], say: Callable[[str], None], run: Run) -> None
     run(["exportfs", "-ra"])
 
 
-def _mount(shared: Shared, say: Callable[[str], None], run: Run) -> None:
-    _have("mount.nfs4", "nfs-common", say)
-    line = fstab(shared)
+def _mount(line: str, say: Callable[[str], None], run: Run) -> None:
+    _have("mount.nfs4", "nfs-common", say, run)
     _keep(line)
     # A node that shuts down when its master has gone must not wait for it.
     UNIT_CONF.parent.mkdir(parents=True, exist_ok=True)
     blocks.replace(UNIT_CONF, "[Mount]\nLazyUnmount=yes\nForceUnmount=yes\n")
     run(["systemctl", "daemon-reload"])
-    there = _source()
-    if there and there != line.split()[0]:  # of a master that has been given up
-        run(["umount", "-l", str(PLACE)])
-        there = ""
-    if not there:
+    if _source() != line.split()[0]:
         run(["mount", str(PLACE)])
 
 
-def _have(command: str, package: str, say: Callable[[str], None]) -> None:
+def _have(command: str, package: str, say: Callable[[str], None], run: Run) -> None:
     if shutil.which(command, path="/usr/sbin:/sbin:/usr/bin:/bin") is None:
         packages.install({"apt": [package]}, say)
+        # It comes along, listens on all addresses, and version 4 does without it (nfs.systemd(7)).
+        run(["systemctl", "mask", "--now", "rpcbind.socket", "rpcbind.service"])
 
 
 def _keep(line: str | None) -> None:

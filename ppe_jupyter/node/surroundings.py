@@ -11,7 +11,8 @@ from pathlib import Path
 
 from . import blocks
 
-CRAN = Path("/etc/ppe/cran")  # a URL for Rprofile.site; else it chooses
+# A URL for Rprofile.site; else it chooses. The master's is what later nodes get too, whoever adds them.
+CRAN = Path("/etc/ppe/cran")
 # For programs that mpirun starts over SSH, then for login shells, whose PATH /etc/profile sets.
 ENVIRONMENT = Path("/etc/environment")
 PROFILE = Path("/etc/profile.d/ppe.sh")
@@ -32,6 +33,11 @@ def begin(user: pwd.struct_passwd, cran_url: str | None) -> subprocess.Popen[str
         return None
     command = ["runuser", "-u", user.pw_name, "--", "env", f"HOME={user.pw_dir}", "sh", "-c", MAKE]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def cran() -> str | None:
+    """The repository that R has by us, if it is not the usual one."""
+    return CRAN.read_text(encoding="utf-8").strip() if CRAN.exists() else None
 
 
 def use_cran(url: str | None) -> None:

@@ -97,7 +97,7 @@ def prepare(task: dict[str, Any]) -> Answer:
 
 
 def configure(task: dict[str, Any]) -> Answer:
-    """Make this node one of the cluster's.
+    """Make this node one of the cluster's: {"note"}, as ``share`` has it.
 
     ``task``: login_user, subnet_cidr, slots, shared (the machine), share (~/shared), nodes, member, shim, cran_url.
     """
@@ -119,19 +119,19 @@ def configure(task: dict[str, Any]) -> Answer:
     blocks.write(Path("/etc/R/Rprofile.site"), profile.read_text(encoding="utf-8").splitlines())
     host_key.use_fresh(task["member"]["name"])
     scratch.make(boot.Progress(_progress).say)
+    answer = {}
     if task["share"]["kind"] == "bind":
-        share({"shared": task["share"], "login_user": task["login_user"]})
+        answer = share({"shared": task["share"], "login_user": task["login_user"]})
     blocks.replace(MEMBER, json.dumps(task["member"]), mode=0o600)
     _be_armed()
     if why := surroundings.finish(making):
         raise Unfit(f"the Python environment could not be made: {why}")
-    return {}
+    return answer
 
 
 def share(task: dict[str, Any]) -> Answer:
-    """Have ~/shared, as ``shared`` says."""
-    sharing.share(task["shared"], task["login_user"], boot.Progress(_progress).say)
-    return {}
+    """Have ~/shared, as ``shared`` says: {"note": why it is not seen there, or ""}."""
+    return {"note": sharing.share(task["shared"], task["login_user"], boot.Progress(_progress).say)}
 
 
 def find_way_out(task: dict[str, Any]) -> Answer:

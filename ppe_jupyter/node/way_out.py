@@ -43,8 +43,11 @@ APT, PIP, R = (
     Path("/etc/xdg/pip/pip.conf"),
     Path("/etc/R/Renviron.site"),
 )
-# Of a VPC, AWS's own services by VPC endpoints, and the instance metadata.
-DIRECT = "localhost,127.0.0.1,169.254.169.254,.internal,.amazonaws.com"
+# AWS's own services by VPC endpoints, the instance metadata, and private networks (libcurl knows them since 7.86): the
+# proxy is for packages, and refuses these.
+DIRECT = (
+    "localhost,127.0.0.0/8,169.254.0.0/16,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,.internal,.amazonaws.com"
+)
 
 
 # --- On any node, as root
@@ -67,13 +70,25 @@ def use(proxy: str | None) -> None:
     if proxy is None:
         if APT.exists():
             APT.unlink()
-            PIP.unlink(missing_ok=True)
+            blocks.remove(PIP)
             blocks.remove(R)
         return
     blocks.replace(APT, "".join(f'Acquire::{kind}::Proxy "{proxy}";\n' for kind in ("http", "https")))
     PIP.parent.mkdir(parents=True, exist_ok=True)
-    blocks.replace(PIP, f"[global]\nproxy = {proxy}\n")
+    blocks.replace(PIP, pip_configuration(PIP.read_text(encoding="utf-8") if PIP.exists() else "", proxy))
     blocks.write(R, [f"http_proxy={proxy}", f"https_proxy={proxy}", f"no_proxy={DIRECT}"])
+
+
+def pip_configuration(old: str, proxy: str) -> str:
+    """pip's file, which may be the image's, with our block in its [global]: pip takes no section, or option, twice."""
+    old = blocks.OURS.sub("", old)
+    old += "\n" if old and not old.endswith("\n") else ""
+    if re.search(r"^proxy\s*[=:]", old, re.MULTILINE):
+        return old
+    header = re.search(r"^\[global\].*\n", old, re.MULTILINE)
+    at = header.end() if header else len(old)
+    lines = [blocks.BEGIN, *([] if header else ["[global]"]), f"proxy = {proxy}", blocks.END, ""]
+    return old[:at] + "\n".join(lines) + old[at:]
 
 
 # --- On the master, as the login user

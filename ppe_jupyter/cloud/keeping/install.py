@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ...delivery import FOLDER
-from ...errors import SetupFailed
+from ...errors import PartlyInstalled, SetupFailed
 from ...ssh import Connection
 from ..configure import run_setup
 from ..pace import Pace, Report
@@ -81,7 +81,7 @@ def install(
     """Install the packages on all nodes of the cluster whose master that is. Safe to repeat.
 
     ``cran_url`` is the repository of R packages, if it is not the usual one. Raises SetupFailed with the end of the
-    log of each node at which it failed; Stopped, and the nodes go on.
+    log of each node at which it failed, PartlyInstalled if the master is none of them; Stopped, and the nodes go on.
     """
     packages.added_to(ClusterSpec())
     task = json.dumps({**asdict(packages), "cran_url": cran_url}).encode()
@@ -93,7 +93,10 @@ def install(
     if failed := {int(number): str(why) for number, why in done["failed"].items()}:
         rest = [int(number) for number in done["versions"] if int(number) not in failed]
         lines = [f"{_nodes(nodes)}: {why}" for why, nodes in _grouped(failed).items()]
-        raise SetupFailed("; ".join([*lines, *([f"done on {_nodes(rest)}"] if rest else [])]))
+        text = "; ".join([*lines, *([f"done on {_nodes(rest)}"] if rest else [])])
+        if done.get("kept"):
+            raise PartlyInstalled(f"{text}, and on nodes that come later")
+        raise SetupFailed(text)
     versions: dict[str, dict[str, dict[int, str]]] = {}
     for number, kinds in done["versions"].items():
         for kind, names in kinds.items():
