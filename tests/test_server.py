@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,10 +19,12 @@ from cloud_client import Cloud
 from jupyter_lab import Lab, jupyter_lab
 from localcloud_nodes import until
 from many_clusters import many_clusters
+from tornado.iostream import IOStream
 
 from ppe_jupyter.frontends.server import LARGEST_BODY, QUEUE, THREADS, Busy, Calls, Handler
 from ppe_jupyter.frontends.server_route import Route
 from ppe_jupyter.frontends.server_routes import ID, NAME, ROUTES
+from ppe_jupyter.frontends.server_uploads import Upload
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.overview.poller import BUSY_SECONDS
 
@@ -209,6 +213,25 @@ def test_a_client_that_has_gone_is_waited_for_no_longer() -> None:
 
     asyncio.run(go_away())
     assert told[-1] == "ended"
+
+
+def test_an_upload_whose_browser_has_gone_waits_for_no_answer() -> None:
+    async def run() -> None:
+        browser, ours = socket.socketpair()
+        reader = asyncio.StreamReader()  # of a tunnel that never answers
+        handler: Any = SimpleNamespace(
+            _refusal=None,
+            _tunnel=(reader, None),
+            detach=lambda: IOStream(ours),
+            _hang_up=reader.feed_eof,
+        )
+        answered = asyncio.ensure_future(Upload.post.__wrapped__(handler, "/lab/upload"))
+        await asyncio.sleep(0)
+        assert not answered.done()
+        browser.close()
+        await asyncio.wait_for(answered, 10)
+
+    asyncio.run(run())
 
 
 def test_more_than_can_be_answered_is_refused_at_once() -> None:
