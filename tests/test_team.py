@@ -120,6 +120,16 @@ def test_python_ranks_keep_their_variables_until_they_are_fresh(cluster: Cluster
         run(cluster, "x", fresh=True)
 
 
+def test_the_watchdog_can_see_a_cell_whose_client_may_be_gone(cluster: Cluster) -> None:
+    code = (
+        "import os, pathlib\nmarks = pathlib.Path.home().glob('.ppe/run/*.busy')\n"
+        "print([m.stem for m in marks if os.path.exists(f'/proc/{m.stem}')])"
+    )
+    one, two = run(cluster, code).splitlines()
+    assert one == two and one.count("'") == 2
+    cluster.run_shell(f"test ! -e ~/.ppe/run/{one[2:-2]}.busy", on_output=lambda output: None)
+
+
 def test_r_ranks_keep_their_variables_and_speak_mpi(cluster: Cluster) -> None:
     run(cluster, "library(Rmpi); x <- 10 * mpi.comm.rank(0)", "r", fresh=True)
     assert run(cluster, "mpi.allreduce(x, type = 2, op = 'sum', comm = 0)", "r") == "[1] 10\n" * 2
