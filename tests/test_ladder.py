@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from ppe_jupyter.node import ladder
+from ppe_jupyter.node.exits import signal_first_thread
 from ppe_jupyter.node.ladder import Ladder, Rung
 
 
@@ -145,3 +149,24 @@ def test_of_an_r_that_cannot_save_the_cell_is_let_go() -> None:
 
     climb(target, presses)
     assert target.did == ["restart", "let go"]
+
+
+# Its first thread is as in a handler of the signal, and another one is there to take it.
+IN_A_HANDLER = """
+import signal, sys, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+print("ready", flush=True)
+sys.stdin.read()
+sys.exit(42 if signal.SIGUSR1 in signal.sigpending() else 1)
+"""
+
+
+def test_r_is_told_to_save_on_its_own_thread_while_it_does_so_already() -> None:
+    command, pipe = [sys.executable, "-c", IN_A_HANDLER], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout and process.stdout.readline() == b"ready\n"
+        signal_first_thread(process.pid, signal.SIGUSR1)
+        process.communicate()
+    assert process.returncode == 42
+    signal_first_thread(process.pid, signal.SIGUSR1)

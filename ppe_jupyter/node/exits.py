@@ -1,11 +1,27 @@
-"""The end of a process that need not be our child."""
+"""The end of a process that need not be our child: it is waited for, and asked for by a signal."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+
+def signal_first_thread(pid: int, number: int) -> None:
+    """Send a signal whose handler may run on the process's first thread only; nothing if the process is gone.
+
+    The kernel gives a signal that is for the whole process to any thread that does not block it: surely to another
+    one (OpenBLAS's, Open MPI's) while the first is in that very signal's handler.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "tgkill"):
+        libc.tgkill(pid, pid, number)
+    else:  # glibc before 2.30
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def watch_exit(pid: int, on_exit: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import own_packages
-from .exits import watch_exit
+from .exits import signal_first_thread, watch_exit
 from .mpirun import mpirun_command
 from .patience import PATIENCE
 from .terminal import Mark, marker_text
@@ -190,8 +190,8 @@ class RProcess:
             elif not still():
                 break
             else:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pid, signal.SIGUSR1)
+                # On another thread it would save while it goes on computing.
+                signal_first_thread(self.pid, signal.SIGUSR1)
             await asyncio.sleep(0.05)
         saving.unlink(missing_ok=True)
         return workspace.exists()
