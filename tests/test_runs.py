@@ -316,13 +316,13 @@ class Service(BaseHTTPRequestHandler):
 
     got: ClassVar[list[tuple[dict[str, str], bytes]]] = []
     status: ClassVar[int] = 200
+    keys: ClassVar[dict[str, str]] = {"AccessKeyId": "AK", "SecretAccessKey": "secret", "Token": "session"}
 
     def do_PUT(self) -> None:
         self.answer(b"token")
 
     def do_GET(self) -> None:
-        keys = {"AccessKeyId": "AK", "SecretAccessKey": "secret", "Token": "session"}
-        self.answer(json.dumps(keys).encode() if self.path.endswith("/role") else b"role\n")
+        self.answer(json.dumps(self.keys).encode() if self.path.endswith("/role") else b"role\n")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

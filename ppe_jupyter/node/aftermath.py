@@ -9,11 +9,12 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 from . import sns
 
@@ -24,14 +25,17 @@ TOPIC = re.compile(r"(?:sns:)?(arn:aws[\w-]*:sns:[\w-]+:\d{12}:[\w.-]+)")
 
 
 def follow(
-    *, job: str, status: str, notify: Iterable[str], end: bool, folder: Path, why: str = ""
+    *, job: str, status: str, notify: Iterable[str], end: bool, folder: Path, trouble: str = ""
 ) -> list[str]:
-    """Tell whoever is to be told, then ask for the end if it is to come; what could not be done, in words."""
-    about = {"PPE_JOB": job, "PPE_STATUS": status, "PPE_CLUSTER": _cluster()}
-    troubles = [trouble for each in notify if (trouble := _notify(each, about, folder))]
+    """Ask for the end if it is to come, then tell whoever is to be told; what could not be done, in words.
+
+    The end comes first, as telling can fail in many ways: whoever calls counts as work until this returns.
+    ``trouble`` is what else went wrong, told too.
+    """
     if end:
-        ask_for_end(why or f"{job} has ended ({status})")
-    return troubles
+        ask_for_end(f"{job} has ended ({status})", job)
+    about = {"PPE_JOB": job, "PPE_STATUS": status, "PPE_CLUSTER": _cluster(), "PPE_TROUBLE": trouble}
+    return [said for each in notify if (said := _notify(each, about, folder))]
 
 
 def _notify(wish: str, about: Mapping[str, str], folder: Path) -> str:
@@ -39,45 +43,78 @@ def _notify(wish: str, about: Mapping[str, str], folder: Path) -> str:
     if topic := TOPIC.fullmatch(wish):
         subject = f"{about['PPE_JOB']} on {about['PPE_CLUSTER']}: {about['PPE_STATUS']}"
         try:
-            sns.publish(topic[1], subject=subject, message=f"{subject}\n")
-        except (sns.Refused, OSError) as exc:
+            sns.publish(
+                topic[1], subject=subject, message=f"{subject}\n{about['PPE_TROUBLE']}".strip() + "\n"
+            )
+        except Exception as exc:  # HTTP's own are many
             return f"nothing was published to {topic[1]}: {exc}"
         return ""
     try:
-        done = subprocess.run(
-            ["bash", "-c", wish],
-            env={**os.environ, **about},
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=NOTIFY_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
+        # In memory, as the disk may be full; no pipe, which what it leaves in the background would hold.
+        with os.fdopen(os.memfd_create("said"), "w+b") as said:
+            return _run(wish, about, folder, said)
+    except (OSError, ValueError) as exc:
         return f"`{wish}` failed: {exc}"
-    said = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
-    return f"`{wish}` ended with status {done.returncode}: {''.join(said)}" if done.returncode else ""
 
 
-def ask_for_end(why: str) -> None:
-    """The cluster is to end when nothing works any more."""
-    new = END.with_suffix(".new")
-    new.write_text(json.dumps({"why": why, "time": time.time()}), encoding="utf-8")
-    new.replace(END)
+def _run(wish: str, about: Mapping[str, str], folder: Path, said: IO[bytes]) -> str:
+    environment = {**os.environ, **about}
+    how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(
+        ["bash", "-c", wish], env=environment, cwd=folder, start_new_session=True, **how
+    ) as process:
+        try:
+            status = process.wait(NOTIFY_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return f"`{wish}` was ended, as it had not ended after {NOTIFY_SECONDS:g} s"
+    said.seek(0)
+    last = said.read().decode(errors="replace").strip().splitlines()[-1:]
+    return f"`{wish}` ended with status {status}: {''.join(last)}" if status else ""
 
 
-def asked_end() -> tuple[str, float] | None:
-    """Why the cluster is to end, and since when (s since 1970); None if it is not."""
+class End(NamedTuple):
+    """Why the cluster is to end, since when (s since 1970), and after which jobs."""
+
+    why: str
+    since: float
+    jobs: tuple[str, ...]
+
+
+_unwritten: list[End] = []
+
+
+def ask_for_end(why: str, job: str) -> None:
+    """The cluster is to end when nothing works any more. Only this process knows it if the disk is full."""
+    before = asked_end()
+    _unwritten[:] = [End(why, time.time(), (*(before.jobs if before else ()), job))]
+    new = END.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        new.write_text(json.dumps({**_unwritten[0]._asdict(), "life": life()}), encoding="utf-8")
+        new.replace(END)
+        _unwritten.clear()
+
+
+def asked_end() -> End | None:
+    """The end that was asked for in this life of the node; None if there is none."""
     try:
         told = json.loads(END.read_text(encoding="utf-8"))
-        return str(told["why"]), float(told["time"])
+        if told["life"] == life():
+            return End(str(told["why"]), float(told["since"]), tuple(map(str, told["jobs"])))
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        pass
+    return _unwritten[0] if _unwritten else None
+
+
+def life() -> str:
+    """Of this node, from its boot to its end; a container has the boot id of its host."""
+    began = Path("/proc/1/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text(encoding='ascii').strip()} {began}"
 
 
 def forget_end() -> None:
     """The cluster is not to end, or it does now."""
+    _unwritten.clear()
     with contextlib.suppress(OSError):
         END.unlink()
 

@@ -36,10 +36,10 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import way_out
-from .aftermath import forget_end
+from . import aftermath, way_out
 from .clients import Client
 from .limits import Limits
+from .lost_work import LostWork
 from .protocol import MAIN
 from .rlife import State
 from .sessions import Sessions
@@ -52,6 +52,8 @@ SOCKET = FOLDER / "agent.sock"
 LIMITS = FOLDER / "limits.json"
 # setup.py writes it: ~/ompi-hostfile with a slot more on the master, so that R takes none of the users'.
 HOSTFILE = FOLDER / "session-hostfile"
+# The longest has the name of a run.
+COMMAND_BYTES = 512
 # R may have a large workspace to load.
 START_SECONDS = 120.0
 # Between an agent that was told to stop and its end.
@@ -65,6 +67,7 @@ class Agent:
     def __init__(self) -> None:
         self._sessions = Sessions(FOLDER, HOSTFILE)
         self._watchdog = Watchdog(self._sessions, self._sessions, FOLDER)
+        self._lost_work: LostWork | None = None
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -84,8 +87,11 @@ class Agent:
         self._sessions.why_ended = self._watchdog.why_ended()
         self._sessions.start()
         self._watchdog.start()
+        self._lost_work = LostWork(self._sessions, end=not self._sessions.why_ended)
         led_out = asyncio.ensure_future(self._lead_out())
+        following = asyncio.ensure_future(self._lost_work.follow())
         await self._stopped.wait()
+        following.cancel()
         await led_out
         await loop.run_in_executor(None, way_out.stop)
         SOCKET.unlink(missing_ok=True)
@@ -110,7 +116,7 @@ class Agent:
     def _command(self, control: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(control)
         try:
-            command, descriptors, _, _ = socket.recv_fds(control, 64, 2)
+            command, descriptors, _, _ = socket.recv_fds(control, COMMAND_BYTES, 2)
         except OSError:
             command, descriptors = b"", []
         if command == b"attach" and len(descriptors) == 2:
@@ -121,6 +127,7 @@ class Agent:
         word, _, about = command.partition(b" ")
         answers: dict[bytes, Callable[[], Awaitable[dict[str, Any]]]] = {
             b"status": self._status, b"save": self._save, b"limits": self._limits, b"refresh": self._refresh,
+            b"end": lambda: self._ask_for_end(about.decode(errors="replace")),
             b"where": lambda: self._sessions.where(about.decode(errors="replace") or MAIN),
         }  # fmt: skip
         if word in answers:
@@ -150,11 +157,24 @@ class Agent:
         except (NotSaved, OSError) as exc:
             return {"saved": False, "error": str(exc)}
 
+    async def _ask_for_end(self, job: str) -> dict[str, Any]:
+        """After that job; it has written that, unless the disk is full."""
+        asked = aftermath.asked_end()
+        if asked is None or job not in asked.jobs:
+            aftermath.ask_for_end(f"{job} has ended", job)
+        return await self._woken()
+
     async def _limits(self) -> dict[str, Any]:
+        aftermath.forget_end()  # whoever sets limits says how long the cluster is to live
+        return await self._woken()
+
+    async def _woken(self) -> dict[str, Any]:
         self._watchdog.wake()
         return self._watchdog.status()
 
     async def _refresh(self) -> dict[str, Any]:
+        if self._lost_work:
+            self._lost_work.set_up()
         self._watchdog.wake()
         return {"lost": await self._sessions.refresh()}
 
@@ -212,7 +232,7 @@ def limits() -> int:
     new = LIMITS.with_suffix(".new")
     new.write_text(wanted.dump(), encoding="utf-8")
     new.replace(LIMITS)
-    forget_end()  # whoever sets limits says how long the cluster is to live
+    aftermath.forget_end()  # where no agent runs
     print(json.dumps(ask("limits")))  # noqa: T201
     return 0
 

@@ -195,15 +195,16 @@ def memory_words(used: int, total: int) -> str:
 
 
 def _session_job(run: Path) -> str:
-    """What the session of that folder (~/.ppe/run, or of a session beside main) and its workers are called."""
+    """What the R of that folder (~/.ppe/run, of a session beside main, or of a run) and its workers are called."""
     name = run.parent.name
-    return "R" if name == ".ppe" else f"R {name}"
+    return "R" if name == ".ppe" else f"R of {run.name}" if name == "runs" else f"R {name}"
 
 
 def _workers() -> Iterator[Row]:
     """R's workers, of all sessions, as slaves.json lists them."""
     folder = Path.home() / ".ppe"
-    for path in (folder / "run" / "slaves.json", *sorted(folder.glob("sessions/*/run/slaves.json"))):
+    others = (*sorted(folder.glob("sessions/*/run/slaves.json")), *sorted(folder.glob("runs/*/slaves.json")))
+    for path in (folder / "run" / "slaves.json", *others):
         with contextlib.suppress(OSError, ValueError, KeyError):
             for each in json.loads(path.read_text()):
                 yield {

@@ -164,6 +164,11 @@ class Jobs:
         """All that are known, the oldest first."""
         return [job.row() for job in self._jobs.values()]
 
+    def follow(self, job: Job, sequel: dict[str, Any] | None) -> None:
+        """That is to follow its end."""
+        job.sequel = sequel
+        self._change(job)
+
     def fetched(self, job: Job) -> None:
         """Its result was given to who asked for it."""
         if not job.told:

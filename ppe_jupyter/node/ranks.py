@@ -67,6 +67,20 @@ async def fate(worker: Worker) -> str:
     return f"killed: {' '.join(words)}" if words else "lost"
 
 
+def name_lost(folder: Path, lost: list[Worker], fate: str) -> Path:
+    """Have the MPI calls of the R whose PPE_RUN that is end with an error; the file that is there until one has.
+
+    Raises OSError.
+    """
+    word = folder / "lost"
+    more = f" ({len(lost)} workers in all)" if len(lost) > 1 else ""
+    # For dispatch.R, which goes on without them.
+    (folder / "lost-ranks").write_text(" ".join(str(worker.rank) for worker in lost))
+    new = word.with_suffix(".new")
+    new.write_text(f"{lost[0]} was {fate}{more}", encoding="utf-8")
+    return new.replace(word)
+
+
 async def signal_all(path: Path, number: int) -> None:
     """Signal the workers on the list."""
     groups = _by_host(listed(path)).items()

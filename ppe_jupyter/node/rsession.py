@@ -50,6 +50,7 @@ class RSession(Evaluations):
         self.on_command: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] = _no_command
         self._life.on_started = lambda restored: self.on_started(restored)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._following: list[str] = []
 
     def start(self) -> None:
         """Start R; evaluations wait until it is ready."""
@@ -102,7 +103,7 @@ class RSession(Evaluations):
             "state": self.state.value,
             "since": self._life.started,
             "pid": self.pid,
-            "waiting": len(self.working()),
+            "waiting": sum(each.kind is Kind.EVALUATE for each in self.requested),
             "objects": self._objects,
             "unfetched": self.jobs.unfetched,
             "client": self._last[1] if self._last else "",
@@ -111,7 +112,10 @@ class RSession(Evaluations):
 
     def working(self) -> list[str]:
         """The evaluations that run or wait, in words."""
-        return [f"R evaluates for {each.asker}" for each in self.requested if each.kind is Kind.EVALUATE]
+        evaluations = [
+            f"R evaluates for {each.asker}" for each in self.requested if each.kind is Kind.EVALUATE
+        ]
+        return [*evaluations, *(f"what follows {name}" for name in self._following)]
 
     # --- What clients ask for beside evaluations
 
@@ -178,25 +182,36 @@ class RSession(Evaluations):
             if wish["do"] == "cancel":
                 self.cancel(job)
             else:
-                job.sequel = {"notify": [str(each) for each in wish["notify"]], "end": bool(wish["end"])}
+                notify = [str(each) for each in wish["notify"]]
+                self.jobs.follow(job, {"notify": notify, "end": bool(wish["end"])})
                 if job.over:
                     self._follow_up(job)
             return {"job": job.row()}
         return await self.on_command(wish)
 
-    def _follow_up(self, job: Job) -> None:
+    def follow_lost(self, *, end: bool) -> None:
+        """Do what is to follow the jobs that were lost with an earlier agent; ``end``: the cluster's end too."""
+        for number in [row["number"] for row in self.jobs.rows() if row["state"] == JobState.LOST.value]:
+            if job := self.jobs.get(number):
+                self._follow_up(job, end=end)
+
+    def _follow_up(self, job: Job, *, end: bool = True) -> None:
         """Do what is to follow the end of a job, once; whoever interrupts it does not want the cluster's end."""
-        sequel, job.sequel = job.sequel, None
-        if sequel is None:
+        if (sequel := job.sequel) is None:
             return
+        self.jobs.follow(job, None)
         of = "" if self.name == MAIN else f" of session {self.name}"
         name = f"job {job.number}{of}"
-        end = sequel["end"] and job.state is not JobState.INTERRUPTED
+        end = end and sequel["end"] and job.state is not JobState.INTERRUPTED
         how = {"status": job.state.value, "notify": sequel["notify"], "end": end, "folder": Path.home()}
 
         async def follow() -> None:
-            for trouble in await asyncio.to_thread(partial(aftermath.follow, job=name, **how)):
-                self.notices.tell("error", f"{name} has ended, and {trouble}")
+            self._following.append(name)
+            try:
+                for trouble in await asyncio.to_thread(partial(aftermath.follow, job=name, **how)):
+                    self.notices.tell("error", f"{name} has ended, and {trouble}")
+            finally:
+                self._following.remove(name)
 
         task = asyncio.ensure_future(follow())
         self._tasks.add(task)

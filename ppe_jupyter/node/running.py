@@ -152,17 +152,12 @@ class Running:
         None: the disk does not take it, which was said, once.
         """
         self._suspect = number = self._evaluations.number
-        word = self._life.run / "lost"
-        more = f" ({len(lost)} workers in all)" if len(lost) > 1 else ""
-        new = word.with_suffix(".new")
         try:
-            # For lapply.R, which goes on without them.
-            (self._life.run / "lost-ranks").write_text(" ".join(str(worker.rank) for worker in lost))
-            new.write_text(f"{lost[0]} was {fate}{more}", encoding="utf-8")
-            return new.replace(word)
+            return ranks.name_lost(self._life.run, lost, fate)
         except OSError as exc:  # a full disk, which would not take the workspace either
             if self._full != number:
                 self._full = number
+                more = f" ({len(lost)} workers in all)" if len(lost) > 1 else ""
                 self.say(
                     f"{lost[0]} was {fate}{more}, and this call waits for it. R cannot be told, as the master's disk"
                     f" takes nothing ({exc}): make room there (%%remote_sh works meanwhile), and the call ends"

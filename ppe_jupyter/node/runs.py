@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import glob
 import json
 import os
@@ -79,6 +80,11 @@ class Run:
         return RUNS / self.name
 
     @property
+    def job(self) -> str:
+        """What it is called where the cluster's end is asked for."""
+        return f"the run {self.name}"
+
+    @property
     def state(self) -> str:
         """What became of it."""
         if self.ended is None:
@@ -88,35 +94,64 @@ class Run:
     @property
     def ends_cluster(self) -> bool:
         """Whether the cluster is to end because of it, now or when it is over."""
-        if self.then == "nothing" or self.stopped or self.state == "lost":
+        if self.then == "nothing" or self.stopped:
             return False
         asked = asked_end()
-        return not self.followed or (asked is not None and self.name in asked[0])
+        due = not self.followed and self.state != "lost"
+        return due or (asked is not None and self.job in asked.jobs)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether what is to follow it never will by itself: its supervisor is gone."""
+        begins = time.time() < self.began + START_SECONDS
+        return not (self.followed or begins or _is_supervisor(self.pid, self.name))
 
     def row(self) -> dict[str, Any]:
         """As JSON takes it."""
         return {**asdict(self), "state": self.state, "ends_cluster": self.ends_cluster}
 
     def results(self) -> tuple[list[str], list[str]]:
-        """Its log, and the patterns of results that match something; those that match nothing."""
-        os.chdir(self.folder)
-        matched = {each: bool(glob.glob(each, recursive=True)) for each in self.fetch}  # noqa: PTH207
-        found = [each for each, matches in matched.items() if matches and each != LOG]
-        return [LOG, *found], [each for each, matches in matched.items() if not matches]
+        """Patterns of its log and its results that match each path once; those that match nothing.
+
+        They hold in its folder, which becomes this process's.
+        """
+        os.chdir(self.folder)  # Python 3.9's glob has no root
+        found: list[str] = []
+        missing: list[str] = []
+        taken: set[str] = set()
+        for pattern in self.fetch:
+            paths = {os.path.normpath(path) for path in glob.glob(pattern, recursive=True)}  # noqa: PTH207
+            # What is in a folder comes with the folder.
+            new = {path for path in paths - taken if not (taken | paths) & set(map(str, Path(path).parents))}
+            found += [pattern] if new and new == paths else map(glob.escape, sorted(new))
+            missing += [] if paths else [pattern]
+            taken |= new
+        return [*([] if LOG in taken else [LOG]), *found], missing
 
     def save(self) -> None:
-        """Write it, whole or not at all."""
+        """Write it, whole or not at all; where the disk is full, over the old one, whose room it has."""
         path = self.folder / RECORD
+        text = json.dumps(asdict(self))
         new = path.with_name(f"{RECORD}.{os.getpid()}")
-        new.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        new.replace(path)
+        try:
+            new.write_text(text, encoding="utf-8")
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            with path.open("r+", encoding="ascii") as old:
+                old.write(text.ljust(path.stat().st_size))
 
     def change(self, **values: Any) -> Run:
         """Change some of it, whatever others have written meanwhile."""
-        now = load(self.name)
-        for key, value in values.items():
-            setattr(now, key, value)
-        now.save()
+        folder = os.open(self.folder, os.O_RDONLY)  # a lock that needs no disk
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            now = load(self.name)
+            for key, value in values.items():
+                setattr(now, key, value)
+            now.save()
+        finally:
+            os.close(folder)
         return now
 
 

@@ -65,6 +65,11 @@ class Sessions:
         for path in sorted((self._folder / "sessions").glob("*/parked.RData")):
             self.get(path.parent.name)
 
+    def follow_lost(self, *, end: bool) -> None:
+        """Do what is to follow the jobs that were lost with an earlier agent; ``end``: the cluster's end too."""
+        for held in list(self._held.values()):
+            held.session.follow_lost(end=end)
+
     def get(self, name: str) -> RSession:
         """The session of that name, which starts if there is none. Raises ProtocolError for an impossible one."""
         if NAME.fullmatch(name) is None:

@@ -92,8 +92,7 @@ class Watchdog:
         self._wake = asyncio.Event()
 
     def start(self) -> None:
-        """Watch from now on. An end that was asked for in an earlier life of the node is out of date."""
-        aftermath.forget_end()
+        """Watch from now on."""
         self._task = asyncio.ensure_future(self._watch())
 
     def stop(self) -> None:
@@ -179,8 +178,7 @@ class Watchdog:
         asked = aftermath.asked_end()
         if asked is None or idle_since is None:
             return verdict
-        why, since = asked
-        end = Verdict(max(idle_since, since, self._armed) + LINGER_SECONDS, why, LINGER_SECONDS)
+        end = Verdict(max(idle_since, asked.since, self._armed) + LINGER_SECONDS, asked.why, LINGER_SECONDS)
         return verdict if verdict.at is not None and verdict.at < (end.at or 0.0) else end
 
     def _hard_deadline(self) -> float | None:
