@@ -72,7 +72,7 @@ def test_a_run_that_fills_the_disk_is_followed_by_all_that_was_asked_for(
 ) -> None:
     told = tmp_path.parent / f"{tmp_path.name}.told"
     with small_disk(home / "runs", "size=1m"):
-        begin(home, "sim", "yes", then="park", notify=[f"echo $PPE_STATUS > {told}"])
+        begin(home, "sim", "yes; sleep 600", then="park", notify=[f"echo $PPE_STATUS > {told}"])
         until(lambda: os.statvfs(home / "runs").f_bavail == 0)
         os.kill(runs.load("sim").pid, signal.SIGTERM)
         run = followed("sim")
