@@ -211,7 +211,7 @@ def follow(run: Run, *, end: bool = True) -> None:
     trouble = store(run) if not run.fetched else ""
     fetched = run.fetched or bool(run.store and not trouble)
     run = noted(run, ended=run.ended, status=run.status, stopped=run.stopped, fetched=fetched)
-    unsafe = run.then == "terminate" and run.store and not run.fetched
+    unsafe = run.discard and run.store and not run.fetched  # without discard it is parked
     end = end and run.then != "nothing" and not run.stopped and not unsafe
     state = run.state if run.state != "failed" else f"failed with status {run.status}"
     how: dict[str, Any] = {"notify": run.notify, "end": end, "folder": run.folder, "trouble": trouble}
