@@ -123,7 +123,7 @@ class Host(Files, Sessions):
 
     def prepare_end(self, then: str, *, discard: bool = False) -> NoReturn:
         """Only a cluster ends itself."""
-        self.refuse(f"end ({then})")
+        self.refuse(f"end for --then {then}")
 
     def refresh(self) -> Host:
         """There is nobody to ask about it."""

@@ -224,7 +224,7 @@ def test_a_run_whose_client_is_killed_parks_its_cluster(
 
 @pytest.mark.slow
 def test_who_watches_to_the_end_may_have_it_terminated(
-    manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quick.sh").write_text("echo $1 > result; [ $1 = well ]")
@@ -240,7 +240,8 @@ def test_who_watches_to_the_end_may_have_it_terminated(
         "--then",
         "terminate",
     ]
-    assert cli.main([*words, "--name", "ended", "--", "well"]) == 0
+    assert cli.main([*words, "--name", "ended", "--notify", "sleep 3; exit 4", "--", "well"]) == 0
+    assert "`sleep 3; exit 4` ended with status 4" in capsys.readouterr().err, "it was terminated too early"
     assert "ended" not in [each.name for each in manager.clusters()]
     try:
         assert cli.main([*words, "--name", "failed", "--", "ill"]) == 1

@@ -2,7 +2,7 @@
 
     make          a new folder; reads {"script"}, prints {"name", "folder"}
     start NAME    start it (run_script.py); reads the rest of what Run has; prints its row
-    list          the rows of all, the oldest first, as one JSON list
+    list [NAME]   the rows of all, the oldest first, as one JSON list; or of that one
     watch NAME [FROM]   what it prints, from that byte on, then its row; afterwards the cluster does not end until
                   standard input ends or is silent for SILENCE_SECONDS: who watches has results to fetch
     results NAME  its folder, and which of the patterns of its results match something: found, missing
@@ -256,7 +256,8 @@ def main(arguments: list[str]) -> None:
     """Do what the first argument names."""
     action, *about = arguments
     if action == "list":
-        sys.stdout.write(json.dumps([run.row() for run in every()]) + "\n")
+        rows = [run.row() for run in every() if run.name in (about or [run.name])]
+        sys.stdout.write(json.dumps(rows) + "\n")
     elif action == "make":
         run = make(json.load(sys.stdin)["script"])
         _tell(name=run.name, folder=str(run.folder))

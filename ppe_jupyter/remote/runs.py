@@ -201,7 +201,10 @@ class Run:
         return self
 
     def stop(self) -> None:
-        """End it; what was to follow does not. One that has ended is left alone."""
+        """End it; what was to follow does not. One that has ended is left alone.
+
+        Where it was to ``discard``, the cluster's limits still terminate it: ``Cluster.set_limits(then="park")``.
+        """
         self._row = self._tell("stop")
 
     def _tell(self, action: str) -> dict[str, Any]:
@@ -263,11 +266,10 @@ def runs(connect: Connect) -> list[Run]:
 
 def find(connect: Connect, name: str) -> Run:
     """The run of that name. Raises UsageError."""
-    found = runs(connect)
-    for run in found:
-        if run.name == name:
-            return run
-    names = ", ".join(run.name for run in found[-5:]) or "none"
+    for row in tell(connect(), f"list {shlex.quote(name)}"):
+        if row["name"] == name:
+            return Run(connect, row)
+    names = ", ".join(run.name for run in runs(connect)[-5:]) or "none"
     raise UsageError(f"there is no run {name!r} there; the last ones: {names}")
 
 
