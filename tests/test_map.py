@@ -494,6 +494,7 @@ def test_tasks_run_on_mpi_ranks_of_every_slot(cluster: Cluster) -> None:
     found = set(cluster.map(where, range(60), progress=False))
     assert {(rank, size, threads) for rank, size, _, threads in found} == {(i, 6, "1") for i in range(6)}
     assert len({host for _, _, host, _ in found}) == 3
+    assert len(set(cluster.map(lambda i: hash("a"), range(24)))) == 1  # sets have one order
 
 
 def test_errors_and_output_have_their_index(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:

@@ -86,7 +86,8 @@ class MapRun:
             if await self._started():
                 self._slots = max(self._slots, self._begin())
                 await self._work()
-        self._error = self._error or "its ranks were lost again and again"
+        if self._tasks.unfinished and not self._stopped.is_set():
+            self._error = self._error or "its ranks were lost again and again"
 
     async def _started(self) -> bool:
         """Whether there are ranks; not if it was stopped before."""

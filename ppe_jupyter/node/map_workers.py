@@ -19,7 +19,7 @@ SURVIVING = ("--enable-recovery",)
 
 
 class Workers:
-    """The ranks of all maps. They stay, but for new ones if one was lost, or if the nodes have changed."""
+    """The ranks of all maps. They stay, but for new ones if one was lost, or nodes or packages have changed."""
 
     def __init__(self, name: str) -> None:
         self.inbox: asyncio.Queue[Frame] = asyncio.Queue()
@@ -34,7 +34,9 @@ class Workers:
     async def have(self) -> list[str]:
         """Have ranks for every slot; the names of nodes that do not answer. Raises OSError in words."""
         here = hosts()
-        made_for = (here, own_packages.python())
+        shared = own_packages.SHARED
+        # Ranks that have imported a package keep it as it was.
+        made_for = (here, own_packages.python(), shared.exists() and shared.stat().st_mtime_ns)
         while not self.inbox.empty():
             self.note(self.inbox.get_nowait())
         whole = self._ranks is not None and len(self.living) == self._ranks.count

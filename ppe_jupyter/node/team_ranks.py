@@ -78,6 +78,8 @@ class Ranks:
             command = ["sh", "-c", relay] if node == nodes[0] else [*SSH, node, relay]
             self._relays.append(await stack.enter_async_context(started(*command)))
         environment = [part for name in ONE_THREAD for part in ("-x", f"{name}=1")]
+        if language == "map":  # else the order of a set, and what is drawn or summed in it, differs by rank
+            environment += ["-x", "PYTHONHASHSEED=0"]
         if PRELOAD.exists():
             environment += ["-x", f"LD_PRELOAD={PRELOAD.read_text(encoding='ascii').strip()}"]
         rank = [own_packages.python(), str(FOLDER / "team_rank.py"), language, str(RUN / f"{name}.relay")]
