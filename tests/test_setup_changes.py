@@ -153,7 +153,8 @@ def test_packages_of_three_kinds_are_installed_everywhere_and_on_new_nodes(membe
     assert all(all(names.values()) for kinds in found.values() for names in kinds.values())
     assert any(": " in event.get("message", "") for event in events)
     members.launch(6)
-    done(members.set_up(cran_url=cran))
+    done(members.set_up())  # by somebody without that setting
+    assert {members.elsewhere(each, "cat /etc/ppe/cran") for each in members.members} == {f"{cran}\n"}
     check = "tree --version && python3 -c 'import tomlkit' && Rscript -e 'library(zoo); library(ppetiny)'; echo $?"
     for each in members.members:
         assert members.elsewhere(each, check).splitlines()[-1] == "0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import re
 import socket
@@ -13,6 +14,7 @@ import pytest
 
 import ppe_jupyter as ppe
 from ppe_jupyter.node import way_out
+from ppe_jupyter.node.agent import Agent
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
@@ -111,6 +113,13 @@ def test_its_hosts_are_those_of_the_configuration(tmp_path: Path) -> None:
 def test_a_host_passes_by_its_whole_name_only(host: str, passes: bool) -> None:
     patterns = way_out.host_filter(["deb.debian.org", "pypi.org"]).split()
     assert any(re.search(pattern, host) for pattern in patterns) is passes
+
+
+def test_a_proxy_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(way_out, "start", lambda: "no tinyproxy")
+    agent = Agent()
+    asyncio.run(agent._lead_out())
+    assert "the proxy does not start: no tinyproxy" in str(agent._sessions.notices.recent()[-1]["text"])
 
 
 def pip_proxy(folder: Path) -> str:
