@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["scripts", "service"]
 
 
+WAITS = "echo $$ > pid; exec sleep 600"
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A login user's home, for this process and those that it starts."""
@@ -48,6 +51,16 @@ def begin(home: Path, name: str, code: str, **about: Any) -> runs.Run:
     command = [sys.executable, "-m", "node.runs", "start", name]
     subprocess.run(command, cwd=home / ".ppe", input=told.encode(), check=True, capture_output=True)
     return runs.load(name)
+
+
+def kill_supervisor(run: runs.Run) -> None:
+    """Of a script that waits, some time after its begin; end that too."""
+    os.kill(run.pid, signal.SIGKILL)
+    until(lambda: run.state == "lost")
+    os.kill(
+        int(until(lambda: (run.folder / "pid").exists() and (run.folder / "pid").read_text())), signal.SIGKILL
+    )
+    run.change(began=0.0)
 
 
 def followed(name: str) -> runs.Run:
@@ -88,12 +101,11 @@ def test_a_run_whose_supervisor_was_killed_is_followed_by_the_end(home: Path) ->
     wishes = {"then": "park", "notify": ["echo $PPE_STATUS > told"]}
     begin(home, "sim-2", "exit 1", **wishes)
     assert followed("sim-2").state == "failed"
-    run = begin(home, "sim", "sleep 60", **wishes)
+    run = begin(home, "sim", WAITS, **wishes)
+    until((run.folder / "pid").exists)
     assert not run.abandoned and run.ends_cluster
-    os.kill(run.pid, signal.SIGKILL)
-    until(lambda: run.state == "lost")
+    kill_supervisor(run)
     assert not run.ends_cluster, "an end that another run has asked for"
-    run.change(began=0.0)  # it would still be beginning
     assert runs.load("sim").abandoned
     lost_work.follow_run("sim", end=True)
     run = followed("sim")
@@ -160,18 +172,22 @@ def test_secrets_do_not_go_by_a_proxy(service: str, monkeypatch: pytest.MonkeyPa
 
 
 @needs_r
-def test_a_job_that_was_lost_with_its_agent_is_followed(home: Path) -> None:
+def test_what_was_lost_with_the_agent_is_followed(home: Path) -> None:
     (home / ".ppe" / "node").unlink()
     with host_r.host_session(home) as session:
         job = session.submit("Sys.sleep(600)")
         job.follow_up(notify=[f"echo $PPE_JOB $PPE_STATUS > {home}/told"], end=True)
         (log,) = until(lambda: [*(home / ".ppe").rglob("jobs.jsonl")]) or []
         until(lambda: '"sequel": {' in log.read_text())
+        run = begin(home, "sim", WAITS, then="park", notify=["echo $PPE_STATUS > told"])
+        until((run.folder / "pid").exists)
+        kill_supervisor(run)
         os.kill(agent(home, "status")["pid"], signal.SIGKILL)
         agent(home, "start")
         agent(home, "start")  # a client that sets the cluster up is somebody who is there
         until((home / "told").exists)
         until(lambda: (home / "told").read_text() == f"job {job.number} lost\n")
+        assert (followed("sim").folder / "told").read_text() == "lost\n"
         assert aftermath.asked_end() is None
         assert f'"number": {job.number}' in log.read_text().splitlines()[-1]
 
