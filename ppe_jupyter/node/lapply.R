@@ -1,7 +1,7 @@
 # ppe.lapply() and its relatives: lapply() whose tasks run on all slots of the cluster.
 #
 # Rprofile.site loads this with its parts (ROOMS there) when one of the names is first used; it asks that file for the
-# workers (the hook "ppe.mpi"). Where that has none (RStudio, Rscript, a worker) the tasks run in this R.
+# workers (the hook "ppe.mpi"). Where that has none (Rscript, a worker) the tasks run in this R.
 #
 # - Task i draws its random numbers from the i-th stream after the seed's (L'Ecuyer-CMRG, parallel::nextRNGStream), so
 #   they are the same on any number of slots, in any order, when repeated, and in this R.
