@@ -1,7 +1,7 @@
 """Rmpi's own demos, as the package brings them: all compute pi.
 
 But for cslavePI: its program in C writes to a pointer that points nowhere, so that its processes end with SIGSEGV while
-R waits for their sum (mpi.reduce), which only the stop button ends.
+R waits for their sum (mpi.reduce), which only a restart of R ends.
 """
 
 from __future__ import annotations
