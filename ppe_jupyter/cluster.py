@@ -24,7 +24,7 @@ from .cloud.keeping.install import Installed, Packages, install
 from .cloud.keeping.volumes import find_node
 from .cloud.launching.relimit import relimit
 from .cloud.launching.removal import terminate
-from .cloud.pace import Undertaking
+from .cloud.pace import IGNORE, Report, Undertaking
 from .cloud.plan import Plan
 from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
@@ -40,9 +40,6 @@ from .remote.session import Output
 from .remote.watchdog import Losses, Watchdog
 from .runs import Runs, Then
 from .ssh import Connection, PublicKey
-
-Report = Callable[[Progress], None]
-IGNORE: Report = lambda progress: None  # noqa: E731
 
 
 class Cluster(Maps, Runs, Provenance):

@@ -27,8 +27,9 @@ from .cloud.facts import Snapshot, Volume
 from .cloud.keeping.images import ImageInfo
 from .cloud.launching.removal import Removed, terminate
 from .cloud.lock import Lock
+from .cloud.pace import IGNORE, Report
 from .cloud.plan import Plan
-from .cloud.records import ClusterRecord, ClusterState, Progress
+from .cloud.records import ClusterRecord, ClusterState
 from .cloud.spec import ClusterSpec
 from .cluster import Cluster
 from .errors import CloudError, LocalCloudUnavailable, NoSuchCluster
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from . import localcloud
-
-Report = Callable[[Progress], None]
-IGNORE: Report = lambda progress: None  # noqa: E731
 
 
 class Manager:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 
 from .cloud.account import Account
 from .cloud.keeping.software import Refused, pin, software_of
 from .cloud.lock import Difference, Lock
-from .cloud.pace import Undertaking
-from .cloud.records import ClusterRecord, Progress
+from .cloud.pace import IGNORE, Report, Undertaking
+from .cloud.records import ClusterRecord, named_nodes
 from .errors import NotAsLocked
 from .session_info import SessionInfo
 from .sessions import Sessions
 
-Report = Callable[[Progress], None]
-IGNORE: Report = lambda progress: None  # noqa: E731
 SNAPSHOT_DATE = "%Y%m%dT%H%M%SZ"  # of snapshot.debian.org
 
 
@@ -113,6 +111,5 @@ def _lines(left: Sequence[Difference], refused: Mapping[int, Refused]) -> Iterat
         why = refused.get(each.index, {}).get(each.kind, {}).get(each.name, "")
         nodes.setdefault((each.kind, each.name, each.wanted, each.there, why), []).append(each.index)
     for (kind, package, wanted, there, why), indices in nodes.items():
-        where = f"node{'s' * (len(indices) > 1)} {', '.join(map(str, indices))}"
         cause = f" ({why})" if why else ""
-        yield f"  {kind} {package}: wanted {wanted}, there is {there or 'none'} on {where}{cause}"
+        yield f"  {kind} {package}: wanted {wanted}, there is {there or 'none'} on {named_nodes(indices)}{cause}"

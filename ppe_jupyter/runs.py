@@ -15,6 +15,7 @@ from .errors import PpeError, UsageError
 from .files import Files
 from .remote import runs
 from .remote.runs import Run, Then
+from .remote.s3 import is_s3
 
 __all__ = ["Run", "Runs", "Then"]
 
@@ -77,7 +78,7 @@ class Runs(Files):
         path = script_of(script, ranks=ranks)
         if discard and then != "terminate":
             raise UsageError("to discard is for a cluster that is to be terminated")
-        if store and not store.startswith("s3://"):
+        if store and not is_s3(store):
             raise UsageError(f"{store} is not s3://bucket/folder/")
         self.check_end(discard=discard)
         made = runs.tell(self.ssh(), "make", {"script": path.name})

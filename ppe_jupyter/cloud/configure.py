@@ -16,8 +16,8 @@ from ..delivery import FOLDER, deliver
 from ..errors import SetupFailed
 from ..settings import Settings
 from ..ssh import Channel, Connection
-from .pace import Pace
-from .records import ClusterRecord, Node
+from .pace import Pace, Report
+from .records import ClusterRecord, Node, Progress
 from .spec import ClusterSpec
 
 # A setup that was cut off may still wait for a node; two at a time would undo each other's work.
@@ -172,6 +172,17 @@ def run_setup(
         stderr = b"".join(iter(channel.recv_stderr, b"")).decode(errors="replace").strip()
     last = "; ".join(stderr.splitlines()[-3:]) or "it printed no error"
     raise SetupFailed(f"setup.py on the master ended with status {status}: {last}")
+
+
+def run_to_end(
+    connection: Connection, command: str, task: bytes, *, report: Report, pace: Pace
+) -> dict[str, Any]:
+    """Run setup.py, or what speaks as it does, and report its progress; its last event. Raises as ``run_setup``."""
+    for event in run_setup(connection, command, task, pace=pace):
+        if event["event"] == "progress":
+            ready, total = int(event.get("ready", 0)), int(event.get("total", 0))
+            report(Progress(event["phase"], ready, total, pace.elapsed, str(event.get("message", ""))))
+    return event
 
 
 def _events(channel: Channel, pace: Pace, check: Callable[[], None]) -> Iterator[dict[str, Any]]:

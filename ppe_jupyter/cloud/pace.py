@@ -19,6 +19,7 @@ from .records import Progress
 
 T = TypeVar("T")
 Report = Callable[[Progress], None]
+IGNORE: Report = lambda progress: None  # noqa: E731
 
 
 class Stopped(Exception):

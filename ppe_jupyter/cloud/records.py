@@ -256,6 +256,11 @@ def advice(record: ClusterRecord) -> str:
     return f"it is {state}" if state is not _S.RUNNING else ""
 
 
+def named_nodes(indices: Sequence[int]) -> str:
+    """Nodes as a message has them."""
+    return f"node{'s' * (len(indices) > 1)} {', '.join(map(str, indices))}"
+
+
 def besides(names: Sequence[str]) -> str:
     """How a message goes on that there is no cluster of some name."""
     return f"; there are: {', '.join(names)}" if names else ", nor any other; launch one with: %ppe_launch"

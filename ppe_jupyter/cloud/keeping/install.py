@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from ...delivery import FOLDER
 from ...errors import PartlyInstalled, SetupFailed
 from ...ssh import Connection
-from ..configure import run_setup
+from ..configure import run_to_end
 from ..pace import Pace, Report
-from ..records import Progress
+from ..records import named_nodes
 from ..spec import ClusterSpec
 
 TITLES = {"apt": "Debian", "r": "R", "python": "Python"}
@@ -69,7 +69,7 @@ class Installed:
             for name, by_node in self.versions.get(kind, {}).items():
                 if len(at := _grouped(by_node)) > 1:
                     told = "; ".join(
-                        f"{version or 'not there'} on {_nodes(nodes)}" for version, nodes in at.items()
+                        f"{version or 'not there'} on {named_nodes(nodes)}" for version, nodes in at.items()
                     )
                     lines.append(f"{name} ({title}) differs between nodes: {told}")
         return lines
@@ -85,15 +85,11 @@ def install(
     """
     packages.added_to(ClusterSpec())
     task = json.dumps({**asdict(packages), "cran_url": cran_url}).encode()
-    for event in run_setup(connection, INSTALL, task, pace=pace):
-        if event["event"] == "progress":
-            ready, total = int(event.get("ready", 0)), int(event.get("total", 0))
-            report(Progress(event["phase"], ready, total, pace.elapsed, str(event.get("message", ""))))
-        done = event
+    done = run_to_end(connection, INSTALL, task, report=report, pace=pace)
     if failed := {int(number): str(why) for number, why in done["failed"].items()}:
         rest = [int(number) for number in done["versions"] if int(number) not in failed]
-        lines = [f"{_nodes(nodes)}: {why}" for why, nodes in _grouped(failed).items()]
-        text = "; ".join([*lines, *([f"done on {_nodes(rest)}"] if rest else [])])
+        lines = [f"{named_nodes(nodes)}: {why}" for why, nodes in _grouped(failed).items()]
+        text = "; ".join([*lines, *([f"done on {named_nodes(rest)}"] if rest else [])])
         if done.get("kept"):
             raise PartlyInstalled(f"{text}, and on nodes that come later")
         raise SetupFailed(text)
@@ -111,10 +107,6 @@ def _grouped(by_node: Mapping[int, str]) -> dict[str, list[int]]:
     for number in sorted(by_node):
         found.setdefault(by_node[number], []).append(number)
     return found
-
-
-def _nodes(numbers: Sequence[int]) -> str:
-    return f"node{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
 def _union(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from ...errors import RemoteError
 from ...ssh import Connection
-from ..configure import run_setup
+from ..configure import run_to_end
 from ..lock import Pins
 from ..pace import Pace, Report
-from ..records import ClusterRecord, Progress
+from ..records import ClusterRecord
 from ..software import Software
 
 SOFTWARE = "cd ~/.ppe && exec python3 -m node.inventory"
@@ -54,10 +54,6 @@ def pin(
         "pins": {addresses[index]: each for index, each in pins.items()},
         "snapshot": snapshot,
     }
-    refused: Mapping[str, Refused] = {}
-    for event in run_setup(connection, PINS, json.dumps(task).encode(), pace=pace):
-        if event["event"] == "progress":
-            ready, total = int(event.get("ready", 0)), int(event.get("total", 0))
-            report(Progress(event["phase"], ready, total, pace.elapsed, str(event.get("message", ""))))
-        refused = event.get("refused", {})
+    done = run_to_end(connection, PINS, json.dumps(task).encode(), report=report, pace=pace)
+    refused: Mapping[str, Refused] = done.get("refused", {})
     return {index: refused[address] for index, address in addresses.items() if address in refused}
