@@ -76,6 +76,19 @@ def soon(seconds: float, action: Callable[[], object]) -> Iterator[None]:
         timer.join()
 
 
+@contextmanager
+def when_begun(action: Callable[[], object]) -> Iterator[Callable[[Output], None]]:
+    """An on_output: what R prints first starts the action, beside what R does next."""
+    thread = threading.Thread(target=action)
+
+    def begun(output: Output) -> None:
+        if thread.ident is None:
+            thread.start()
+
+    yield begun
+    thread.join()
+
+
 def press_stop() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -136,21 +149,15 @@ class TestOutput:
         assert run(r, "invisible(.C('talk'))").text == "printf Rprintf end"
 
     def test_text_comes_while_r_still_works(self, r: RemoteR) -> None:
-        came: list[float] = []
-        r.run(
-            "for (i in 1:3) { cat(i); Sys.sleep(0.3) }",
-            on_output=lambda output: came.append(time.monotonic()),
-        )
-        assert time.monotonic() - came[0] > 0.7
-        assert 0.2 < came[1] - came[0] < 0.6
+        seen = Seen()
 
-    def test_text_comes_within_a_tenth_of_a_second(self, r: RemoteR) -> None:
-        took: list[float] = []
-        r.run(
-            "for (i in 1:20) { cat(sprintf('%.6f\\n', as.numeric(Sys.time()))); Sys.sleep(0.05) }",
-            on_output=lambda output: took.append(time.time() - float(output.text.split()[-1])),
-        )
-        assert sorted(took)[len(took) // 2] < 0.1
+        def answer(output: Output) -> None:
+            seen.append(output)
+            r._connection.run(f"touch ~/{seen.text[-1]}")
+
+        wait = "while (!file.remove(file.path('~', i))) Sys.sleep(0.02)"
+        r.run(f"options(warn = -1); for (i in 1:3) {{ cat(i); {wait} }}; options(warn = 0)", on_output=answer)
+        assert seen.text == "123"
 
     def test_unicode_both_ways(self, r: RemoteR) -> None:
         text = "é 中文 😀 Ω\u0301"
@@ -399,37 +406,31 @@ class TestValues:
         assert r.eval("1") == 1
 
 
-ENDLESS = ["repeat {}", "Sys.sleep(600)", "system('sleep 8'); Sys.sleep(8)", "while (TRUE) cat('x\\n')",
+ENDLESS = ["repeat {}", "Sys.sleep(600)", "system('sleep 600'); Sys.sleep(600)", "while (TRUE) cat('x\\n')",
            "x <- 0; for (i in 1:1e9) x <- x + 1", "lapply(1:1e7, function(i) Sys.sleep(1))",
            "readline('? ')"]  # fmt: skip
 
 
 class TestInterrupt:
     @pytest.mark.parametrize("code", ENDLESS)
-    def test_the_stop_button_ends_it_within_a_second(self, r: RemoteR, code: str) -> None:
+    def test_the_stop_button_ends_it(self, r: RemoteR, code: str) -> None:
         r.eval("kept <- 'here'")
-        pressed: list[float] = []
-
-        def stop() -> None:
-            pressed.append(time.monotonic())
-            press_stop()
-
-        with soon(0.4, stop), pytest.raises(RemoteInterrupted, match="variables are still there"):
-            run(r, code, on_question=lambda: str(time.sleep(9)))
-        assert time.monotonic() - pressed[0] < 1
+        ended = pytest.raises(RemoteInterrupted, match="variables are still there")
+        with when_begun(press_stop) as begun, ended:
+            r.run(f"cat('begun'); {code}", on_output=begun, on_question=lambda: str(time.sleep(600)))
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert r.eval("kept") == "here"
 
     def test_another_thread_and_another_client(self, r: RemoteR) -> None:
         with another(r) as other:
             for who in (r, other):
-                with soon(0.3, who.interrupt), pytest.raises(RemoteInterrupted):
-                    r.eval("Sys.sleep(60)")
+                with when_begun(who.interrupt) as begun, pytest.raises(RemoteInterrupted):
+                    r.eval("cat('begun'); Sys.sleep(600)", on_output=begun)
 
     def test_a_timeout(self, r: RemoteR) -> None:
         with pytest.raises(RemoteInterrupted, match=r"no end within 0.2 s"):
             r.eval("Sys.sleep(60)", timeout=0.2)
-        assert r.eval("1", timeout=5) == 1
+        assert r.eval("1", timeout=60) == 1
 
     def test_a_late_interrupt_hits_nothing_else(self, r: RemoteR) -> None:
         with another(r) as other:
@@ -464,11 +465,11 @@ class TestInterrupt:
             assert r.eval("2") == 2
 
     def test_the_code_may_handle_it(self, r: RemoteR) -> None:
-        with soon(0.3, r.interrupt):
-            assert r.eval("tryCatch(Sys.sleep(60), interrupt = function(i) 'tidied')") == "tidied"
-        code = "best <- tryCatch(Sys.sleep(60), interrupt = function(i) 7)"
-        with soon(0.3, press_stop):
-            assert r.run(code, outputs=["best"]) == {"best": 7}
+        code = "best <- tryCatch({ cat('begun'); Sys.sleep(600) }, interrupt = function(i) 7)"
+        with when_begun(r.interrupt) as begun:
+            assert r.eval(code, on_output=begun) == 7
+        with when_begun(press_stop) as begun:
+            assert r.run(code, on_output=begun, outputs=["best"]) == {"best": 7}
 
     def test_an_exception_of_the_caller_interrupts_r(self, r: RemoteR) -> None:
         def fail(output: Output) -> None:
@@ -499,7 +500,7 @@ class TestQuestions:
         assert r.eval("readline()", on_output=Seen().append) == ""
         # R waits for what packages listen to, too.
         serving = "suppressMessages(tools::startDynamicHelp(%s))"
-        assert r.eval(f"{serving % 'TRUE'}; readline()", on_question=lambda: "yes", timeout=30) == "yes"
+        assert r.eval(f"{serving % 'TRUE'}; readline()", on_question=lambda: "yes", timeout=60) == "yes"
         r.eval(serving % "FALSE")
 
     def test_browser(self, r: RemoteR) -> None:
@@ -528,8 +529,9 @@ class TestDeath:
     def test_mpirun_is_killed(self, r: RemoteR) -> None:
         pid = r.eval("Sys.getpid()")
         kill = f"kill -9 $(ps -o ppid= -p {pid})"
-        with soon(0.5, lambda: r._connection.run(kill)), pytest.raises(RSessionDied, match="fresh R session"):
-            r.eval("Sys.sleep(60)")
+        died = pytest.raises(RSessionDied, match="fresh R session")
+        with when_begun(lambda: r._connection.run(kill)) as begun, died:
+            r.eval("cat('begun'); Sys.sleep(600)", on_output=begun)
         assert r.eval("Sys.getpid()", on_output=Seen().append) != pid
         run(r, "library(Rmpi); mpi.spawn.Rslaves(nslaves = 2); mpi.close.Rslaves()")
 
@@ -547,8 +549,9 @@ class TestDeath:
         assert r.eval("Sys.getpid()") != pid
 
     def test_restart_ends_what_runs(self, r: RemoteR) -> None:
-        with another(r) as other, soon(0.5, other.restart), pytest.raises(RSessionDied, match="restarted"):
-            r.eval("Sys.sleep(60)")
+        died = pytest.raises(RSessionDied, match="restarted")
+        with another(r) as other, when_begun(other.restart) as begun, died:
+            r.eval("cat('begun'); Sys.sleep(600)", on_output=begun)
         assert r.eval("1") == 1
 
 
@@ -607,14 +610,15 @@ class TestClients:
     def test_who_waits_is_told_and_may_give_up(self, r: RemoteR) -> None:
         with another(r, client="analysis.ipynb") as other:
             runs, seen = Seen(), Seen()
-            code = "cat('running'); Sys.sleep(2)"
+            code = "cat('running'); while (!file.exists('~/go')) Sys.sleep(0.02)"
             thread = threading.Thread(target=other.eval, args=(code,), kwargs={"on_output": runs.append})
             thread.start()
             until(lambda: runs)
             with pytest.raises(RemoteInterrupted, match="taken back before it began"):
                 r.eval("1", timeout=0.3, on_output=seen.append)
             assert "R evaluates for analysis.ipynb" in seen.text
-            assert r.eval("2", on_output=seen.append) == 2
+            r._connection.run("touch ~/go")
+            assert r.eval("unlink('~/go'); 2", on_output=seen.append) == 2
             thread.join()
 
     def test_a_client_that_dies_in_the_middle_of_a_transfer(self, r: RemoteR) -> None:
@@ -626,7 +630,7 @@ class TestClients:
         )
         time.sleep(0.2)
         channel.close()
-        assert r.eval("x", timeout=20) == "old"
+        assert r.eval("x", timeout=60) == "old"
 
     @pytest.mark.parametrize(
         "garbage",
@@ -643,7 +647,7 @@ class TestClients:
     def test_garbage_harms_only_its_sender(self, r: RemoteR, garbage: bytes) -> None:
         with r._connection.popen(f"{AGENT} attach") as channel:
             channel.send_all(garbage)
-            channel.settimeout(10)
+            channel.settimeout(60)
             answer = b"".join(iter(channel.recv, b""))
             assert b'"reason"' in answer
         assert r.eval("1 + 1") == 2
@@ -661,9 +665,9 @@ class TestClients:
     def test_a_damaged_request_is_an_error_in_r(self, r: RemoteR, body: bytes) -> None:
         with r._connection.popen(f"{AGENT} attach") as channel:
             channel.send_all(json_frame(Kind.HELLO, {"version": VERSION}) + frame(Kind.EVALUATE, body, id=1))
-            channel.settimeout(10)
+            channel.settimeout(60)
             assert channel.recv()
-        assert r.eval("1 + 1", timeout=10) == 2
+        assert r.eval("1 + 1", timeout=60) == 2
 
     def test_a_killed_agent_starts_again_with_a_fresh_r(self, r: RemoteR) -> None:
         pid = r.eval("Sys.getpid()")
@@ -693,25 +697,22 @@ def test_nothing_listens_on_a_tcp_port(r: RemoteR) -> None:
     assert "python3" not in listening
 
 
-def test_a_round_trip_is_short(r: RemoteR) -> None:
-    with r._connection.popen("cat") as echo:
+def test_an_evaluation_is_one_packet_there_and_one_back(r: RemoteR, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a peer pays for two small writes is 44 ms each time. How long it takes is measured by tests/bench."""
+    assert r.eval("1 + 1") == 2
+    assert r._link is not None
+    channel, moves = r._link._channel, list[str]()
+    for name in ("send_all", "recv"):
+        move = getattr(channel, name)
 
-        def bounce() -> None:
-            echo.send_all(b"x")
-            echo.recv(1)
+        def counted(data: Any, move: Callable[[Any], Any] = move, name: str = name) -> Any:
+            moved = move(data)  # or it raises a time-out: it looks for a stop button
+            moves.append(name)
+            return moved
 
-        def evaluate() -> None:
-            assert r.eval("1 + 1") == 2
-
-        raw, ours = (sorted(map(timed, [action] * 300))[150] for action in (bounce, evaluate))
-    # The aim is 2.5 on an idle machine; tests share theirs.
-    assert ours < 12 * raw
-
-
-def timed(action: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
+        monkeypatch.setattr(channel, name, counted)
+    assert r.eval("1 + 1") == 2
+    assert moves == ["send_all", "recv"]
 
 
 def test_the_node_folder_needs_no_more_than_the_standard_library() -> None:

@@ -156,6 +156,13 @@ def test_a_new_cluster_takes_the_name_of_a_terminated_one() -> None:
     assert len(record.nodes) == 3
 
 
+def test_a_cluster_that_has_run_keeps_its_name_from_a_later_launch_that_ended_half_way() -> None:
+    late = three(launch="L2", launched=NOW + timedelta(minutes=1))
+    assert only(late + running(three())).launch == "L1"
+    ended = [replace(each, state=InstanceState.TERMINATED) for each in running(three())]
+    assert only(late + ended).launch == "L2"
+
+
 def test_terminated_nodes_cost_nothing_more() -> None:
     whole = only(running(three())).usd_per_hour
     less = only(running([*three()[:2], instance(2, state=InstanceState.TERMINATED)])).usd_per_hour

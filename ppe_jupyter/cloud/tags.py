@@ -191,8 +191,15 @@ def spec_of(tags: Mapping[str, str]) -> ClusterSpec | None:
 
 
 def _newest_launch(instances: list[Instance]) -> list[Instance]:
-    """Terminated instances stay visible for an hour; a new cluster may have taken their name meanwhile."""
-    newest = max(instances, key=lambda each: (each.state.alive, each.launched))
+    """Terminated instances stay visible for an hour; a new cluster may have taken their name meanwhile.
+
+    A cluster that has run keeps its name, whatever a later launch that ended half-way has left.
+    """
+
+    def claim(each: Instance) -> tuple[bool, bool, datetime]:
+        return each.state.alive, each.state.alive and was_configured(each.tags), each.launched
+
+    newest = max(instances, key=claim)
     return [each for each in instances if each.tags.get(LAUNCH) == newest.tags.get(LAUNCH)]
 
 

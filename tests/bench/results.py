@@ -11,6 +11,7 @@ RESULTS = Path(__file__).parents[2] / "build" / "bench.json"
 SIGNS = {"<=": operator.le, ">=": operator.ge}
 TARGETS = {
     "eval_vs_ssh_echo": ("<=", 2.5),
+    "text_seconds": ("<=", 0.1),
     "irkernel_vs_eval": (">=", 25),
     "pyrserve_vs_eval": (">=", 50),
     "pull_numeric_vs_ssh": (">=", 0.85),

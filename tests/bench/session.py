@@ -28,6 +28,16 @@ def median_seconds(act: Callable[[], object], *, rounds: int) -> float:
     return statistics.median(times)
 
 
+def text_seconds(session: ppe.RemoteR) -> float:
+    """From what R prints to its coming here, by the one clock that both have on the local cloud."""
+    took: list[float] = []
+    session.run(
+        "for (i in 1:50) { cat(sprintf('%.6f\\n', as.numeric(Sys.time()))); Sys.sleep(0.05) }",
+        on_output=lambda output: took.append(time.time() - float(output.text.split()[-1])),
+    )
+    return statistics.median(took)
+
+
 def measure(cluster: ppe.Cluster) -> dict[str, float]:
     """Seconds and ratios by name."""
     session, connection = cluster.r(), cluster.ssh()
@@ -52,6 +62,7 @@ def measure(cluster: ppe.Cluster) -> dict[str, float]:
         "eval_ms": evaluate * 1e3,
         "ssh_echo_ms": echoed * 1e3,
         "eval_vs_ssh_echo": statistics.median(a / b for a, b in pairs),
+        "text_seconds": text_seconds(session),
         "pull_numeric_vs_ssh": raw / pull,
         "push_numeric_vs_ssh": sink / push,
     }
