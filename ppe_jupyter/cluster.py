@@ -79,6 +79,11 @@ class Cluster(Maps, Runs, Provenance):
         return self._account.is_free
 
     @property
+    def mine(self) -> bool:
+        """Whether this user launched it."""
+        return self._account.mine(self.record)
+
+    @property
     def cost_so_far(self) -> float | None:
         """USD since launch at on-demand prices; None if a price is unknown."""
         return self.record.cost_so_far(datetime.now(timezone.utc))

@@ -1,14 +1,17 @@
-"""Scripts that go on without a client, for a class that knows its connection: started, found again.
+"""Scripts that go on without a client, for a class that knows its connection: started, found again, concluded.
 
-Says which files go where; ``remote.runs`` and node/runs.py do the rest.
+Says which files go where, and whether a cluster may end with its run; ``remote.runs`` and node/runs.py do the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from . import person
 from .errors import PpeError, UsageError
@@ -16,14 +19,45 @@ from .files import Files
 from .remote import runs
 from .remote.runs import Run, Then
 from .remote.s3 import is_s3
+from .remote.watchdog import Losses
 
-__all__ = ["Run", "Runs", "Then"]
+__all__ = ["Conclusion", "Run", "Runs", "Then"]
 
 KINDS = (".r", ".py", ".sh")
+# What has computed is said to compute for a minute more (node/activity.py), the script too; and a watcher whose line
+# was cut is one for a minute more.
+COMPUTING, COOLING_SECONDS = "processes ", 75.0
+LOOK_SECONDS = 7.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """What becomes of a cluster after a run: it ``stays``; it ``parks`` or ``terminates`` itself, once nothing else
+    works there; or it is ``terminated`` by now.
+
+    ``why`` it parks though it was to be terminated; ``lost`` is what would have been lost besides, if that is why.
+    """
+
+    fate: Literal["stays", "parks", "terminates", "terminated"]
+    why: str = ""
+    lost: Losses | None = None
 
 
 class Runs(Files):
-    """``run`` and ``runs``."""
+    """``run``, ``runs`` and ``conclude``."""
+
+    @property
+    def mine(self) -> bool:
+        """Whether this user launched the cluster."""
+        raise NotImplementedError
+
+    def losses(self) -> Losses:
+        """What would be lost if it ended now."""
+        raise NotImplementedError
+
+    def terminate(self) -> None:
+        """End the cluster and remove all that was made for it."""
+        raise NotImplementedError
 
     def prepare_end(self, then: Then, *, discard: bool = False) -> bool:
         """Have the master do that when it shuts itself down; whether that is another thing than before."""
@@ -76,8 +110,7 @@ class Runs(Files):
         launched for this. Raises UsageError, TransferFailed, SshError.
         """
         path = script_of(script, ranks=ranks)
-        if discard and then != "terminate":
-            raise UsageError("to discard is for a cluster that is to be terminated")
+        check_discard(then, discard=discard)
         if store and not is_s3(store):
             raise UsageError(f"{store} is not s3://bucket/folder/")
         self.check_end(discard=discard)
@@ -98,6 +131,69 @@ class Runs(Files):
     def find_run(self, name: str) -> Run:
         """The run of that name. Raises UsageError."""
         return runs.find(self.ssh, name)
+
+    def concludes(self, run: Run) -> bool:
+        """Whether the run's results and its cluster's end are this user's: who started it, from whatever machine."""
+        if run.client == person.client():
+            return True
+        return self.mine and (run.own or run.user == person.os_user())
+
+    def conclude(self, run: Run, *, missing: Sequence[str] = ()) -> Conclusion:
+        """Terminate the cluster, if that was to follow the run, and nothing is lost by it; else what becomes of it.
+
+        For ``Run.watch``'s ``at_end``, once the results are fetched; ``missing`` is what ``Run.fetch`` did not find.
+        Who did not start the run terminates nothing. Raises SshError, RemoteError, CloudError.
+        """
+        if not run.wait_for_sequel().ends_cluster:
+            return Conclusion(fate="stays")
+        if run.then != "terminate" or run.discard:
+            return Conclusion(fate="terminates" if run.then == "terminate" else "parks")
+        if not self.concludes(run):
+            return Conclusion(fate="parks", why=f"that is for {run.client}, who has started {run.name}")
+        if run.state != "done":
+            return Conclusion(
+                fate="parks", why=f"{run.script} {'has' if run.state == 'failed' else 'is'} {run.state}"
+            )
+        if missing:
+            return Conclusion(fate="parks", why="results are missing")
+        try:
+            lost = self._lost_besides(run)
+        except (PpeError, TimeoutError) as error:
+            return Conclusion(fate="parks", why=f"it cannot be asked what it holds: {error}")
+        if lost.any:
+            return Conclusion(fate="parks", why="more would be lost with it", lost=lost)
+        self.terminate()
+        return Conclusion(fate="terminated")
+
+    def _lost_besides(self, run: Run) -> Losses:
+        """What would be lost besides the run's; of a cluster that was launched for it no file is somebody else's."""
+        deadline = time.monotonic() + COOLING_SECONDS
+        while True:
+            lost = self.losses()
+            jobs = others(run, lost.jobs)
+            passing = [each for each in jobs if each.startswith(COMPUTING) or each == run.watcher]
+            if not passing or time.monotonic() > deadline:
+                break
+            time.sleep(LOOK_SECONDS)
+        lost = replace(lost, jobs=tuple(jobs))
+        if run.own:
+            return replace(lost, files=(), more_files=0, more_bytes=0)
+        return replace(
+            lost, files=tuple(each for each in lost.files if not each[0].startswith(f"runs/{run.name}/"))
+        )
+
+
+def others(run: Run, jobs: Sequence[str]) -> list[str]:
+    """What works there besides the run and this client, who watches it."""
+    watchers = [each for each in jobs if each == run.watcher]
+    rest = [each for each in jobs if each not in (run.watcher, f"the run {run.name}")]
+    return [each for each in rest if not (run.own and each.startswith(COMPUTING))] + watchers[1:]
+
+
+def check_discard(then: Then | None, *, discard: bool) -> None:
+    """Raise UsageError if nothing is to be terminated."""
+    if discard and then != "terminate":
+        raise UsageError("discard is for then = terminate")
 
 
 def script_of(script: str | Path, *, ranks: int | None = None) -> Path:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ppe_jupyter import person, remote
-from ppe_jupyter.errors import ConnectionLost, NothingToDo, TransferFailed, UsageError
+from ppe_jupyter.errors import ConnectionLost, NothingToDo, RemoteCommandFailed, TransferFailed, UsageError
 from ppe_jupyter.frontends import endings, runs, typed
 from ppe_jupyter.remote.watchdog import Losses
-from ppe_jupyter.runs import Run, Runs
+from ppe_jupyter.runs import Run, Runs, others
 from ppe_jupyter.verbs import find
 
 ROW = {
@@ -52,6 +52,7 @@ class Held(Runs):
 
     def __init__(self, owner: str = "me") -> None:
         self.record = Namespace(owner=owner)
+        self.ended = 0
         self.prepared: list[tuple[str, bool]] = []
         self.running: list[Run] = []
         self.upload_fails = False
@@ -62,6 +63,13 @@ class Held(Runs):
 
     def runs(self) -> list[Run]:
         return self.running
+
+    @property
+    def mine(self) -> bool:
+        return bool(self.record.owner == "me")
+
+    def terminate(self) -> None:
+        self.ended += 1
 
     def losses(self) -> Losses:
         return Losses(objects=(), files=(), jobs=("the run sim-1", "a client at the run sim-1"))
@@ -77,12 +85,11 @@ class Desk:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.ended: list[str] = []
         self.say = self.said.append
 
     def manager(self, arguments: Any) -> Any:
         mine = lambda record: record.owner == "me"  # noqa: E731
-        return Namespace(mine=mine, whose=lambda: "account 1", terminate=self.ended.append)
+        return Namespace(mine=mine, whose=lambda: "account 1")
 
     def notice(self, level: str, text: str) -> None:
         self.said.append(text)
@@ -104,35 +111,59 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote.runs, "TICK_SECONDS", 0.0)
 
 
-def conclude(run: Over, *, owner: str = "me") -> Any:
+def conclude(run: Over, *, owner: str = "me") -> tuple[int, list[str]]:
+    """How often the cluster was terminated, and what was said."""
     desk: Any = Desk()
     cluster: Any = Held(owner)
     endings.conclude(desk, Namespace(to=None), cluster, run)
-    return desk
+    return cluster.ended, desk.said
 
 
 def test_who_started_a_run_has_its_cluster_terminated_and_hears_of_troubles_first() -> None:
     run = Over(client=ME)
-    desk = conclude(run)
-    assert (desk.ended, run.noted) == (["lab"], True)
-    assert desk.said[-2:] == ["`mail` ended with status 1", "lab is terminated; nothing of it is left"]
-    assert conclude(Over(client=f"{person.os_user()}@elsewhere, process 1", own=False)).ended == ["lab"]
+    ended, said = conclude(run)
+    assert (ended, run.noted) == (1, True)
+    assert said[-2:] == ["`mail` ended with status 1", "lab is terminated; nothing of it is left"]
+    assert conclude(Over(client=f"{person.os_user()}@elsewhere, process 1", own=False))[0] == 1
 
 
 @pytest.mark.parametrize(("owner", "own"), [("ann", True), ("ann", False), ("me", False)])
 def test_nobody_else_ends_it_or_has_its_results(owner: str, own: bool) -> None:
     run = Over(own=own)
-    desk = conclude(run, owner=owner)
-    assert (desk.ended, run.noted) == ([], False)
-    assert "parks itself instead of being terminated, since that is for ann@desk" in desk.said[-1]
+    ended, said = conclude(run, owner=owner)
+    assert (ended, run.noted) == (0, False)
+    assert "parks itself instead of being terminated, since that is for ann@desk" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("row", "fate", "why"),
+    [
+        ({"state": "failed"}, "parks", "sim.R has failed"),
+        ({"state": "lost"}, "parks", "sim.R is lost"),
+        ({"then": "park"}, "parks", ""),
+        ({"discard": True}, "terminates", ""),
+        ({"ends_cluster": False}, "stays", ""),
+    ],
+)
+def test_what_becomes_of_a_cluster_is_known_without_a_front_end(
+    row: dict[str, Any], fate: str, why: str
+) -> None:
+    cluster = Held()
+    found = cluster.conclude(Over(client=ME, **row))
+    assert (found.fate, found.why, cluster.ended) == (fate, why, 0)
+    held = Losses(objects=(("x", 8, False),), files=(), jobs=())
+    cluster.losses = lambda: held  # type: ignore[method-assign]
+    found = cluster.conclude(Over(client=ME))
+    assert (found.fate, found.lost, cluster.ended) == ("parks", held, 0)
+    assert cluster.conclude(Over(client=ME), missing=["out/*"]).why == "results are missing"
 
 
 def test_another_watcher_and_a_namesake_are_work_besides() -> None:
     run = Over()
     mine = ["the run sim-1", "a client at the run sim-1"]
-    assert endings.others(run, mine) == []
-    assert endings.others(run, [*mine, mine[1]]) == [mine[1]]
-    assert endings.others(run, [*mine, "the run sim-1-2"]) == ["the run sim-1-2"]
+    assert others(run, mine) == []
+    assert others(run, [*mine, mine[1]]) == [mine[1]]
+    assert others(run, [*mine, "the run sim-1-2"]) == ["the run sim-1-2"]
 
 
 def test_who_let_a_run_go_is_known_by_name() -> None:
@@ -217,3 +248,18 @@ def test_who_stops_a_run_that_discards_has_the_cluster_kept(monkeypatch: pytest.
     runs.run(desk, stop)
     assert cluster.prepared == [("park", False)]
     assert desk.said == ["sim-1 is being ended; lab stays, and is parked at its limits instead of terminated"]
+
+
+def test_nodes_without_runs_have_jobs_all_the_same() -> None:
+    def old(*command: Any, **how: Any) -> Any:
+        said = "/usr/bin/python3: No module named node.runs\n"
+        raise RemoteCommandFailed(said, command="", status=1, stderr=said)
+
+    desk: Any = Desk()
+    cluster: Any = Held()
+    cluster.runs = lambda: remote.runs.runs(lambda: Namespace(run=old))  # type: ignore[arg-type,return-value]
+    runs.show(desk, cluster)
+    assert desk.said == [
+        "scripts that run there are not listed: its nodes were set up by another version of ppe_jupyter, and do not"
+        " know these runs; %ppe_reboot sets them up anew"
+    ]

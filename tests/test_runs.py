@@ -141,7 +141,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_launched(
         (["squares.R", "--with", "nothing.csv"], "there is no nothing.csv to send along"),
         (["squares.R", "--with", "/nowhere/*.csv"], "there is no /nowhere/*.csv to send along"),
         (["squares.R", "--notify", topic], "--instance-profile"),
-        (["squares.R", "--discard"], "--discard is for --then terminate"),
+        (["squares.R", "--discard"], "discard is for then = terminate"),
         (["squares.R", "--nodes", "2", "--cluster", "test"], "for one that is launched"),
     ):
         assert cli.main(["run", *words]) == 2
@@ -182,7 +182,7 @@ def test_nothing_is_discarded_with_another_run(cluster: Cluster, scripts: Path) 
     run = cluster.run("wait.sh")
     with pytest.raises(UsageError, match=rf"{run.name} would be lost"):
         cluster.run("wait.sh", then="terminate", discard=True)
-    with pytest.raises(UsageError, match="to be terminated"):
+    with pytest.raises(UsageError, match="then = terminate"):
         cluster.run("wait.sh", then="park", discard=True)
 
 

@@ -8,9 +8,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import NothingToDo, PpeError, RunFailed, UsageError
+from ..errors import NothingToDo, PpeError, RemoteError, RunFailed, SshError, UsageError
 from ..remote.s3 import is_s3
-from ..runs import Run, Runs, Then, script_of
+from ..runs import Run, Runs, Then, check_discard, script_of
 from ..verbs.clusters import LAUNCHING
 from . import changes, endings
 from .output import Console
@@ -118,20 +118,28 @@ def run_table(found: Sequence[Run]) -> Table:
 
 
 def show(desk: Desk, cluster: Cluster | Host) -> None:
-    """The runs there, if there are some; a host has none."""
-    if isinstance(cluster, Runs) and (found := cluster.runs()):
+    """The runs there, if there are some; a host has none. That they cannot be asked for is said only."""
+    try:
+        found = cluster.runs() if isinstance(cluster, Runs) else []
+    except SshError:
+        raise
+    except (RemoteError, TimeoutError) as exc:
+        desk.notice("warning", f"scripts that run there are not listed: {exc}")
+        return
+    if found:
         desk.show(run_table(found))
 
 
 def _cluster(desk: Desk, arguments: Arguments) -> tuple[Cluster | None, bool]:
     """Where to run it, and whether that was launched for it; what cannot be is said before it costs anything."""
     script_of(arguments.script, ranks=arguments.ranks)
-    check_discard(arguments)
+    check_discard(arguments.end, discard=bool(arguments.discard))
     if missing := [each for each in arguments.files if not _is_there(os.path.expanduser(each))]:  # noqa: PTH111
         raise UsageError(f"there is no {', '.join(missing)} to send along")
     topics = [_store(arguments)] if _store(arguments) else []
     topics += [each for each in arguments.notify if each.removeprefix("sns:").startswith("arn:")]
-    typed = [name for name in LAUNCHING if getattr(arguments, name) not in (None, [])]
+    names = [each.attribute for each in LAUNCHING]
+    typed = [name for name in names if getattr(arguments, name) not in (None, [])]
     if arguments.cluster or (desk.keep and desk.connected is not None and not typed):
         if typed:
             raise UsageError(f"--cluster is one that runs; {', '.join(typed)}: for one that is launched")
@@ -213,15 +221,9 @@ def _again(desk: Desk, cluster: Cluster, run: Run) -> str:
     return f"watch it with: {desk.sign}run --watch {run.name} --cluster {cluster.name}"
 
 
-def check_discard(arguments: Arguments) -> None:
-    """Raise UsageError if nothing is to be terminated."""
-    if arguments.discard and arguments.end != "terminate":
-        raise UsageError("--discard is for --then terminate")
-
-
 def check_sequel(desk: Desk, cluster: Cluster | Host, arguments: Arguments) -> None:
     """Before a background job: whether what was typed may follow it. Raises UsageError, NothingToDo."""
-    check_discard(arguments)
+    check_discard(arguments.end, discard=bool(arguments.discard))
     if arguments.end in (None, "nothing"):
         return
     if not isinstance(cluster, Runs):

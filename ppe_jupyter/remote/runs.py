@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import ConnectionLost, RemoteError, Unreachable, UsageError
+from ..errors import ConnectionLost, RemoteCommandFailed, RemoteError, Unreachable, UsageError
 from ..node.aftermath import NOTIFY_SECONDS
 from ..ssh import Channel, Connection
 from . import transfer
@@ -254,9 +254,17 @@ class _Seen:
 
 
 def tell(connection: Connection, action: str, told: Mapping[str, Any] | None = None) -> Any:
-    """What node/runs.py answers. Raises RemoteCommandFailed, TimeoutError."""
+    """What node/runs.py answers. Raises RemoteError, TimeoutError."""
     stdin = json.dumps(told or {}).encode()
-    return json.loads(connection.run(f"{RUNS} {action}", stdin=stdin, timeout=ASK_SECONDS).stdout)
+    try:
+        return json.loads(connection.run(f"{RUNS} {action}", stdin=stdin, timeout=ASK_SECONDS).stdout)
+    except RemoteCommandFailed as exc:
+        if "No module named" not in exc.stderr:
+            raise
+        raise RemoteError(
+            "its nodes were set up by another version of ppe_jupyter, and do not know these runs; %ppe_reboot sets them"
+            " up anew"
+        ) from exc
 
 
 def runs(connect: Connect) -> list[Run]:

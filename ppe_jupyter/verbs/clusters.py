@@ -49,7 +49,7 @@ TYPES = Verb(
         *CLOUD,
     ),
 )
-LIMITS = (
+BOUNDS = (
     Option(
         name="idle",
         dest="idle_hours",
@@ -59,87 +59,84 @@ LIMITS = (
     ),
     Option(name="max-hours", kind=hours, metavar="HOURS", help="limit: so long since launch or last start"),
     Option(name="budget", dest="budget_usd", kind=usd, metavar="USD", help="limit: so much spent"),
-    Option(name="then", choices=("park", "terminate"), help="what happens at a limit; else park"),
+)
+THEN = Option(name="then", choices=("park", "terminate"), help="what happens at a limit; else park")
+# What of a launch says which cluster it is: run has it, too.
+LAUNCHING = (
+    Option(name="name", nargs="?", help="its name; generated if not given"),
+    Option(name="nodes", kind=count, metavar="N", help="number of nodes, the master included"),
+    Option(name="type", dest="instance_type", values="type", help="instance type of each node"),
+    Option(name="slots", kind=count, metavar="N", help="ranks per node; else its physical cores"),
+    Option(name="threads-per-core", kind=count, metavar="N", help="1 or 2; else 1 where it can be set"),
+    Option(name="image", values="image", help="machine image, by id or by its name in images"),
+    Option(name="login-user", metavar="USER", help="login user of an image that does not tell its own"),
+    Option(name="zone", help="availability zone; else any that has the machines"),
+    Option(name="subnet", metavar="SUBNET-ID", help="subnet; else the default VPC's"),
+    Option(
+        name="public",
+        dest="public_addresses",
+        choices=("all", "master", "none"),
+        help="which nodes have a public address",
+    ),
+    Option(name="security-group", metavar="SG-ID", help="an existing one; else one of its own"),
+    Option(name="from", dest="caller_cidr", metavar="CIDR", help="who may reach port 22; else you"),
+    Option(name="key", dest="key_name", help="EC2 key pair; else yours is made and kept"),
+    Option(name="placement", metavar="auto|off|NAME", help="placement group; NAME is an existing one"),
+    Option(name="instance-profile", metavar="NAME", help="IAM instance profile, by name or ARN"),
+    Option(name="efs", metavar="FS-ID", help="EFS file system for ~/shared; else a folder of the master's"),
+    Option(name="spot", flag=True, help="workers on the spot market; an interruption ends MPI runs"),
+    Option(
+        name="spot-price",
+        dest="spot_max_usd",
+        kind=float,
+        metavar="USD",
+        help="for so much an hour and worker at most",
+    ),
+    Option(name="spot-fallback", flag=True, help="on-demand workers if there are no spot ones"),
+    Option(name="root-gb", kind=count, metavar="GB", help="size of each node's root disk"),
+    Option(name="root-type", choices=("gp3", "gp2"), help="type of the root disks"),
+    Option(
+        name="no-encryption",
+        dest="encrypted",
+        flag=True,
+        sets=False,
+        help="do not encrypt the root disks",
+    ),
+    Option(name="imdsv1", dest="imdsv2", flag=True, sets=False, help="allow instance metadata v1 too"),
+    Option(
+        name="volume",
+        dest="volumes",
+        repeat=True,
+        values="volume",
+        metavar="VOL[:/MOUNT]",
+        help="attach this EBS volume to the master and mount it there; repeat it",
+    ),
+    TAG,
+    *BOUNDS,
+    *PACKAGES,
+    Option(name="bootstrap", metavar="FILE", help="a script to run on each node at its first boot"),
+    Option(name="rstudio", flag=True, help="install RStudio Server on the master, once it runs"),
+    Option(name="spec", metavar="FILE", help="a file of --save; what is typed comes before it"),
+    Option(name="locked", flag=True, help="with --spec: with the software of the lock beside it"),
 )
 LAUNCH = Verb(
     name="launch",
     help="launch a cluster",
     detail="Shows first who pays, what will be created and what it costs. Asks before it spends money.",
     options=(
-        Option(name="name", nargs="?", help="its name; generated if not given"),
-        Option(name="nodes", kind=count, metavar="N", help="number of nodes, the master included"),
-        Option(name="type", dest="instance_type", values="type", help="instance type of each node"),
-        Option(name="slots", kind=count, metavar="N", help="ranks per node; else its physical cores"),
-        Option(name="threads-per-core", kind=count, metavar="N", help="1 or 2; else 1 where it can be set"),
-        Option(name="image", values="image", help="machine image, by id or by its name in images"),
-        Option(name="login-user", metavar="USER", help="login user of an image that does not tell its own"),
-        Option(name="zone", help="availability zone; else any that has the machines"),
-        Option(name="subnet", metavar="SUBNET-ID", help="subnet; else the default VPC's"),
-        Option(
-            name="public",
-            dest="public_addresses",
-            choices=("all", "master", "none"),
-            help="which nodes have a public address",
-        ),
-        Option(name="security-group", metavar="SG-ID", help="an existing one; else one of its own"),
-        Option(name="from", dest="caller_cidr", metavar="CIDR", help="who may reach port 22; else you"),
-        Option(name="key", dest="key_name", help="EC2 key pair; else yours is made and kept"),
-        Option(name="placement", metavar="auto|off|NAME", help="placement group; NAME is an existing one"),
-        Option(name="instance-profile", metavar="NAME", help="IAM instance profile, by name or ARN"),
-        Option(
-            name="efs", metavar="FS-ID", help="EFS file system for ~/shared; else a folder of the master's"
-        ),
-        Option(name="spot", flag=True, help="workers on the spot market; an interruption ends MPI runs"),
-        Option(
-            name="spot-price",
-            dest="spot_max_usd",
-            kind=float,
-            metavar="USD",
-            help="for so much an hour and worker at most",
-        ),
-        Option(name="spot-fallback", flag=True, help="on-demand workers if there are no spot ones"),
-        Option(name="root-gb", kind=count, metavar="GB", help="size of each node's root disk"),
-        Option(name="root-type", choices=("gp3", "gp2"), help="type of the root disks"),
-        Option(
-            name="no-encryption",
-            dest="encrypted",
-            flag=True,
-            sets=False,
-            help="do not encrypt the root disks",
-        ),
-        Option(name="imdsv1", dest="imdsv2", flag=True, sets=False, help="allow instance metadata v1 too"),
-        Option(
-            name="volume",
-            dest="volumes",
-            repeat=True,
-            values="volume",
-            metavar="VOL[:/MOUNT]",
-            help="attach this EBS volume to the master and mount it there; repeat it",
-        ),
-        TAG,
-        *LIMITS,
-        *PACKAGES,
-        Option(name="bootstrap", metavar="FILE", help="a script to run on each node at its first boot"),
-        Option(name="rstudio", flag=True, help="install RStudio Server on the master, once it runs"),
-        Option(name="spec", metavar="FILE", help="a file of --save; what is typed comes before it"),
+        *LAUNCHING,
+        THEN,
         Option(
             name="save",
             metavar="FILE",
             help="write the specification to this file (TOML), and, once it runs, its software to FILE.lock.toml",
         ),
-        Option(name="locked", flag=True, help="with --spec: with the software of the lock beside it"),
         DRY_RUN,
         YES,
         # A command that ends takes the launch along: in a terminal there is nothing to return to.
         Option(name="no-wait", flag=True, help="return when the machines are asked for", faces=("magic",)),
         *CLOUD,
     ),
-)
-# What of a launch says which cluster it is.
-LAUNCHING = tuple(
-    each.attribute
-    for each in LAUNCH.options
-    if each.attribute not in ("then", "save", "dry_run", "yes", "no_wait", "cloud", "profile", "region")
 )
 LIST = Verb(name="list", help="all clusters", options=CLOUD)
 STATUS = Verb(
@@ -279,7 +276,7 @@ LIMIT = Verb(
         "Without limits to set shows what holds. --max-hours counts from the launch or last start, --budget all that "
         "was spent; 'off' removes a limit. Asks before it may cost or lose more."
     ),
-    options=(NAME, *LIMITS, YES, *CLOUD),
+    options=(NAME, *BOUNDS, THEN, YES, *CLOUD),
 )
 INSTALL = Verb(
     name="install",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .cells import RANKS
-from .clusters import LAUNCH, LAUNCHING
+from .clusters import LAUNCHING
 from .options import ALL_SLOTS, CLOUD, CLUSTER, DRY_RUN, SEQUEL, YES, Option, Verb, ranks
 
 RUN = Verb(
@@ -32,7 +32,7 @@ RUN = Verb(
         Option(name="stop", flag=True, help="end a run; the cluster stays"),
         Option(name="no-watch", flag=True, help="return when it runs"),
         CLUSTER,
-        *(each for each in LAUNCH.options if each.attribute in LAUNCHING and not each.nargs),
+        *(each for each in LAUNCHING if not each.nargs),
         Option(name="name", help="the name of the cluster that is launched"),
         DRY_RUN,
         YES,
