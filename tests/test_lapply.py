@@ -301,8 +301,11 @@ def test_the_stop_button_keeps_what_was_finished(cluster: Cluster, tasks: Remote
     tasks.eval(f"f <- {LONG}")
     tasks.eval("g <- function(i) { if (i > 12) file.create('/tmp/second'); f(i) }")
     pids = [worker["pid"] for worker in workers(cluster)]
+    pid = tasks.eval("Sys.getpid()")
     evaluation = Evaluation(cluster, tasks, "x <- ppe.lapply(1:3000, g, seed = 1)")
-    cluster.ssh().run("until [ -e /tmp/second ]; do sleep 0.02; done; rm /tmp/second", timeout=30)
+    # Pressed again while the workers are told.
+    presses = f"for i in 1 2 3; do kill -INT {pid}; sleep 0.015; done"
+    cluster.ssh().run(f"until [ -e /tmp/second ]; do sleep 0.02; done; {presses}; rm /tmp/second", timeout=30)
     tasks.interrupt()
     assert isinstance(evaluation.failure(), errors.RemoteInterrupted)
     tasks.eval("known <- ppe.last(); same <- ppe.lapply(1:3000, function(i) rnorm(1), seed = 1)")

@@ -286,7 +286,9 @@ cancel <- function(run, interrupted = FALSE) {
   run$cancel <- TRUE
   sent <- tempfile()
   on.exit(unlink(sent))
-  mpi()$signal(1L, run$ranks, sent)
+  # One that is not ready has no task, and may still be where an interrupt ends it.
+  ready <- run$ranks[run$ready[run$ranks]]
+  if (length(ready)) mpi()$signal(1L, ready, sent) else file.create(sent)
   # One that came after the end of the job would end the worker.
   busy <- function() {
     if (!file.exists(sent)) return(run$ranks)
@@ -294,7 +296,7 @@ cancel <- function(run, interrupted = FALSE) {
   }
   while (length(busy()) && seconds() < until) {
     if (answered()) try(receive(run), silent = TRUE)
-    else Sys.sleep(0.005)
+    else tryCatch(Sys.sleep(0.005), interrupt = function(i) NULL)  # R sleeps as if none were suspended
   }
   for (rank in setdiff(run$ranks, busy())) end_job(rank)
   if (!length(busy())) return()
