@@ -23,6 +23,7 @@ from ppe_jupyter.frontends import (
     panel_display,
     panel_master,
     panel_options,
+    panel_session,
     panel_volumes,
     panel_words,
     typed,
@@ -169,24 +170,28 @@ def test_the_last_picture_is_html_and_text() -> None:
     assert all("demo" in each and "running" in each for each in bundle.values())
 
 
-@pytest.mark.parametrize("mine", [True, False])
-def test_a_volume_of_somebody_elses_cluster_needs_a_yes_that_says_so(mine: bool) -> None:
-    asked: list[Any] = []
-    held = SimpleNamespace(
-        record=SimpleNamespace(owner="ann@desk"), refresh=lambda: held, detach_volume=lambda *_, **how: None
-    )
+def owned(*, mine: bool, asked: list[Any], **can: Any) -> tuple[Any, Any]:
+    """A panel whose clicks are done at once, their answers in ``asked``; and one's own cluster, or ann's."""
+    held = SimpleNamespace(name="demo", record=SimpleNamespace(owner="ann@desk"), refresh=lambda: held, **can)
     watched: Any = SimpleNamespace(
         cluster=lambda name: held,
         manager=SimpleNamespace(mine=lambda record: mine),
         operations=Operations(),
     )
-    worker = SimpleNamespace(
-        is_this=False,
-        do=lambda act: act(),
-        ask=lambda key, act, then: asked.append(act()),
-    )
-    panel: Any = SimpleNamespace(poller=watched, worker=worker)
-    cluster = {**pictured(), "mine": mine, "owner": "ann@desk"}
+
+    def ask(key: str, act: Callable[[], Any], then: Callable[[Any], object]) -> None:
+        asked.append(act())
+        then(asked[-1])
+
+    worker = SimpleNamespace(is_this=False, do=lambda act: act(), ask=ask)
+    said = SimpleNamespace(poller=watched, worker=worker, say=asked.append)
+    return said, {**pictured(), "mine": mine, "owner": "ann@desk"}
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_a_volume_of_somebody_elses_cluster_needs_a_yes_that_says_so(mine: bool) -> None:
+    asked: list[Any] = []
+    panel, cluster = owned(mine=mine, asked=asked, detach_volume=lambda *_, **how: None)
     row = {"id": "vol-1", "cluster": "demo", "node": 0, "zone": cluster["zone"], "gb": 1}
     (form,) = panel_volumes.forms(panel, cluster, [row], leave=lambda: None)  # type: ignore[arg-type]
     assert ("demo is not yours: ann@desk launched it" in shown(form)) is not mine
@@ -194,7 +199,32 @@ def test_a_volume_of_somebody_elses_cluster_needs_a_yes_that_says_so(mine: bool)
     assert [each.verb for each in asked] == ["detach_volume"]
     if not mine:
         with pytest.raises(errors.NotYours, match="ann@desk"):
-            deeds.detach(watched, "demo", "vol-1")
+            deeds.detach(panel.poller, "demo", "vol-1")
+
+
+@pytest.mark.parametrize("mine", [True, False])
+@pytest.mark.parametrize("verb", ["interrupt", "restart"])
+def test_r_of_somebody_elses_cluster_needs_a_yes_that_says_so(verb: str, mine: bool) -> None:
+    done: list[Any] = []
+    left: list[str] = []
+    r = SimpleNamespace(
+        interrupt=lambda step: done.append("interrupt"),
+        restart=lambda: done.append("restart"),
+        rest=lambda: None,
+    )
+    panel, cluster = owned(mine=mine, asked=[], r=lambda name: r)
+    form = panel_session.form(panel, verb, cluster, leave=lambda: left.append("form"))
+    if mine and verb == "interrupt":  # the stop button
+        assert form is None
+    else:
+        assert done == []
+        assert ("demo is not yours: ann@desk launched it" in shown(form)) is not mine
+        label = f"{verb.capitalize()} R{'' if mine else ' nevertheless'}"
+        next(each for each in every(form) if getattr(each, "description", "") == label).click()
+    assert (done, left) == ([verb], ["form"])
+    if not mine:
+        with pytest.raises(errors.NotYours, match="ann@desk"):
+            panel_session.DEEDS[verb](panel.poller, "demo")
 
 
 # -- the worker ---------------------------------------------------------------------------------------------

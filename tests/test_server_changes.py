@@ -75,7 +75,7 @@ class TestPlans:
         client.ask("POST", "plan", status=400, json={**options, "cluster": recorded})
 
 
-def test_volumes_of_somebody_elses_cluster_need_a_yes(
+def test_somebody_elses_cluster_needs_a_yes(
     client: Client, local_cloud: Endpoint, settings: Settings
 ) -> None:
     with many_clusters(local_cloud, settings, 1, owner=ANN):
@@ -84,6 +84,8 @@ def test_volumes_of_somebody_elses_cluster_need_a_yes(
         for refused in (
             client.ask("POST", volumes, status=409, json={"volume": "vol-1"}),
             client.ask("DELETE", f"{volumes}/vol-1", status=409),
+            client.ask("POST", "clusters/many-0/interrupt", status=409, json={}),
+            client.ask("POST", "clusters/many-0/restart", status=409, json={"agreed": False}),
         ):
             assert f"many-0 is not yours: {ANN} launched it" in refused["detail"]
         begun = client.ask("DELETE", f"{volumes}/vol-1", status=202, params={"agreed": "true"})

@@ -211,9 +211,9 @@ export class Api {
     return this.request('DELETE', `operations/${encodeURIComponent(operation)}`);
   }
 
-  /** Interrupt or restart R on the master. */
-  session(action: 'interrupt' | 'restart', cluster: string): Promise<unknown> {
-    return this.request('POST', `clusters/${encodeURIComponent(cluster)}/${action}`, {}, {});
+  /** Interrupt or restart R on the master; `agreed`: though the cluster is somebody else's. */
+  session(action: 'interrupt' | 'restart', cluster: string, agreed: boolean): Promise<unknown> {
+    return this.request('POST', `clusters/${encodeURIComponent(cluster)}/${action}`, {}, { agreed });
   }
 
   async types(): Promise<IInstanceType[]> {

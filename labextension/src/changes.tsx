@@ -91,8 +91,10 @@ export class Changes {
       action === 'interrupt'
         ? [`Interrupt R on ${cluster}?`, 'What it evaluates ends, whoever started it. Its variables stay.']
         : [`Restart R on ${cluster}?`, 'What it evaluates ends, and its variables are lost.'];
-    if (await this.agreed(title, body, action === 'interrupt' ? 'Interrupt' : 'Restart R')) {
-      const done = await this.attempted(() => this.watch.api.session(action, cluster));
+    const known = this.watch.overview?.clusters.find(each => each.name === cluster);
+    const foreign = known && !known.mine ? known.owner : '';
+    if (await this.agreed(title, body, action === 'interrupt' ? 'Interrupt' : 'Restart R', foreign)) {
+      const done = await this.attempted(() => this.watch.api.session(action, cluster, foreign !== ''));
       if (done) {
         const said =
           action === 'interrupt' ? `R on ${cluster} was interrupted` : `R on ${cluster} starts anew`;
@@ -148,8 +150,19 @@ export class Changes {
     return button.accept && (await this.attempted(() => this.watch.api.start(plan))) !== null;
   }
 
-  private async agreed(title: string, body: string, label: string): Promise<boolean> {
+  /** Whether the user says yes; `owner` is whose the cluster is, if it is somebody else's. */
+  private async agreed(title: string, text: string, label: string, owner = ''): Promise<boolean> {
     const buttons = [Dialog.cancelButton(), Dialog.warnButton({ label })];
+    const body = (
+      <div>
+        <p>{text}</p>
+        {owner && (
+          <p>
+            <Grade grade="warning" /> It is not yours: {owner} launched it.
+          </p>
+        )}
+      </div>
+    );
     return (await showDialog({ title, body, buttons, defaultButton: 0 })).button.accept;
   }
 

@@ -7,7 +7,7 @@ function that sets some of them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,21 @@ from ..errors import NoSuchCluster, SshError, UsageError
 from ..node.ladder import Rung
 from ..node.protocol import MAIN, Wish
 from ..remote.session import PlotOptions, Text
-from . import borrowed, jobs, runs
+from . import background, borrowed, jobs, runs, variables
 from .output import Console
 from .ranks import rank_table
 from .teams import gathered, on_ranks, team_cell
+from .variables import Names
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..host import Host
+    from ..remote.jobs import Job
     from ..remote.session import RemoteR
     from ..remote.team import Language
     from .desk import Desk
 
 Arguments = argparse.Namespace
-Names = Mapping[str, Any]
 Push = Callable[[dict[str, Any]], None]
 Cell = Callable[["Desk", Arguments, "str | None", Names, Push], Any]
 
@@ -39,24 +40,17 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
     if on_ranks(arguments):
         _ranks(desk, arguments, cell, names, push, "r")
         return None
-    followed = _check_sequel(desk, arguments)
-    inputs = _inputs(arguments.input, names)
-    outputs = _listed(arguments.output)
-    converter = _value(arguments.converter, names) if arguments.converter else None
-    show = _value(arguments.display, names) if arguments.display else None
+    if background.wanted(arguments):
+        return _in_background(desk, arguments, cell, names)
+    inputs = variables.inputs(arguments.input, names)
+    outputs = variables.listed(arguments.output)
+    converter = variables.value(arguments.converter, names) if arguments.converter else None
+    show = variables.value(arguments.display, names) if arguments.display else None
     result: Any = None
     simplify = not arguments.no_simplify
+    code = _code(arguments, cell)
     with _session(desk, arguments) as session, Console(_lines(desk, arguments)) as console:
-        session.wish = _wish(arguments)
-        if arguments.fresh:
-            session.restart()
-        if arguments.background:
-            code, plots = _code(arguments, cell), _plots(arguments)
-            job = session.submit(code, print=cell is not None, inputs=inputs, outputs=outputs, plots=plots)
-            job.console, job.simplify = partial(Console, _lines(desk, arguments)), simplify
-            if followed:
-                runs.follow_up(desk, desk.target(arguments.cluster), job, arguments)
-            return job
+        _make_ready(session, arguments)
         how: dict[str, Any] = {
             "on_output": console, "on_question": _questions(desk, console), "plots": _plots(arguments),
             "timeout": arguments.timeout,
@@ -65,19 +59,43 @@ def remote_r(desk: Desk, arguments: Arguments, cell: str | None, names: Names, p
             inputs = borrowed.inputs(inputs, converter)
         wanted = [] if converter is not None else outputs
         if cell is not None and show is None:
-            pulled = session.run(
-                _code(arguments, cell), inputs=inputs, outputs=wanted, simplify=simplify, **how
-            )
+            pulled = session.run(code, inputs=inputs, outputs=wanted, simplify=simplify, **how)
         else:
-            result = session.eval(_code(arguments, cell), inputs=inputs, simplify=simplify, **how)
+            result = session.eval(code, inputs=inputs, simplify=simplify, **how)
             if show is not None:
                 borrowed.show_last(session, show, arguments)
             pulled = session.pull_all(wanted, simplify=simplify)
         if converter is not None:
             pulled = borrowed.outputs(session, outputs, converter)
-        push({_python_name(name): value for name, value in pulled.items()})
+        push(variables.python_named(pulled))
     silent = cell is not None or arguments.noreturn or arguments.code.rstrip().endswith(";")
     return None if silent else result
+
+
+def _in_background(desk: Desk, arguments: Arguments, cell: str | None, names: Names) -> Job:
+    """R that goes on by itself: its job, and what is to follow it."""
+    with _cluster(desk, arguments) as cluster:
+        background.check(desk, cluster, arguments)
+    inputs = variables.inputs(arguments.input, names)
+    with _session(desk, arguments) as session:
+        _make_ready(session, arguments)
+        job = session.submit(
+            _code(arguments, cell),
+            print=cell is not None,
+            inputs=inputs,
+            outputs=variables.listed(arguments.output),
+            plots=_plots(arguments),
+        )
+        job.console = partial(Console, _lines(desk, arguments))
+        job.simplify = not arguments.no_simplify
+        background.follow_up(desk, desk.target(arguments.cluster), job, arguments)
+        return job
+
+
+def _make_ready(session: RemoteR, arguments: Arguments) -> None:
+    session.wish = _wish(arguments)
+    if arguments.fresh:
+        session.restart()
 
 
 def remote_py(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
@@ -93,7 +111,7 @@ def _ranks(
     desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push, language: Language
 ) -> None:
     """R or Python on MPI ranks that keep their variables."""
-    task = team_cell(arguments, _code(arguments, cell), language, lambda path: _value(path, names))
+    task = team_cell(arguments, _code(arguments, cell), language, lambda path: variables.value(path, names))
     with _cluster(desk, arguments) as cluster, Console(_lines(desk, arguments)) as console:
         if arguments.fresh and not task.code.strip():
             cluster.end_ranks(language, arguments.ranks)
@@ -107,7 +125,7 @@ def _ranks(
             streamed=bool(arguments.stream),
             timeout=arguments.timeout,
         )
-    push({_python_name(name): value for name, value in gathered(found, arguments).items()})
+    push(variables.python_named(gathered(found, arguments)))
 
 
 def remote_sh(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
@@ -123,10 +141,12 @@ def remote_sh(desk: Desk, arguments: Arguments, cell: str | None, names: Names, 
 
 def remote_push(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
     """Python variables to R."""
-    values = {} if arguments.from_r else _inputs(arguments.names, names)
+    values = {} if arguments.from_r else variables.inputs(arguments.names, names)
     with _session(desk, arguments) as session:
         if arguments.from_r:
-            borrowed.push_from_r(session, {r_name or name: name for r_name, name in _pairs(arguments.names)})
+            borrowed.push_from_r(
+                session, {r_name or name: name for r_name, name in variables.pairs(arguments.names)}
+            )
         session.push_all(values, integer64=bool(arguments.integer64))
 
 
@@ -134,10 +154,10 @@ def remote_pull(desk: Desk, arguments: Arguments, cell: str | None, names: Names
     """R variables to Python."""
     with _session(desk, arguments) as session:
         if arguments.to_r:
-            borrowed.pull_to_r(session, _listed(arguments.names))
+            borrowed.pull_to_r(session, variables.listed(arguments.names))
         else:
-            pulled = session.pull_all(_listed(arguments.names), simplify=not arguments.no_simplify)
-            push({_python_name(name): value for name, value in pulled.items()})
+            pulled = session.pull_all(variables.listed(arguments.names), simplify=not arguments.no_simplify)
+            push(variables.python_named(pulled))
 
 
 def remote_interrupt(desk: Desk, arguments: Arguments, cell: str | None, names: Names, push: Push) -> None:
@@ -220,32 +240,6 @@ def _of_session(act: Callable[[RemoteR, Arguments], Any]) -> Cell:
     return cell
 
 
-def _check_sequel(desk: Desk, arguments: Arguments) -> bool:
-    """Whether something follows a background job. Raises UsageError for what needs somebody who waits, or nobody."""
-    words = {"then": arguments.end, "discard": arguments.discard, "notify": arguments.notify}
-    typed = [f"--{word}" for word, value in words.items() if value]
-    if not arguments.background:
-        if typed:
-            raise UsageError(f"{' and '.join(typed)}: only with --background")
-        return False
-    _check_background(arguments)
-    if typed:
-        with _cluster(desk, arguments) as cluster:
-            runs.check_sequel(desk, cluster, arguments)
-    return bool(typed)
-
-
-def _check_background(arguments: Arguments) -> None:
-    """Raise UsageError for what needs somebody who waits."""
-    waiting = {
-        "--timeout": arguments.timeout,
-        "--converter": arguments.converter,
-        "--display": arguments.display,
-    }
-    if typed := [option for option, value in waiting.items() if value is not None]:
-        raise UsageError(f"{' and '.join(typed)}: not with --background, where nobody waits for the end")
-
-
 def _wish(arguments: Arguments) -> Wish:
     watch = Wish.WATCH if arguments.watch else Wish(0)
     return watch | Wish.TAKE_OVER if arguments.take_over else watch
@@ -254,37 +248,6 @@ def _wish(arguments: Arguments) -> Wish:
 def _code(arguments: Arguments, cell: str | None) -> str:
     """What is to run; the magic's own line is a cell's first, as the notebook numbers them."""
     return str(arguments.code) if cell is None else f"{arguments.code}\n{cell}"
-
-
-def _listed(names: Iterable[str]) -> list[str]:
-    """``a,b`` and ``a b`` and both: the names."""
-    return [name for each in names for name in each.split(",") if name]
-
-
-def _inputs(listed: Iterable[str], names: Names) -> dict[str, Any]:
-    """The values to send, by their names in R: ``a``, ``module.value``, or ``name_in_r=a``."""
-    return {r_name or name: _value(name, names) for r_name, name in _pairs(listed)}
-
-
-def _pairs(listed: Iterable[str]) -> list[tuple[str, str]]:
-    parts = [each.rpartition("=") for each in _listed(listed)]
-    return [(r_name, name) for r_name, _, name in parts]
-
-
-def _value(path: str, names: Names) -> Any:
-    name, *attributes = path.split(".")
-    if name not in names:
-        raise UsageError(f"there is no Python variable {name!r} to send to R")
-    value = names[name]
-    for attribute in attributes:
-        if not hasattr(value, attribute):
-            raise UsageError(f"Python's {name} has no attribute {attribute!r} to send to R")
-        value = getattr(value, attribute)
-    return value
-
-
-def _python_name(name: str) -> str:
-    return name.replace(".", "_")
 
 
 def _plots(arguments: Arguments) -> PlotOptions:

@@ -1,8 +1,6 @@
 """An opened cluster in the panel: what its master says, and what can be done with it.
 
-What costs or destroys is planned, reviewed and confirmed (``panel_review``). Interrupt, restart and terminate go
-through the Jupyter server too, by the lab extension, which handles buttons of class ``ppe-server-action``: they work
-while a cell runs. Where that is absent, what has the class ``ppe-server-absent`` shows, and goes through the kernel.
+What costs or destroys is planned, reviewed and confirmed (``panel_review``); R's buttons are ``panel_session``'s.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import ipywidgets as widgets
 from ..errors import UsageError
 from ..overview import deeds
 from . import panel_master as master
-from . import panel_options, panel_volumes
+from . import panel_options, panel_session, panel_volumes
 from . import panel_words as words
 from .panel_page import Line
 from .panel_review import Review, button, magic_field, set_magic
@@ -47,11 +45,6 @@ HINTS = {
     "reboot": "Boot all nodes anew, or one",
     "terminate": "End the cluster for good; shows first what would be lost",
 }
-SERVER_ACTIONS = (
-    ("interrupt", "Interrupt R", "%remote_interrupt"),
-    ("restart", "Restart R", "%remote_restart"),
-    ("terminate", "Terminate", "%ppe_terminate"),
-)
 
 
 class Opened:
@@ -69,8 +62,8 @@ class Opened:
         self._magic = magic_field()
         self._form = widgets.VBox()
         self._r, self._rest, self._advice = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self._server = widgets.HTML(_server_buttons(self.name))
-        self._kernel = self._kernel_buttons()
+        self._server = widgets.HTML(panel_session.server_buttons(self.name))
+        self._kernel = panel_session.kernel_buttons(panel, self._session_pressed)
         self._links = widgets.HTML(layout={"overflow": "visible"})
         self._node = widgets.Dropdown(description="ssh to", layout={"width": "20em"})
         self._node.style.description_width = "4em"
@@ -188,24 +181,12 @@ class Opened:
         said = f"connected: %%remote_r runs on {self.name}"
         self._panel.worker.ask("connect", connect, lambda _: self._panel.say(said))
 
-    def _kernel_buttons(self) -> Any:
-        """For pages without the lab extension; these wait while a cell runs."""
-        poller = self._panel.poller
-
-        def act(verb: str, deed: Any) -> None:
-            set_magic(self._magic, f"%remote_{verb} --cluster {self.name}")
-            if self._copy.value:
-                self._copy.value = False
-                return
-            said = {"interrupt": "R was interrupted", "restart": "R has started anew"}[verb]
-            self._panel.worker.ask(verb, partial(deed, poller, self.name), lambda _: self._panel.say(said))
-
-        interrupt = button("Interrupt R", partial(act, "interrupt", deeds.interrupt), self._panel)
-        restart = button("Restart R", partial(act, "restart", deeds.restart), self._panel)
-        note = widgets.HTML('<span class="ppe-calm">(these wait while a cell runs)</span>')
-        box = widgets.HBox([interrupt, restart, note])
-        box.add_class("ppe-server-absent")
-        return box
+    def _session_pressed(self, verb: str) -> None:
+        """Without the lab extension: interrupt or restart R."""
+        copied, self._copy.value = self._copy.value, False
+        asked = None if copied else panel_session.form(self._panel, verb, self._cluster, leave=self._leave)
+        set_magic(self._magic, "" if asked else panel_session.magic(verb, self.name))
+        self._form.children = (asked,) if asked else ()
 
     # -- volumes and shells -----------------------------------------------------------------------------
 
@@ -235,20 +216,6 @@ class Opened:
             self._panel.worker.ask("ssh", command, show)
 
 
-def _server_buttons(name: str) -> str:
-    shown = "".join(
-        f'<button type="button" class="ppe-server-action{" ppe-end" if action == "terminate" else ""}" '
-        f'data-ppe-action="{action}" data-ppe-cluster="{words.escaped(name)}" '
-        f'title="Also while a cell runs; as magic: {magic} …">{label}</button>'
-        for action, label, magic in SERVER_ACTIONS
-    )
-    absent = (
-        '<span class="ppe-server-absent ppe-calm">these need JupyterLab with the ppe-jupyter extension and its '
-        "server; here they do nothing, the ones beside do</span>"
-    )
-    return f'<span class="ppe-calm">also while a cell runs:</span> {shown} {absent}'
-
-
 def _links(name: str) -> str:
     """RStudio: a lab's tab, else a link."""
     if address(name):
@@ -258,6 +225,6 @@ def _links(name: str) -> str:
 
 def _magics(name: str) -> str:
     """What the buttons that do not ask are in a cell."""
-    lines = [f"{magic} --cluster {name}" for _, _, magic in SERVER_ACTIONS[:2]] + [f"%ppe_rstudio {name}"]
+    lines = [*(panel_session.magic(verb, name) for verb in panel_session.DEEDS), f"%ppe_rstudio {name}"]
     shown = " · ".join(f"<code>{words.escaped(line)}</code>" for line in lines)
     return f"<div>Press an action to see its magic. Besides: {shown}</div>"

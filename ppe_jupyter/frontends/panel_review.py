@@ -150,12 +150,13 @@ def confirmation(
     act: Callable[[], object],
     leave: Callable[[], object],
     options: Sequence[Any] = (),
+    done: Callable[[], object] | None = None,
 ) -> Any:
-    """A form for what has no plan: ``act`` begins an operation, and may wait. ``said`` is HTML."""
+    """A form for what has no plan: ``act`` begins or does it, and may wait; ``done`` follows. ``said`` is HTML."""
     field = magic_field(magic())
 
     def begin() -> None:
-        panel.worker.ask("act", act, lambda _: leave())
+        panel.worker.ask("act", act, lambda _: (done or leave)())
 
     def changed(change: Any) -> None:
         if not panel.worker.is_this:

@@ -189,9 +189,14 @@ ROUTES = (
         method="POST",
         path=f"clusters/{NAME}/interrupt",
         answer=interrupt,
-        body={"session": str, "step": str},
+        body={"session": str, "step": str, "agreed": bool},
     ),
-    Route(method="POST", path=f"clusters/{NAME}/restart", answer=restart, body={"session": str}),
+    Route(
+        method="POST",
+        path=f"clusters/{NAME}/restart",
+        answer=restart,
+        body={"session": str, "agreed": bool},
+    ),
     Route(
         method="POST",
         path=f"clusters/{NAME}/volumes",

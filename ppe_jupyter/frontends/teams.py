@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..remote.team import Language, TeamCell, joined
+from .variables import listed
 
 SCATTER, CONCAT = "scatter", "concat"
 # Of %%remote_r's, what a rank has no place for.
@@ -39,36 +40,32 @@ def team_cell(
         raise UsageError(f"{' and '.join(typed)}: not with --ranks")
     inputs: dict[str, Any] = {}
     scattered: dict[str, Any] = {}
-    for word in _words(arguments.input):
+    for word in listed(arguments.input):
         path, part = _parted(word, SCATTER)
         name, _, variable = path.rpartition("=")
         (scattered if part else inputs)[name or variable] = value(variable)
-    from_r = [_parted(word, SCATTER) for word in _words(arguments.from_r)]
+    from_r = [_parted(word, SCATTER) for word in listed(arguments.from_r)]
     return TeamCell(
         code=code,
         language=language,
         ranks=arguments.ranks,
         inputs=inputs,
         scattered=scattered,
-        outputs=[_parted(word, CONCAT)[0] for word in _words(arguments.output)],
+        outputs=[_parted(word, CONCAT)[0] for word in listed(arguments.output)],
         from_r=[name for name, part in from_r if not part],
         scattered_r=[name for name, part in from_r if part],
-        to_r=_words(arguments.to_r),
+        to_r=listed(arguments.to_r),
     )
 
 
 def gathered(found: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
     """The variables for the notebook: a list by rank, or one value."""
     variables: dict[str, Any] = {}
-    for word in _words(arguments.output):
+    for word in listed(arguments.output):
         name, as_one = _parted(word, CONCAT)
         parts = [outputs[name] for outputs in found]
         variables[name] = joined(parts) if as_one else parts
     return variables
-
-
-def _words(listed: Sequence[str]) -> list[str]:
-    return [word for each in listed for word in each.split(",") if word]
 
 
 def _parted(word: str, wanted: str) -> tuple[str, bool]:

@@ -21,17 +21,30 @@ if TYPE_CHECKING:
 STEPS = {None: Rung.NEXT, "workers": Rung.WORKERS, "restart": Rung.RESTART}
 
 
-def interrupt(poller: Poller, name: str, *, session: str | None = None, step: str | None = None) -> None:
-    """The stop button, from wherever. Raises UsageError, NoSuchCluster, Forgotten, SshError."""
+def interrupt(
+    poller: Poller,
+    name: str,
+    *,
+    session: str | None = None,
+    step: str | None = None,
+    agreed: bool = False,
+) -> None:
+    """The stop button, from wherever.
+
+    Raises UsageError, NoSuchCluster, Forgotten, SshError, and NotYours unless ``agreed``.
+    """
     if step not in STEPS:
         raise UsageError(f"{step!r} is none of workers and restart")
-    with _session(poller, name, session) as r:
+    with _session(_agreed(poller, name, agreed), session) as r:
         r.interrupt(STEPS[step])
 
 
-def restart(poller: Poller, name: str, *, session: str | None = None) -> None:
-    """R ends and starts anew, without its variables. Raises NoSuchCluster, Forgotten, SshError."""
-    with _session(poller, name, session) as r:
+def restart(poller: Poller, name: str, *, session: str | None = None, agreed: bool = False) -> None:
+    """R ends and starts anew, without its variables.
+
+    Raises NoSuchCluster, Forgotten, SshError, and NotYours unless ``agreed``.
+    """
+    with _session(_agreed(poller, name, agreed), session) as r:
         r.restart()
 
 
@@ -89,17 +102,17 @@ def _agreed(poller: Poller, name: str, agreed: bool) -> Cluster:
     held = poller.cluster(name)
     if not agreed and not poller.manager.mine(held.record):
         raise NotYours(
-            f"{name} is not yours: {held.record.owner} launched it; agree to that with: agreed = true"
+            f"{name} is not yours: {held.record.owner} launched it, and you were not asked; "
+            "in a request the yes to that is: agreed = true"
         )
     return held
 
 
 @contextlib.contextmanager
-def _session(poller: Poller, name: str, session: str | None) -> Iterator[RemoteR]:
+def _session(held: Cluster, session: str | None) -> Iterator[RemoteR]:
     """An R session that is there, attached for so long: nobody waits here for what R says."""
-    held = poller.cluster(name)
     if session not in (None, MAIN) and session not in [each["name"] for each in held.sessions()]:
-        raise Forgotten(f"{name} has no R session {session!r}")
+        raise Forgotten(f"{held.name} has no R session {session!r}")
     r = held.r(session or MAIN)
     try:
         yield r
