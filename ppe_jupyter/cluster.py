@@ -31,7 +31,7 @@ from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Pro
 from .cloud.steps import InstallRStudio
 from .errors import CloudError, NothingToDo, PartlyInstalled, PpeError, SshError, Unreachable
 from .maps import Maps
-from .node.protocol import MAIN
+from .node.wire.protocol import MAIN
 from .provenance import Provenance
 from .remote import cells, team, watchdog
 from .remote.glance import Glance, glance

@@ -55,9 +55,9 @@ def bootstrap_script() -> str:
 
 
 def _files() -> dict[str, bytes]:
-    folder = resources.files("ppe_jupyter.node")
-    return {
-        each.name: each.read_bytes()
-        for each in folder.iterdir()
-        if each.is_file() and each.name != STOCK_ONLY
-    }
+    with resources.as_file(resources.files("ppe_jupyter.node")) as folder:
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and path.name != STOCK_ONLY and path.parent.name != "__pycache__"
+        }

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from .errors import UsageError
-from .node.protocol import MAIN
+from .node.wire.protocol import MAIN
 from .remote import s3, transfer
 from .remote.transfer import OnProgress, Tally, Transferred
 from .ssh import Connection

@@ -1,6 +1,6 @@
 """Scripts that go on without a client, for a class that knows its connection: started, found again, concluded.
 
-Says which files go where, and whether a cluster may end with its run; ``remote.runs`` and node/runs.py do the rest.
+Says which files go where, and whether a cluster may end with its run; ``remote.runs`` and node/runs/ do the rest.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .remote.watchdog import Losses
 __all__ = ["Conclusion", "Run", "Runs", "Then"]
 
 KINDS = (".r", ".py", ".sh")
-# What has computed is said to compute for a minute more (node/activity.py), the script too; and a watcher whose line
-# was cut is one for a minute more.
+# What has computed is said to compute for a minute more (node/lifetime/activity.py), the script too; and a watcher
+# whose line was cut is one for a minute more.
 COMPUTING, COOLING_SECONDS = "processes ", 75.0
 LOOK_SECONDS = 7.5
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from . import settings
-from .node.protocol import MAIN
+from .node.wire.protocol import MAIN
 from .remote.outputs import Notice, OnNotice, write_notice
 from .remote.session import RemoteR
 from .ssh import Connection

@@ -183,7 +183,7 @@ class Members:
 
     def run_setup(self, action: str, task: dict[str, Any]) -> list[dict[str, Any]]:
         done = self.ssh().run(
-            f"python3 ~/.ppe/node/setup.py {action}",
+            f"python3 ~/.ppe/node setup {action}",
             stdin=json.dumps(task).encode(),
             timeout=280,
             check=False,

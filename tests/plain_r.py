@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ppe_jupyter.node.rprocess import _make_plain, selects_standard_input
+from ppe_jupyter.node.r.process import _make_plain, selects_standard_input
 
 PROMPT, MORE = "@prompt@", "@more@"
 # Without output for so long (seconds), R is looked at: it may ask. A line takes a moment to come to it.

@@ -22,11 +22,13 @@ from hypothesis import strategies as st
 from test_evaluator import Seen, soon, until
 
 from ppe_jupyter.errors import RemoteError, RemoteInterrupted, RSessionDied, UsageError
-from ppe_jupyter.node import jobs as kept_jobs
-from ppe_jupyter.node.autosave import Autosave
-from ppe_jupyter.node.jobs import Jobs
-from ppe_jupyter.node.ladder import Rung
-from ppe_jupyter.node.protocol import (
+from ppe_jupyter.node.r.stream import RStream
+from ppe_jupyter.node.sessions import jobs as kept_jobs
+from ppe_jupyter.node.sessions.autosave import Autosave
+from ppe_jupyter.node.sessions.jobs import Jobs
+from ppe_jupyter.node.sessions.ladder import Rung
+from ppe_jupyter.node.sessions.workspace import Asker
+from ppe_jupyter.node.wire.protocol import (
     MAX_EXACT,
     VERSION,
     Kind,
@@ -35,8 +37,6 @@ from ppe_jupyter.node.protocol import (
     header,
     json_frame,
 )
-from ppe_jupyter.node.rstream import RStream
-from ppe_jupyter.node.workspace import Asker
 from ppe_jupyter.remote import wire
 from ppe_jupyter.remote.session import RemoteR
 
@@ -216,7 +216,7 @@ class TestEnding:
         node = home / ".ppe" / "node"
         ours = node.rename(node.with_name("replaced"))
         shutil.copytree(ours, node)
-        for path in node.glob("*.R"):
+        for path in node.rglob("*.R"):
             path.write_text("stop('not this version')")
         r.restart()
         assert r.eval("1 + 1") == 2

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from ppe_jupyter.node import census, stacks
-from ppe_jupyter.node.census import killed, memory_words
-from ppe_jupyter.node.stacks import mpi_call, mpi_calls
+from ppe_jupyter.node.ranks import census, stacks
+from ppe_jupyter.node.ranks.census import killed, memory_words
+from ppe_jupyter.node.ranks.stacks import mpi_call, mpi_calls
 
 # As eu-stack prints it, of R's session in a call that waits.c has made one that polls.
 EU_STACK = """PID 180 - process

@@ -13,8 +13,8 @@ from localcloud_nodes import until
 from members import Members
 
 from ppe_jupyter.localcloud import hooks
-from ppe_jupyter.node import beacon
-from ppe_jupyter.node.deadman import Deadman
+from ppe_jupyter.node.lifetime import beacon
+from ppe_jupyter.node.lifetime.deadman import Deadman
 
 if TYPE_CHECKING:
     from ppe_jupyter.localcloud import Endpoint

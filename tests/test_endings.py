@@ -252,7 +252,7 @@ def test_who_stops_a_run_that_discards_has_the_cluster_kept(monkeypatch: pytest.
 
 def test_nodes_without_runs_have_jobs_all_the_same() -> None:
     def old(*command: Any, **how: Any) -> Any:
-        said = "/usr/bin/python3: No module named node.runs\n"
+        said = "/usr/bin/python3: can't find '__main__' module in '/home/admin/.ppe/node'\n"
         raise RemoteCommandFailed(said, command="", status=1, stderr=said)
 
     desk: Any = Desk()

@@ -13,7 +13,7 @@ import pytest
 from browser import browser_page
 
 from ppe_jupyter import errors
-from ppe_jupyter.node.relay import Refused
+from ppe_jupyter.node.wire.relay import Refused
 from ppe_jupyter.ssh.forward import Forward
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ppe_jupyter.ssh import Connection
 
 PORT = 3838
-RELAY = f"exec python3 ~/.ppe/node/relay.py tcp:127.0.0.1:{PORT}"
+RELAY = f"exec python3 ~/.ppe/node relay tcp:127.0.0.1:{PORT}"
 APP = f"""
 library(shiny)
 runApp(shinyApp(

@@ -14,9 +14,9 @@ from localcloud_nodes import until
 from test_evaluator import run
 
 from ppe_jupyter.errors import RemoteError, RemoteRError
-from ppe_jupyter.node.endings import Endings
-from ppe_jupyter.node.ranks import Worker
-from ppe_jupyter.node.running import Running
+from ppe_jupyter.node.r.workers import Worker
+from ppe_jupyter.node.sessions.endings import Endings
+from ppe_jupyter.node.sessions.running import Running
 from ppe_jupyter.remote.session import Notice
 
 pytestmark = pytest.mark.skipif(

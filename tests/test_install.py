@@ -14,9 +14,10 @@ from ppe_jupyter.cloud.pace import Pace
 from ppe_jupyter.cloud.records import Progress
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import PartlyInstalled, SetupFailed, SpecError
-from ppe_jupyter.node import installing, own_packages, packages
-from ppe_jupyter.node.phase import Phase
-from ppe_jupyter.node.reach import Node, NodeFailed
+from ppe_jupyter.node.machine import own_packages, packages
+from ppe_jupyter.node.setting_up import installing
+from ppe_jupyter.node.setting_up.phase import Phase
+from ppe_jupyter.node.setting_up.reach import Node, NodeFailed
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ppe_jupyter.node import ladder
-from ppe_jupyter.node.exits import signal_first_thread
-from ppe_jupyter.node.ladder import Ladder, Rung
+from ppe_jupyter.node.r.exits import signal_first_thread
+from ppe_jupyter.node.sessions import ladder
+from ppe_jupyter.node.sessions.ladder import Ladder, Rung
 
 
 class Deaf:

@@ -1,9 +1,12 @@
 """Each room imports only from those above it, and each vendor library has one importer."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+from ppe_jupyter.node.__main__ import PROGRAMS
 
 PACKAGE = Path(__file__).parent.parent / "ppe_jupyter"
 LAYERS = [
@@ -26,10 +29,23 @@ APART = {
     "localcloud": {"cloud", "ssh"},
     "remote": {"cloud", "localcloud"},
 }
-# The rooms of cloud/, each of which imports only from those before it and from the values beside them.
+# The rooms of cloud/ and of node/, each of which imports only from those before it and from the files beside them.
 CLOUD = ["ec2", "keeping", "planning", "launching", "changing"]
+NODE = [
+    "wire",
+    "lifetime",
+    "machine",
+    "cells",
+    "files",
+    "r",
+    "ranks",
+    "maps",
+    "sessions",
+    "runs",
+    "setting_up",
+]
 SOLE_IMPORTER = {
-    "boto3": ("cloud/ec2/session.py", "node/s3.py"),  # here; and on nodes, with their own credentials
+    "boto3": ("cloud/ec2/session.py", "node/files/s3.py"),  # here; and on nodes, with their own credentials
     "paramiko": "ssh/",
     "rpy2": "remote/local_r.py",
     "moto": "localcloud",
@@ -71,9 +87,20 @@ def test_imports_follow_the_layers(path: Path) -> None:
             assert str(path.relative_to(PACKAGE)).startswith(SOLE_IMPORTER[head]), f"{path} imports {head}"
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "cloud").rglob("*.py")), ids=lambda path: path.stem)
-def test_the_rooms_of_cloud_are_in_order(path: Path) -> None:
-    room = path.relative_to(PACKAGE / "cloud").parts[0]
-    others = {name.split(".")[2] for name in imports(path) if name.startswith("ppe_jupyter.cloud.")}
-    if room in CLOUD:
-        assert others.isdisjoint(CLOUD[CLOUD.index(room) + 1 :]), f"{path} imports from a later room"
+@pytest.mark.parametrize(("home", "rooms"), [("cloud", CLOUD), ("node", NODE)])
+def test_rooms_within_rooms_are_in_order(home: str, rooms: list[str]) -> None:
+    assert {path.parent.name for path in (PACKAGE / home).glob("*/__init__.py")} == set(rooms)
+    for at, room in enumerate(rooms):
+        for path in (PACKAGE / home / room).glob("*.py"):
+            others = {name.split(".")[2] for name in imports(path) if name.startswith(f"ppe_jupyter.{home}.")}
+            assert others.isdisjoint(rooms[at + 1 :]), f"{path} imports from a later room"
+
+
+def test_commands_name_programs_of_the_nodes() -> None:
+    for module in PROGRAMS.values():
+        assert (PACKAGE / "node" / f"{module.replace('.', '/')}.py").is_file()
+    code = "".join(path.read_text() for path in [*MODULES, *PACKAGE.rglob("*.R")])
+    named = set(
+        re.findall(r"python3 (?:-\w+ )?(?:~\S*/\.ppe/node|\{(?:delivery\.)?FOLDER\}) ([a-z]\w+)", code)
+    )
+    assert "setup" in named and named <= PROGRAMS.keys()

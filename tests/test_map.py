@@ -28,14 +28,15 @@ from localcloud_nodes import pull_the_plug, until
 
 import ppe_jupyter as ppe
 from ppe_jupyter import errors
-from ppe_jupyter.node import functions as there
-from ppe_jupyter.node import map_keeper, map_workers
-from ppe_jupyter.node.map_log import MAGIC, Kind, Log, Records, Refused, pack
-from ppe_jupyter.node.map_run import MapRun
-from ppe_jupyter.node.map_tasks import MOST_LOSSES, Tasks
-from ppe_jupyter.node.team_client import Client
-from ppe_jupyter.node.team_frames import Frame
-from ppe_jupyter.node.team_frames import Kind as Of
+from ppe_jupyter.node.maps import keeper as map_keeper
+from ppe_jupyter.node.maps import workers as map_workers
+from ppe_jupyter.node.maps.log import MAGIC, Kind, Log, Records, Refused, pack
+from ppe_jupyter.node.maps.run import MapRun
+from ppe_jupyter.node.maps.tasks import MOST_LOSSES, Tasks
+from ppe_jupyter.node.ranks import functions as there
+from ppe_jupyter.node.ranks.client import Client
+from ppe_jupyter.node.ranks.frames import Frame
+from ppe_jupyter.node.ranks.frames import Kind as Of
 from ppe_jupyter.remote import functions, mapping
 
 if TYPE_CHECKING:

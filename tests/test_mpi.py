@@ -16,7 +16,7 @@ from localcloud_nodes import pull_the_plug, until
 
 import ppe_jupyter as ppe
 from ppe_jupyter import errors
-from ppe_jupyter.node.ladder import Rung
+from ppe_jupyter.node.sessions.ladder import Rung
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster

@@ -19,8 +19,8 @@ from test_mpi import RMPI, SLOTS, Evaluation, mpi, named_soon, worker_processes,
 
 import ppe_jupyter as ppe
 from ppe_jupyter import errors
-from ppe_jupyter.node.ladder import Rung
-from ppe_jupyter.node.patience import PATIENCE
+from ppe_jupyter.node.r.patience import PATIENCE
+from ppe_jupyter.node.sessions.ladder import Rung
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster

@@ -15,7 +15,7 @@ from test_cells import Shown
 
 import ppe_jupyter as ppe
 from ppe_jupyter.cloud.keeping.install import Installed
-from ppe_jupyter.node import own_packages
+from ppe_jupyter.node.machine import own_packages
 from ppe_jupyter.remote.team import TeamCell
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ WHEEL = {
     "ppetiny-2.0.dist-info/RECORD": "ppetiny.py,,\nppetiny-2.0.dist-info/METADATA,,\n"
     "ppetiny-2.0.dist-info/WHEEL,,\nppetiny-2.0.dist-info/RECORD,,\n",
 }
-SHARE = "cd ~/.ppe && python3 -m node.own_packages"
+SHARE = "python3 ~/.ppe/node own_packages"
 CRAN = "file:///home/admin/cran"
 SPAWNED = (
     "library(Rmpi); mpi.spawn.Rslaves(quiet = TRUE); x <- {}; mpi.close.Rslaves(); as.numeric(unlist(x))"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppe_jupyter.node import plain
+from ppe_jupyter.node.ranks import plain
 from ppe_jupyter.remote import values
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

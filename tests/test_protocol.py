@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppe_jupyter.node.eventlog import Event, EventLog, Gap
-from ppe_jupyter.node.packing import MAGIC_PACKED, PACKED, Packer
-from ppe_jupyter.node.protocol import (
+from ppe_jupyter.node.r.terminal import Mark, Marker, Printed, TerminalReader, marker_text
+from ppe_jupyter.node.sessions.eventlog import Event, EventLog, Gap
+from ppe_jupyter.node.wire.packing import MAGIC_PACKED, PACKED, Packer
+from ppe_jupyter.node.wire.protocol import (
     HEADER,
     MAGIC,
     MAX_EXACT,
@@ -35,7 +36,6 @@ from ppe_jupyter.node.protocol import (
     header,
     parse_json,
 )
-from ppe_jupyter.node.terminal import Mark, Marker, Printed, TerminalReader, marker_text
 from ppe_jupyter.remote import nodes, wire
 
 WORD = "0123456789abcdef"

@@ -1,4 +1,4 @@
-"""Many connections over one pair of streams: node/relay.py's two ends, in one process, however the bytes are cut."""
+"""Many connections over one pair of streams: both ends of node/wire/relay.py, however the bytes are cut."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppe_jupyter.node.relay import CHUNK, HEAD, WINDOW, Frames, Garbled, Kind, Pair, Refused, Relay, frame
+from ppe_jupyter.node.wire.relay import (
+    CHUNK,
+    HEAD,
+    WINDOW,
+    Frames,
+    Garbled,
+    Kind,
+    Pair,
+    Refused,
+    Relay,
+    frame,
+)
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

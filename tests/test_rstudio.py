@@ -321,7 +321,7 @@ def test_a_cut_line_is_made_anew(tab: Browser, cluster: Cluster) -> None:
     before = tab.rpc("client_init")
     poll = concurrent.futures.ThreadPoolExecutor(1).submit(tab.post, "events/get_events", "{}")
     # The line is sshd's child, and the far end of the relay its shell's.
-    cluster.ssh().run("kill $(ps -o ppid= -p $(pgrep -o -u $USER -f 'rstudio.py relay'))")
+    cluster.ssh().run("kill $(ps -o ppid= -p $(pgrep -o -u $USER -f 'node rstudio relay'))")
     assert poll.result().status_code >= 500
     assert "<h1>RStudio</h1>" in tab.opened().text
     assert tab.rpc("client_init") == before

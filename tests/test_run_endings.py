@@ -18,8 +18,10 @@ from test_agent import agent, needs_disk, needs_r, small_disk
 from test_runs import Service, printed, scripts, service
 
 import ppe_jupyter.node
-from ppe_jupyter.node import aftermath, lost_work, run_script, runs, sns
-from ppe_jupyter.node.listing import entries, expanded
+from ppe_jupyter.node.files.listing import entries, expanded
+from ppe_jupyter.node.lifetime import aftermath, sns
+from ppe_jupyter.node.runs import lost_work, runs
+from ppe_jupyter.node.runs import script as run_script
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
@@ -48,7 +50,7 @@ def begin(home: Path, name: str, code: str, **about: Any) -> runs.Run:
     (home / "runs" / name).mkdir()
     (home / "runs" / name / "it.sh").write_text(code)
     told = json.dumps({"script": "it.sh", **about})
-    command = [sys.executable, "-m", "node.runs", "start", name]
+    command = [sys.executable, str(home / ".ppe" / "node"), "runs", "start", name]
     subprocess.run(command, cwd=home / ".ppe", input=told.encode(), check=True, capture_output=True)
     return runs.load(name)
 

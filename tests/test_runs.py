@@ -23,8 +23,8 @@ import ppe_jupyter as ppe
 from ppe_jupyter.errors import RemoteCommandFailed, TransferFailed, UsageError
 from ppe_jupyter.frontends import cli, typed
 from ppe_jupyter.frontends.cells import CELLS
-from ppe_jupyter.node import sns
-from ppe_jupyter.node.activity import Process, programs
+from ppe_jupyter.node.lifetime import sns
+from ppe_jupyter.node.lifetime.activity import Process, programs
 from ppe_jupyter.remote import runs
 from ppe_jupyter.remote.outputs import Text
 from ppe_jupyter.runs import Run
@@ -301,10 +301,10 @@ def test_words_behind_two_dashes_are_the_scripts() -> None:
 
 def test_a_run_is_work_and_so_is_who_watches_it() -> None:
     found = [
-        Process(5, 1, 1, 0, ("python3", "-m", "node.run_script", "sim-1")),
+        Process(5, 1, 1, 0, ("python3", "/home/admin/.ppe/node", "run_script", "sim-1")),
         Process(6, 5, 1, 0, ("mpirun", "-np", "1")),
-        Process(7, 1, 1, 0, ("python3", "-m", "node.runs", "watch", "sim-2", "0")),
-        Process(8, 1, 1, 0, ("python3", "-m", "node.runs", "list")),
+        Process(7, 1, 1, 0, ("python3", "/home/admin/.ppe/node", "runs", "watch", "sim-2", "0")),
+        Process(8, 1, 1, 0, ("python3", "/home/admin/.ppe/node", "runs", "list")),
     ]
     assert programs(found) == ["the run sim-1", "a client at the run sim-2"]
 
@@ -379,7 +379,7 @@ def test_a_run_that_is_not_there_is_named(cluster: Cluster, scripts: Path) -> No
     with pytest.raises(UsageError, match="no run 'other'"):
         cluster.find_run("other")
     with pytest.raises(RemoteCommandFailed, match="no run 'other'"):
-        cluster.ssh().run("cd ~/.ppe && python3 -m node.runs stop other")
+        cluster.ssh().run("python3 ~/.ppe/node runs stop other")
 
 
 @pytest.mark.slow

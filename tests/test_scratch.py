@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ppe_jupyter.node import scratch
+from ppe_jupyter.node.machine import scratch
 
 Disk = Callable[..., str]
 

@@ -31,7 +31,7 @@ from ppe_jupyter.errors import (
     UsageError,
 )
 from ppe_jupyter.manager import Manager
-from ppe_jupyter.node.protocol import VERSION, Kind, Wish, frame, json_frame
+from ppe_jupyter.node.wire.protocol import VERSION, Kind, Wish, frame, json_frame
 from ppe_jupyter.remote import wire
 from ppe_jupyter.remote.session import AGENT, Output, RemoteR, Text
 from ppe_jupyter.ssh import connection as ssh_connection

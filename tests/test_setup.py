@@ -50,7 +50,7 @@ def task(cluster: Cluster, **changes: Any) -> dict[str, Any]:
 
 def set_up(cluster: Cluster, what: dict[str, Any]) -> list[dict[str, Any]]:
     stdin = json.dumps(what).encode()
-    done = cluster.ssh().run("python3 ~/.ppe/node/setup.py", stdin=stdin, timeout=120, check=False)
+    done = cluster.ssh().run("python3 ~/.ppe/node setup", stdin=stdin, timeout=120, check=False)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -122,6 +122,6 @@ def test_a_worker_with_another_host_key_is_named_and_told_nothing(cluster: Clust
 
 @pytest.mark.parametrize("broken", ["{", '{"nodes": []}'])
 def test_a_task_that_cannot_be_read_is_an_error_event(cluster: Cluster, broken: str) -> None:
-    done = cluster.ssh().run("python3 ~/.ppe/node/setup.py", stdin=broken.encode(), check=False)
+    done = cluster.ssh().run("python3 ~/.ppe/node setup", stdin=broken.encode(), check=False)
     assert done.status == 1
     assert json.loads(done.stdout)["event"] == "error"

@@ -169,7 +169,7 @@ def test_a_cleaned_node_has_nothing_of_its_own_and_boots_as_a_new_one(members: M
     worker = members.members[-1]
     members.elsewhere(worker, "touch ~/data ~/.RData ~/.Rhistory; sudo touch /var/log/own.log.1")
     answer = members.elsewhere(
-        worker, "echo '{}' | sudo -n python3 -B ~/.ppe/node/this_node.py clean; ls -A ~ /etc ~/.ppe"
+        worker, "echo '{}' | sudo -n python3 -B ~/.ppe/node this_node clean; ls -A ~ /etc ~/.ppe"
     )
     assert json.loads(answer.splitlines()[0]) == {}
     assert "data" in answer

@@ -12,7 +12,7 @@ import pytest
 from ppe_jupyter.cloud.configure import shared
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import SpecError
-from ppe_jupyter.node import sharing
+from ppe_jupyter.node.machine import sharing
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster

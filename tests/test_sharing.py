@@ -21,7 +21,7 @@ from ppe_jupyter.errors import AuthenticationRefused, NothingToDo, SetupFailed, 
 from ppe_jupyter.frontends import actions, cli, sharing, views
 from ppe_jupyter.frontends.desk import Desk
 from ppe_jupyter.manager import Manager
-from ppe_jupyter.node import guests
+from ppe_jupyter.node.setting_up import guests
 from ppe_jupyter.ssh import PublicKey
 
 if TYPE_CHECKING:

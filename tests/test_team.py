@@ -18,8 +18,8 @@ from test_cells import Shown, end, text
 
 import ppe_jupyter as ppe
 from ppe_jupyter import errors
-from ppe_jupyter.node import team_values
-from ppe_jupyter.node.team_frames import Frame, Frames, Kind, pack
+from ppe_jupyter.node.ranks import values as team_values
+from ppe_jupyter.node.ranks.frames import Frame, Frames, Kind, pack
 from ppe_jupyter.remote.team import Language, Streamed, TeamCell, joined, split
 from ppe_jupyter.ssh import Channel
 
@@ -274,7 +274,7 @@ def test_a_keeper_that_crashes_is_told_of(cluster: Cluster) -> None:
     with pytest.raises(errors.RemoteError, match="the ranks' keeper has ended: "):
         run(
             cluster,
-            "import os; os.system(\"pkill -9 -f 'node[.]team python 2'\"); import time; time.sleep(99)",
+            "import os; os.system(\"pkill -9 -f '[n]ode team python 2'\"); import time; time.sleep(99)",
         )
     assert run(cluster, "print(1)").endswith("they were lost]\n1\n1\n")
 
@@ -392,7 +392,7 @@ def test_a_node_lost_under_the_ranks_is_named_and_so_in_the_next_cell(
 @pytest.mark.slow
 def test_ranks_that_died_between_cells_are_told_of(cluster: Cluster) -> None:
     run(cluster, "import os; pid = os.getpid()", ranks=6)
-    cluster.ssh().run("pkill -9 -f 'team_rank.py python .*python-6' || true", check=False)
+    cluster.ssh().run("pkill -9 -f '[n]ode team_rank python .*python-6' || true", check=False)
     shown = Shown()
     cell = TeamCell(code="print('new')", ranks=6)
     cluster.run_ranks(cell, on_output=shown)
@@ -404,6 +404,6 @@ def test_ranks_that_died_between_cells_are_told_of(cluster: Cluster) -> None:
 def test_ranks_that_wait_for_a_cell_use_no_processor(cluster: Cluster) -> None:
     cluster.map(abs, [1], progress=False)  # and those of maps
     run(cluster, "from mpi4py import MPI", ranks=6)
-    ranks = [rank for rank in cluster.ranks() if "team_rank.py" in rank.program]
+    ranks = [rank for rank in cluster.ranks() if "team_rank" in rank.program]
     assert len(ranks) == 12
     assert all(rank.call == "sleeps" for rank in ranks)

@@ -29,11 +29,11 @@ import ppe_jupyter.node
 from ppe_jupyter import errors, ssh
 from ppe_jupyter.frontends import cli
 from ppe_jupyter.frontends.files import Bar
-from ppe_jupyter.node import arrivals
-from ppe_jupyter.node.arrivals import PART, Arrivals
-from ppe_jupyter.node.exchange import Line, LineLost, Refused, parsed, receive
-from ppe_jupyter.node.listing import Entry
-from ppe_jupyter.node.protocol import Kind, ProtocolError, frame
+from ppe_jupyter.node.files import arrivals
+from ppe_jupyter.node.files.arrivals import PART, Arrivals
+from ppe_jupyter.node.files.exchange import Line, LineLost, Refused, parsed, receive
+from ppe_jupyter.node.files.listing import Entry
+from ppe_jupyter.node.wire.protocol import Kind, ProtocolError, frame
 from ppe_jupyter.remote import transfer
 from ppe_jupyter.remote.session import RemoteR
 from ppe_jupyter.remote.transfer import Tally
@@ -455,12 +455,12 @@ def test_a_silent_line_is_a_cut_one(
 
     def stop(tally: Tally) -> None:
         if not stopped and tally.done > tally.bytes / 2:
-            stopped.append(on(cluster, 0, "pkill -STOP -f node.files"))
+            stopped.append(on(cluster, 0, "pkill -STOP -f 'ppe/node files'"))
             monkeypatch.setattr(transfer, "SILENCE_SECONDS", 0.5)
 
     with pytest.raises(errors.ConnectionLost, match="was cut"):
         cluster.download("big", to=tmp_path, on_progress=stop)
-    on(cluster, 0, "pkill -KILL -f node.files")
+    on(cluster, 0, "pkill -KILL -f 'ppe/node files'")
     monkeypatch.undo()
     assert cluster.download("big", to=tmp_path).bytes < 60 * MB
 

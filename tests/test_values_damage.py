@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ppe_jupyter.node
-from ppe_jupyter.node.protocol import ProtocolError
+from ppe_jupyter.node.wire.protocol import ProtocolError
 from ppe_jupyter.remote.values import RArray, RCell, RObject, decode, encode
 
 COLUMNS = ":".join(
-    str(Path(ppe_jupyter.node.__file__).parent / f"{room}.R") for room in ("columns", "decoding")
+    str(Path(ppe_jupyter.node.__file__).parent / "r" / f"{room}.R") for room in ("columns", "decoding")
 )
 # Of matrix(1:4, 2).
 SERIALIZED = bytes.fromhex(

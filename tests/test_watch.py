@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ppe_jupyter.node import ranks, watch
-from ppe_jupyter.node.ranks import Worker
+from ppe_jupyter.node.r import watch, workers
+from ppe_jupyter.node.r.workers import Worker
 
 
 class Watched:
@@ -46,8 +46,8 @@ def test_r_is_told_again_only_if_more_are_lost_or_it_waits(
     async def fate(worker: Worker) -> str:
         return "lost"
 
-    monkeypatch.setattr(ranks, "lost", lost)
-    monkeypatch.setattr(ranks, "fate", fate)
+    monkeypatch.setattr(workers, "lost", lost)
+    monkeypatch.setattr(workers, "fate", fate)
     monkeypatch.setattr(watch, "WORD_SECONDS", 0)
     watched = Watched(tmp_path / "lost")
     looks = watch.Watch(watched, tmp_path / "slaves.json")

@@ -16,9 +16,9 @@ from members import Members
 
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import RSessionDied
-from ppe_jupyter.node import activity
-from ppe_jupyter.node.activity import Meter, Process
-from ppe_jupyter.node.limits import Limits, Verdict, in_words, judge
+from ppe_jupyter.node.lifetime import activity
+from ppe_jupyter.node.lifetime.activity import Meter, Process
+from ppe_jupyter.node.lifetime.limits import Limits, Verdict, in_words, judge
 from ppe_jupyter.remote.cells import run_shell
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class TestActivity:
             process(14, 11, "/usr/lib/R/bin/exec/R"),
             process(20, 1, "sshd: admin@notty"),
             process(21, 20, "python3", "/home/admin/.ppe/node/agent.py", "attach"),
-            process(22, 20, "python3", "-m", "node.run_cell"),
+            process(22, 20, "python3", "/home/admin/.ppe/node", "run_cell"),
             process(23, 22, "/usr/bin/mpirun", "--hostfile"),
             process(30, 1, "rsession"),
         )
@@ -111,9 +111,9 @@ class TestActivity:
 
     def test_a_map_without_its_client_counts_and_ranks_that_wait_do_not(self, tmp_path: Path) -> None:
         found = [
-            process(40, 1, "python3", "-m", "node.map_keeper"),
+            process(40, 1, "python3", "/home/admin/.ppe/node", "map_keeper"),
             process(41, 40, "mpirun", "-np", "6"),
-            process(42, 1, "python3", "-m", "node.team", "python", "6"),
+            process(42, 1, "python3", "/home/admin/.ppe/node", "team", "python", "6"),
             process(43, 42, "mpirun", "-np", "6"),
         ]
         for name in ("40.busy", "99.busy", "team-map-0.lock"):

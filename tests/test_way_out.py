@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ppe_jupyter as ppe
-from ppe_jupyter.node import way_out
 from ppe_jupyter.node.agent import Agent
+from ppe_jupyter.node.machine import way_out
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster

@@ -24,8 +24,8 @@ from .spec import ClusterSpec
 PID = "~/.ppe/setup.pid"
 SETUP = (
     # After a reboot the number noted before it may be this shell's own.
-    f'{{ old=$(cat {PID}); [ "$old" != $$ ] && grep -q setup.py /proc/$old/cmdline && kill $old; }} 2>/dev/null; '
-    f"echo $$ > {PID}; exec python3 {FOLDER}/setup.py"
+    f'{{ old=$(cat {PID}); [ "$old" != $$ ] && grep -qxz setup /proc/$old/cmdline && kill $old; }} 2>/dev/null; '
+    f"echo $$ > {PID}; exec python3 {FOLDER} setup"
 )
 # How long a read may keep from noticing that the launch was stopped.
 PATIENCE_SECONDS = 0.5
@@ -101,7 +101,7 @@ def silence_seconds(settings: Settings) -> float:
 
 
 def shared(spec: ClusterSpec, *, local: bool, region: str) -> dict[str, str]:
-    """How nodes have ~/shared, as node/sharing.py wants to know it; the ``local`` cloud mounts it itself."""
+    """How nodes have ~/shared, as node/machine/sharing.py wants to know it; the ``local`` cloud mounts it itself."""
     if spec.efs:
         return {"kind": "efs", "address": f"{spec.efs}.efs.{region}.amazonaws.com"}
     return {"kind": "bind" if local else "nfs"}

@@ -29,7 +29,7 @@ class Software:
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Software:
-        """What node/inventory.py says."""
+        """What node/setting_up/inventory.py says."""
         packages = {
             kind: {name: Version(*each) for name, each in told["packages"].get(kind, {}).items()}
             for kind in KINDS

@@ -94,10 +94,10 @@ def user_data(
     ``bootstrap`` the script that makes a stock image a node (None: the image is one), ``extra_bootstrap`` the
     user's own script, run after it. Raises SpecError when it is more than EC2 takes.
     """
-    node = resources.files("ppe_jupyter.node")
+    lifetime = resources.files("ppe_jupyter.node.lifetime")
     files = [
         *(
-            _file(f"{DEADMAN_FOLDER}/{name}", (node / name).read_text(encoding="utf-8"), "0644")
+            _file(f"{DEADMAN_FOLDER}/{name}", (lifetime / name).read_text(encoding="utf-8"), "0644")
             for name in ("activity.py", "beacon.py", "deadman.py")
         ),
         _file(DEADMAN, CALL_DEADMAN.format(folder=DEADMAN_FOLDER)),

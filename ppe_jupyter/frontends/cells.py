@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchCluster, SshError, UsageError
-from ..node.ladder import Rung
-from ..node.protocol import MAIN, Wish
+from ..node.sessions.ladder import Rung
+from ..node.wire.protocol import MAIN, Wish
 from ..remote.session import PlotOptions, Text
 from . import background, borrowed, jobs, runs, variables
 from .output import Console

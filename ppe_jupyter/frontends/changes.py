@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..cloud import lock_file
 from ..cloud.records import ClusterState
 from ..errors import CloudError, NothingToDo, PpeError, UsageError
-from ..node.protocol import MAIN
+from ..node.wire.protocol import MAIN
 from ..overview import losses
 from ..overview.pictures import UP
 from . import locks, views

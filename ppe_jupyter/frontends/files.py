@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..cloud.records import Progress
 from ..errors import UsageError
-from ..node.protocol import MAIN
+from ..node.wire.protocol import MAIN
 from ..remote.s3 import is_s3
 from ..remote.transfer import Tally, Transferred, size_text
 

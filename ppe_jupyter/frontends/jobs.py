@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..cloud.records import Progress
 from ..errors import NothingToDo
-from ..node.arrivals import size_text
-from ..node.protocol import Kind, parse_json
+from ..node.files.arrivals import size_text
+from ..node.wire.protocol import Kind, parse_json
 from ..remote.jobs import Job
 from .output import Console
 from .tables import Table, age, local_time, table

@@ -27,7 +27,7 @@ from IPython.display import display
 from IPython.utils.text import DollarFormatter
 
 from ..errors import NothingToDo, PpeError, RemoteRError, UsageError
-from ..node.protocol import MAIN
+from ..node.wire.protocol import MAIN
 from ..verbs import Verb, find, of
 from . import r_help, typed
 from .desk import Desk

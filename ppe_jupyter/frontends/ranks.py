@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ..errors import NothingToDo
-from ..node.arrivals import size_text
+from ..node.files.arrivals import size_text
 from .tables import Table, span, table
 
 if TYPE_CHECKING:

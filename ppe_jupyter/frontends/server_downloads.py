@@ -16,7 +16,7 @@ from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from ..node.relay import Pair
+from ..node.wire.relay import Pair
 
 TICKET = "([0-9]+)-([A-Za-z0-9_-]+)"
 CHUNK = 2**16

@@ -16,7 +16,7 @@ from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from ..node.relay import CHUNK, Pair
+from ..node.wire.relay import CHUNK, Pair
 from .server_downloads import last_of_its_line
 
 ADDRESS = "ppe-rstudio(/[a-z][a-z0-9-]*/upload)"

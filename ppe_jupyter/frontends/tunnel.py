@@ -22,7 +22,7 @@ from .. import settings
 from ..cloud.records import ClusterState, advice
 from ..cloud.spec import NAME
 from ..errors import NoRStudio, NoSuchCluster, PpeError
-from ..node.relay import Refused
+from ..node.wire.relay import Refused
 from . import tunnel_pages
 from .tunnel_downloads import Downloads, Held
 from .tunnel_links import COMING, Clusters, Link, NotYet, tunnels_folder, write_private

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..node.sharing import PLACE
+from ..node.machine.sharing import PLACE
 from .network import NO_IPV6, Network, run
 
 INIT = "/usr/sbin/ppe-init"

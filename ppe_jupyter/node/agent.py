@@ -31,20 +31,21 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__" and not __package__:
-    # Run as a file: the folder is the package, whatever its name.
+    # Nodes that were launched earlier start it so at each boot.
     _folder = Path(__file__).resolve().parent
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
-from . import aftermath, way_out
-from .clients import Client
-from .limits import Limits
-from .lost_work import LostWork
-from .protocol import MAIN
-from .rlife import State
-from .sessions import Sessions
+from .lifetime import aftermath
+from .lifetime.limits import Limits
+from .machine import way_out
+from .runs.lost_work import LostWork
+from .sessions.clients import Client
+from .sessions.life import State
+from .sessions.named import Sessions
+from .sessions.workspace import NotSaved
 from .watchdog import Watchdog
-from .workspace import NotSaved
+from .wire.protocol import MAIN
 
 HOME = Path.home()
 FOLDER = HOME / ".ppe"

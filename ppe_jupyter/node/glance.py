@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import census
 from .agent import ask
+from .ranks import census
 
 FOLDER = Path.home() / ".ppe"
 FSTAB = Path("/etc/fstab")

@@ -30,28 +30,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__" and not __package__:
-    # Run as a file: the folder is the package, whatever its name. Root leaves no files of its own there.
-    sys.dont_write_bytecode = True
-    _folder = Path(__file__).resolve().parent
-    sys.path[0] = str(_folder.parent)
-    __package__ = _folder.name
-
-from . import (
-    baking,
-    blocks,
-    boot,
-    guests,
-    host_key,
-    packages,
-    pinned,
-    scratch,
-    sharing,
-    surroundings,
-    way_out,
-)  # fmt: skip
-from .patience import be_patient
-from .unfit import Unfit
+from .machine import baking, blocks, boot, host_key, packages, pinned, scratch, sharing, surroundings, way_out
+from .machine.unfit import Unfit
+from .r.patience import be_patient
+from .setting_up import guests
 
 SLOTS = Path("/etc/ppe/slots")
 MEMBER = Path("/etc/ppe/member.json")  # deadman.py's
@@ -115,7 +97,7 @@ def configure(task: dict[str, Any]) -> Answer:
     SLOTS.parent.mkdir(exist_ok=True)
     SLOTS.write_text(f"{task['slots']}\n")
     be_patient(base64.b64decode(task["shim"]), everyone=task["shared"])
-    profile = Path(__file__).with_name("Rprofile.site")
+    profile = Path(__file__).parent / "r" / "Rprofile.site"
     blocks.write(Path("/etc/R/Rprofile.site"), profile.read_text(encoding="utf-8").splitlines())
     host_key.use_fresh(task["member"]["name"])
     scratch.make(boot.Progress(_progress).say)

@@ -18,11 +18,11 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import activity, aftermath
-from .limits import Limits, Verdict, in_words, judge, load
-from .notices import Notices
-from .pulse import Pulse
-from .workspace import NotSaved
+from .lifetime import activity, aftermath
+from .lifetime.limits import Limits, Verdict, in_words, judge, load
+from .lifetime.pulse import Pulse
+from .sessions.notices import Notices
+from .sessions.workspace import NotSaved
 
 TICK_SECONDS = 10.0
 # The nodes' own deadline is so much later than the watchdog's, which has a workspace to save.

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Forgotten, NotYours, UsageError
-from ..node.ladder import Rung
-from ..node.protocol import MAIN
+from ..node.sessions.ladder import Rung
+from ..node.wire.protocol import MAIN
 from . import lists
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..cloud.records import ClusterRecord
 from ..errors import PpeError
-from ..node.protocol import MAIN
+from ..node.wire.protocol import MAIN
 from ..remote.answers import in_local_time
 from . import pictures
 from .pictures import UP, OperationPicture, Problem, instant

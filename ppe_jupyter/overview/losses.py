@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..cloud.records import ClusterState
 from ..errors import PpeError
-from ..node.arrivals import size_text
-from ..node.protocol import MAIN
+from ..node.files.arrivals import size_text
+from ..node.wire.protocol import MAIN
 from .pictures import UP
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ..errors import (
     RSessionDied,
     UsageError,
 )
-from ..node.protocol import MAIN, Kind, parse_json
+from ..node.wire.protocol import MAIN, Kind, parse_json
 from . import values
 from .link import Link
 from .outputs import Display, Output, Text

@@ -10,8 +10,8 @@ import time
 from typing import Any
 
 from ..errors import ConnectionLost, RemoteError
-from ..node.ladder import Rung
-from ..node.protocol import ENDS, MAX_EXACT, Kind, frame, json_frame, parse_json
+from ..node.sessions.ladder import Rung
+from ..node.wire.protocol import ENDS, MAX_EXACT, Kind, frame, json_frame, parse_json
 from .answers import done, failure, outputs_of
 from .line import Line
 from .link import Link

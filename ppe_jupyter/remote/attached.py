@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import person
 from ..errors import ConnectionLost, RemoteError, RemoteInterrupted
-from ..node.protocol import MAIN, Header, Kind, Question, Wish, ask
+from ..node.wire.protocol import MAIN, Header, Kind, Question, Wish, ask
 from ..ssh import Connection
 from .answers import checked, outputs_of, r_error
 from .aside import Aside

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ConnectionLost, RemoteError, RemoteInterrupted
-from ..node.protocol import ENDS, Header, Kind, Wish, frame, header, parse_json
+from ..node.wire.protocol import ENDS, Header, Kind, Wish, frame, header, parse_json
 from .line import Line
 from .link import Buffer, Link
 from .pulse import SILENT_SECONDS, Pulse

@@ -3,7 +3,7 @@
 The first rank or node that has not ended is shown as it prints; what the others print waits for its turn, so
 that the order is that of the ranks and nothing waits that need not. An exception in the caller (the stop
 button too) ends everything that the cell started. Knows nothing of clusters, EC2 or notebooks; the far side
-is node/run_cell.py.
+is node/cells/cell.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import RemoteCommandFailed, RemoteError, RemoteInterrupted
 from ..ssh import Channel, Connection
 from .session import Output, Text
 
-RUN_CELL = "cd ~/.ppe && exec python3 -m node.run_cell"
+RUN_CELL = "exec python3 ~/.ppe/node run_cell"
 # How often a wait looks whether its time is over.
 TICK_SECONDS = 0.5
 # How long the far side may take to end what a cell started.

@@ -1,7 +1,7 @@
 """Functions of a notebook as bytes for the cluster's ranks: with all that they use, by cloudpickle.
 
 Bytecode is another one in each minor version of Python; to such nodes functions go as their source, one by one, which
-is compiled there (node/functions.py). Knows nothing of ranks.
+is compiled there (node/ranks/functions.py). Knows nothing of ranks.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 import cloudpickle
 
 from ..errors import UsageError
-from ..node.functions import Source, class_of, code_of, function_of
-from ..node.team_values import PROTOCOL, reduced
+from ..node.ranks.functions import Source, class_of, code_of, function_of
+from ..node.ranks.values import PROTOCOL, reduced
 
 _NO_SOURCE = (
     "{} has no source here, which nodes with another version of Python need: define it in a cell or a file"

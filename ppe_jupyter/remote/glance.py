@@ -11,7 +11,7 @@ from ..ssh import Connection
 from .ranks import Ranks, ranks_of
 from .watchdog import Watchdog, watchdog_of
 
-GLANCE = "cd ~/.ppe && exec python3 -m node.glance"
+GLANCE = "exec python3 ~/.ppe/node glance"
 ASK_SECONDS = 40.0
 
 

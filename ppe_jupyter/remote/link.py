@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..errors import ConnectionLost, RemoteError
-from ..node.packing import MAGIC_PACKED, PACKED_FROM, Packer
-from ..node.protocol import (
+from ..node.wire.packing import MAGIC_PACKED, PACKED_FROM, Packer
+from ..node.wire.protocol import (
     ENDS,
     HEADER,
     VERSION,

@@ -1,6 +1,6 @@
 """A function called for each of many items on all slots of a cluster, and what came of the last such map.
 
-The tasks are given out on the master (node/map_keeper.py): a lost line stops nothing. Knows nothing of clusters, EC2
+The tasks are given out on the master (node/maps/keeper.py): a lost line stops nothing. Knows nothing of clusters, EC2
 or notebooks.
 """
 
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import ConnectionLost, NothingToDo, RemoteError, RemoteInterrupted, TaskFailed, UsageError
-from ..node.functions import load
-from ..node.map_log import MAGIC, Record, Records
-from ..node.map_log import Kind as Is
-from ..node.team_frames import ALL, Kind, pack
+from ..node.maps.log import MAGIC, Record, Records
+from ..node.maps.log import Kind as Is
+from ..node.ranks.frames import ALL, Kind, pack
+from ..node.ranks.functions import load
 from ..ssh import Connection
 from .functions import cloudpickle_source, dumped, fingerprint
 from .outputs import Text

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..node.protocol import Kind, json_frame
+from ..node.wire.protocol import Kind, json_frame
 from .link import Link
 
 SILENT_SECONDS = 5.0

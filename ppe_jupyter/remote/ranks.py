@@ -1,4 +1,4 @@
-"""The MPI ranks of a cluster, from all nodes in one round trip to the master (node/census.py)."""
+"""The MPI ranks of a cluster, from all nodes in one round trip to the master (node/ranks/census.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import RemoteError, UsageError
 from ..ssh import Connection
 
-CENSUS = "cd ~/.ppe && exec python3 -m node.census"
+CENSUS = "exec python3 ~/.ppe/node census"
 ASK_SECONDS = 40.0
 SESSION = "R"
 

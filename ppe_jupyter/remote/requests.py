@@ -1,4 +1,4 @@
-"""What R is asked to do: the body of an evaluation's frame. Agreed with node/evaluator.R."""
+"""What R is asked to do: the body of an evaluation's frame. Agreed with node/r/evaluator.R."""
 
 from __future__ import annotations
 

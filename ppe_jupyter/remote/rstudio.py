@@ -1,4 +1,4 @@
-"""RStudio Server on a master: installed there, and spoken to through a relay (node/rstudio.py is the other end).
+"""RStudio Server on a master: installed there, and spoken to through a relay (node/r/rstudio.py is the other end).
 
 Nobody else reaches it: it listens on a Unix socket of the login user's. Must not know of browsers and labs.
 """
@@ -12,7 +12,7 @@ from ..errors import NoRStudio, RemoteCommandFailed, SetupFailed
 from ..ssh import Connection
 from ..ssh.forward import Forward
 
-COMMAND = f"exec python3 {delivery.FOLDER}/rstudio.py relay"
+COMMAND = f"exec python3 {delivery.FOLDER} rstudio relay"
 # It starts in a second or two; R on a busy node in more.
 SECONDS = 90.0
 INSTALL_SECONDS = 1200.0
@@ -39,7 +39,7 @@ async def connect(connection: Connection, root_path: str) -> Forward:
 def install(connection: Connection, *, url: str | None = None, sha256: str | None = None) -> None:
     """Install the release that rstudio.sh pins, or the Debian package of ``url``. Raises SetupFailed."""
     given = [shlex.quote(each) for each in (url, sha256) if url and each]
-    command = " ".join(["sudo -n bash", f"{delivery.FOLDER}/rstudio.sh", *given])
+    command = " ".join(["sudo -n bash", f"{delivery.FOLDER}/r/rstudio.sh", *given])
     try:
         connection.run(command, timeout=INSTALL_SECONDS)
     except (RemoteCommandFailed, TimeoutError) as failed:

@@ -1,6 +1,6 @@
 """Run: a script that goes on without a client, as any client sees it.
 
-The master runs it (node/runs.py); what is known of it is the master's answer at one moment. Knows nothing of EC2.
+The master runs it (node/runs/runs.py); what is known of it is the master's answer at one moment. Knows nothing of EC2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConnectionLost, RemoteCommandFailed, RemoteError, Unreachable, UsageError
-from ..node.aftermath import NOTIFY_SECONDS
+from ..node.lifetime.aftermath import NOTIFY_SECONDS
 from ..ssh import Channel, Connection
 from . import transfer
 from .outputs import OnOutput, Text, write_output
@@ -29,7 +29,9 @@ from .transfer import OnProgress, Transferred
 Then = Literal["park", "terminate", "nothing"]
 Connect = Callable[[], Connection]
 
-RUNS = "cd ~/.ppe && exec python3 -m node.runs"
+RUNS = "exec python3 ~/.ppe/node runs"
+# What a node says whose software is older: Python, and node/__main__.py.
+UNKNOWN = ("can't find '__main__'", "no program named")
 ASK_SECONDS = 60.0
 TICK_SECONDS = 0.5
 # The master takes a watcher for gone that is silent for a minute.
@@ -78,7 +80,7 @@ class Run:
 
     @property
     def watcher(self) -> str:
-        """What the master calls a client that watches it (node/activity.py)."""
+        """What the master calls a client that watches it (node/lifetime/activity.py)."""
         return f"a client at the run {self.name}"
 
     @property
@@ -254,12 +256,12 @@ class _Seen:
 
 
 def tell(connection: Connection, action: str, told: Mapping[str, Any] | None = None) -> Any:
-    """What node/runs.py answers. Raises RemoteError, TimeoutError."""
+    """What node/runs/runs.py answers. Raises RemoteError, TimeoutError."""
     stdin = json.dumps(told or {}).encode()
     try:
         return json.loads(connection.run(f"{RUNS} {action}", stdin=stdin, timeout=ASK_SECONDS).stdout)
     except RemoteCommandFailed as exc:
-        if "No module named" not in exc.stderr:
+        if not any(each in exc.stderr for each in UNKNOWN):
             raise
         raise RemoteError(
             "its nodes were set up by another version of ppe_jupyter, and do not know these runs; %ppe_reboot sets them"

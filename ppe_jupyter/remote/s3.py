@@ -1,4 +1,4 @@
-"""Objects of S3 to the cluster and from it: node/s3.py does it there, with the node's own credentials.
+"""Objects of S3 to the cluster and from it: node/files/s3.py does it there, with the node's own credentials.
 
 Nothing of it crosses this machine's line. Knows nothing of clusters, EC2 or notebooks.
 """
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import RemoteInterrupted, TransferFailed
-from ..node.exchange import OnProgress, Tally
-from ..node.protocol import MAIN
+from ..node.files.exchange import OnProgress, Tally
+from ..node.wire.protocol import MAIN
 from ..ssh import Channel, Connection
 from .transfer import Transferred, concluded
 
@@ -62,7 +62,7 @@ def store(
 
 def _carried_out(connection: Connection, task: dict[str, Any], on_progress: OnProgress) -> Transferred:
     began = time.monotonic()
-    command = f"cd ~/.ppe && exec python3 -m node.s3 {shlex.quote(json.dumps(task))}"
+    command = f"exec python3 ~/.ppe/node s3 {shlex.quote(json.dumps(task))}"
     with connection.popen(command) as channel:
         try:
             told = _last_of(channel, on_progress)

@@ -1,7 +1,7 @@
 """RemoteR: the R session of a node, over one SSH channel.
 
 One request at a time goes over the channel; its text, plots and tables come back in the order in which R made
-them, then its result. What a request and a result are is agreed with node/evaluator.R. Knows nothing of
+them, then its result. What a request and a result are is agreed with node/r/evaluator.R. Knows nothing of
 clusters, EC2 or notebooks.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
-from ..node.protocol import Kind, Question, Wish, ask, parse_json
+from ..node.wire.protocol import Kind, Question, Wish, ask, parse_json
 from .answers import checked
 from .attached import AGENT, Attached
 from .jobs import Job

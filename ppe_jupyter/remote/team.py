@@ -1,7 +1,7 @@
 """Cells on a team: N ranks of Python or R over the cluster's nodes, which keep their variables from cell to cell.
 
 Values go to the ranks whole or in parts, and come back by rank. The stop button interrupts all ranks; a second press
-does so again. Knows nothing of clusters, EC2 or notebooks; the far side is node/team_cell.py and node/team.py.
+does so again. Knows nothing of clusters, EC2 or notebooks; the far side is node/ranks/cell.py and node/ranks/team.py.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import RankFailed, RemoteCommandFailed, RemoteInterrupted, UsageError
-from ..node import team_values
-from ..node.team_frames import ALL, Kind, pack
+from ..node.ranks import values as team_values
+from ..node.ranks.frames import ALL, Kind, pack
 from ..ssh import Channel, Connection
 from . import nodes, values, wire
 from .cells import Event, Grouped
@@ -40,7 +40,8 @@ class TeamCell:
     ``inputs`` go to every rank whole, ``scattered`` in parts of their first axis, as numpy.array_split makes them.
     ``outputs`` are names of variables to bring back from every rank. ``ranks`` -1: one for each slot. ``from_r`` names
     variables of the master's R session that every rank gets, ``scattered_r`` those of which each gets a part,
-    ``to_r`` those that the session gets, as lists by rank; for ranks of Python they are plain values (node/plain.py).
+    ``to_r`` those that the session gets, as lists by rank; for ranks of Python they are plain values
+    (node/ranks/plain.py).
     """
 
     code: str

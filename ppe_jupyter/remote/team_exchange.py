@@ -18,7 +18,7 @@ _NAME = ".ppe_team"
 _FILES = """
   codec <- new.env(parent = baseenv())
   in_columns <- task$language == "python"
-  if (in_columns) for (file in c("columns.R", "decoding.R")) sys.source(file.path("~/.ppe/node", file), codec)
+  if (in_columns) for (file in c("columns.R", "decoding.R")) sys.source(file.path("~/.ppe/node/r", file), codec)
 """
 _GIVE = f"""(function() {{
   task <- .ppe_team

@@ -1,6 +1,6 @@
 """A line to a team's keeper on the master: a request out, then events, each perhaps with bytes behind it.
 
-Must not know what is asked for; the far side is node/team_cell.py.
+Must not know what is asked for; the far side is node/ranks/cell.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import RemoteError
 from ..ssh import Channel
 
-TEAM_CELL = "cd ~/.ppe && exec python3 -m node.team_cell"
+TEAM_CELL = "exec python3 ~/.ppe/node team_cell"
 TICK_SECONDS = 0.5
 
 Event = dict[str, Any]

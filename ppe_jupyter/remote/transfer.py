@@ -1,8 +1,8 @@
 """Files and folders between this machine and a node: whole, checked, and gone on with after a cut.
 
-Both ends run node/exchange.py, here over an SSH channel. Another node than the master is reached through it, and what
-goes to all nodes crosses the line to the master once. Many small files are one stream, in which none waits for another.
-Knows nothing of clusters, EC2 or notebooks.
+Both ends run node/files/exchange.py, here over an SSH channel. Another node than the master is reached through it, and
+what goes to all nodes crosses the line to the master once. Many small files are one stream, in which none waits for
+another. Knows nothing of clusters, EC2 or notebooks.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConnectionLost, RemoteInterrupted, TransferFailed
-from ..node import exchange
-from ..node.arrivals import Arrivals, Unreceivable, size_text
-from ..node.exchange import Line, LineLost, OnProgress, Refused, Tally
-from ..node.files import HERE
-from ..node.listing import Entry, Unsendable, entries, expanded
-from ..node.protocol import MAIN, Kind, ProtocolError
+from ..node.files import exchange
+from ..node.files.arrivals import Arrivals, Unreceivable, size_text
+from ..node.files.exchange import Line, LineLost, OnProgress, Refused, Tally
+from ..node.files.listing import Entry, Unsendable, entries, expanded
+from ..node.files.transfer import HERE
+from ..node.wire.protocol import MAIN, Kind, ProtocolError
 from ..ssh import Channel, Connection
 from .session import AGENT
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ValueRefused
-from ..node.protocol import ProtocolError
+from ..node.wire.protocol import ProtocolError
 from . import nodes, wire
 from .decoding import odd_columns, to_python
 from .encoding import to_r

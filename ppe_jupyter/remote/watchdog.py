@@ -13,14 +13,14 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..errors import RemoteCommandFailed
-from ..node.protocol import MAIN
+from ..node.wire.protocol import MAIN
 from ..ssh import Connection
 from .answers import in_local_time
 from .session import AGENT, RemoteR
 
 ASK_SECONDS = 20.0
 FILES_SECONDS = 60.0
-FILES = "cd ~/.ppe && exec python3 -m node.belongings"
+FILES = "exec python3 ~/.ppe/node belongings"
 
 Objects = tuple[tuple[str, int, bool], ...] | None
 
@@ -146,7 +146,7 @@ def losses(connection: Connection, session: Callable[[str], RemoteR]) -> Losses:
 
 
 def _files(connection: Connection) -> Mapping[str, Any]:
-    """What node/belongings.py says; that it says nothing must not keep anybody from ending the cluster."""
+    """What node/files/belongings.py says; that it says nothing must not keep anybody from ending the cluster."""
     try:
         found: Mapping[str, Any] = json.loads(connection.run(FILES, timeout=FILES_SECONDS).stdout)
     except (RemoteCommandFailed, TimeoutError, ValueError):

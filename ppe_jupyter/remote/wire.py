@@ -1,4 +1,4 @@
-"""Columns on the wire: a tree of nodes to buffers, and back; the other end is node/columns.R, which tells the layout.
+"""Columns on the wire: a tree of nodes to buffers, and back; the other end is node/r/columns.R, which tells the layout.
 
 Buffers are used in place: numpy arrays look into the received bytes, and sent ones are not copied. Strings are
 joined and split in C.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..node.protocol import ProtocolError
+from ..node.wire.protocol import ProtocolError
 from .nodes import DTYPES, MANY, Encoding, Node, Scalars, Type, characters, joined, vector
 
 Buffer = bytes | memoryview

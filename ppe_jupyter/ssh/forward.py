@@ -1,4 +1,5 @@
-"""Many local connections to one address on a node, over one channel of a connection (node/relay.py is the other end).
+"""Many local connections to one address on a node, over one channel of a connection. The other end is relay.py of
+node/wire/.
 
 sshd allows ten sessions a connection and paramiko forwards to no Unix socket: hence a relay, not a channel for each.
 Must not know what is carried.
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .. import errors
-from ..node.relay import Garbled, Refused, Relay
+from ..node.wire.relay import Garbled, Refused, Relay
 from .connection import Channel, Connection
 
 RECEIVE_BYTES = 2**18

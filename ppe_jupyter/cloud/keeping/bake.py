@@ -50,7 +50,7 @@ Rscript --vanilla -e 'cat(sprintf("R=%s\nRmpi=%s\n", getRversion(), packageDescr
 CLEAN = """#cloud-config
 bootcmd:
 - |
-  echo '{{"login_user": "{user}"}}' | python3 ~{user}/.ppe/node/this_node.py clean && sync && shutdown -h now
+  echo '{{"login_user": "{user}"}}' | python3 -B ~{user}/.ppe/node this_node clean && sync && shutdown -h now
   sleep {give_up}; shutdown -h now; sleep 900
 """
 

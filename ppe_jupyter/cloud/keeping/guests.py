@@ -1,6 +1,6 @@
 """Guests: colleagues whose public keys are on all nodes of a cluster, so that they use it with what is their own.
 
-The master knows the keys (node/guests.py), tags the names, for lists. Must not know who the colleagues are.
+The master knows the keys (node/setting_up/guests.py), tags the names, for lists. Must not know who the colleagues are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .. import tags
 from ..context import Context
 from ..records import ClusterRecord
 
-COMMAND = f"cd {FOLDER}/.. && exec python3 -m node.guests"
+COMMAND = f"exec python3 {FOLDER} guests"
 SECONDS = 100.0  # another client's change, and a node that does not answer, take 30 each
 
 

@@ -18,7 +18,7 @@ from ..records import named_nodes
 from ..spec import ClusterSpec
 
 TITLES = {"apt": "Debian", "r": "R", "python": "Python"}
-INSTALL = f"python3 {FOLDER}/setup.py install"
+INSTALL = f"python3 {FOLDER} setup install"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Asks a cluster's nodes for their software, and has packages installed in a lock's versions.
 
-The work is done by node/inventory.py and node/pins.py on the master, which reaches the workers. Must not know EC2.
+The work is done by inventory.py and pins.py of node/setting_up/ on the master, which reaches the workers. Must not
+know EC2.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ..pace import Pace, Report
 from ..records import ClusterRecord
 from ..software import Software
 
-SOFTWARE = "cd ~/.ppe && exec python3 -m node.inventory"
-PINS = "cd ~/.ppe && exec python3 -m node.pins"
+SOFTWARE = "exec python3 ~/.ppe/node inventory"
+PINS = "exec python3 ~/.ppe/node pins"
 ASK_SECONDS = 120.0
 Refused = Mapping[str, Mapping[str, str]]  # why, by kind and name
 

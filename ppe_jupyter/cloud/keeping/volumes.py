@@ -1,7 +1,7 @@
 """Volumes: EBS volumes listed, created, attached to a node and mounted there, unmounted and detached.
 
 Each step looks first whether it is done, so that a repetition goes on where another client stopped. What happens
-on the node is node/volume.py's part, sent over the one SSH connection to the master.
+on the node is node/machine/volume.py's part, sent over the one SSH connection to the master.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CREATE_SECONDS = 120.0
 # Attaching takes seconds; one that takes minutes is stuck (user guide, ebs-attaching-volume).
 ATTACH_SECONDS = 180.0
 DETACH_SECONDS = 180.0
-# Longer than node/volume.py waits for the device, and mkfs of a large one.
+# Longer than node/machine/volume.py waits for the device, and mkfs of a large one.
 NODE_SECONDS = 600.0
 HOP = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=15"
 NO_REPORT: Report = lambda progress: None  # noqa: E731
@@ -274,11 +274,11 @@ def _undertaken(work: Callable[[Report], T], pace: Pace, report: Report) -> T:
 def _on_node(
     connection: Connection, record: ClusterRecord, node: Node, task: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Run node/volume.py on the node, by way of the master; its answer."""
+    """Run node/machine/volume.py on the node, by way of the master; its answer."""
     command = f"sudo -n python3 - {shlex.quote(json.dumps(task))}"
     if node.instance_id != record.master.instance_id:
         command = f"{HOP} {node.private_ip} {shlex.quote(command)}"
-    script = (resources.files("ppe_jupyter.node") / "volume.py").read_bytes()
+    script = (resources.files("ppe_jupyter.node.machine") / "volume.py").read_bytes()
     done = connection.run(command, stdin=script, timeout=NODE_SECONDS, check=False)
     try:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -1,6 +1,6 @@
 """Probe: what the master says of itself and its workers: who answers, since which boot, and what runs there.
 
-The far side is node/probe.py, which setting up has put there. Changes nothing; must not know EC2.
+The far side is node/setting_up/probe.py, which setting up has put there. Changes nothing; must not know EC2.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ... import ssh
-from ...node.rstudio import PLACES
+from ...node.r.rstudio import PLACES
 from ..records import Node
 
-PROBE = "cd ~/.ppe && exec python3 -m node.probe"
+PROBE = "exec python3 ~/.ppe/node probe"
 PROBE_SECONDS = 120.0
 RSTUDIO = f"PATH=$PATH:{':'.join(PLACES)}; command -v rserver"
 FIELDS = ("index", "instance_id", "private_ip", "private_dns", "slots", "role")

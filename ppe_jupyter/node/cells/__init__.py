@@ -1,0 +1,1 @@
+"""Cells of Python and shell: on this node, or on all."""

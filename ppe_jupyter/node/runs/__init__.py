@@ -1,0 +1,1 @@
+"""Scripts that run without a client, each in its folder below ~/runs."""
