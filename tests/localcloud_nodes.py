@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -29,13 +30,31 @@ def client(endpoint: Endpoint, service: str = "ec2", **changes: Any) -> Any:
     return boto3.client(service, **(wanted | changes))  # type: ignore[call-overload]
 
 
-def until(condition: Callable[[], Any], *, seconds: float = 30) -> Any:
+# What never comes costs a test so long (seconds); a machine with a load of ten needs much of it.
+PATIENCE = 120.0
+
+
+def until(condition: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
     """The first true value of the condition; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(0.02)
     return value
+
+
+def connected(target: ssh.Target) -> ssh.Connection:
+    """A connection, as soon as it answers with one of its keys."""
+    # A packet to a machine that is only coming up is lost; a busy one takes its time.
+    timeouts = (min(2 * 1.3**number, 60) for number in itertools.count())
+
+    def attempt() -> ssh.Connection | None:
+        with contextlib.suppress(errors.Unreachable, errors.AuthenticationRefused):
+            return ssh.connect(target, timeout=next(timeouts))
+        return None
+
+    connection: ssh.Connection = until(attempt)
+    return connection
 
 
 def running_vcpus(ec2: Any) -> int:
@@ -126,7 +145,7 @@ class Nodes:
     def state(self, instance_id: str) -> str:
         return str(self.describe(instance_id)["State"]["Name"])
 
-    def reaches(self, instance_id: str, state: str, *, seconds: float = 30) -> None:
+    def reaches(self, instance_id: str, state: str, *, seconds: float = PATIENCE) -> None:
         until(lambda: self.state(instance_id) == state, seconds=seconds)
 
     def address(self, instance_id: str) -> str:
@@ -134,16 +153,7 @@ class Nodes:
 
     def connect(self, instance_id: str) -> ssh.Connection:
         host, host_keys = self.address(instance_id), (self.host_key.public,)
-        target = ssh.Target(host=host, user="admin", key=self.key.private, host_keys=host_keys)
-
-        def attempt() -> ssh.Connection | None:
-            try:
-                return ssh.connect(target, timeout=2)
-            except errors.Unreachable:
-                return None
-
-        connection: ssh.Connection = until(attempt)
-        return connection
+        return connected(ssh.Target(host=host, user="admin", key=self.key.private, host_keys=host_keys))
 
     def run(self, instance_id: str, command: str) -> tuple[int, str]:
         """Status and output; 255 if the node went away meanwhile."""

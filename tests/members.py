@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from localcloud_nodes import Nodes, until
+from localcloud_nodes import Nodes, connected
 
-from ppe_jupyter import errors, ssh
+from ppe_jupyter import ssh
 from ppe_jupyter.cloud.userdata import NodeLimits, user_data
 from ppe_jupyter.delivery import deliver
 from ppe_jupyter.localcloud import Endpoint
@@ -108,19 +107,8 @@ class Members:
             target = ssh.Target(
                 host=master.private_ip, user="admin", key=self.nodes.key.private, host_keys=keys
             )
-            self._connection = self.connected(target)
+            self._connection = connected(target)
         return self._connection
-
-    def connected(self, target: ssh.Target) -> ssh.Connection:
-        """A connection, as soon as the node answers with one of its keys."""
-
-        def attempt() -> ssh.Connection | None:
-            with contextlib.suppress(errors.Unreachable, errors.AuthenticationRefused):
-                return ssh.connect(target, timeout=2)
-            return None
-
-        connection: ssh.Connection = until(attempt, seconds=60)
-        return connection
 
     def reconnect(self) -> None:
         """The master is another node now, or was stopped: the old line may not know it yet."""

@@ -19,7 +19,8 @@ import host_r
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_evaluator import Seen, soon, until
+from localcloud_nodes import until
+from test_evaluator import Seen, when_begun
 
 from ppe_jupyter.errors import RemoteError, RemoteInterrupted, RSessionDied, UsageError
 from ppe_jupyter.node.r.stream import RStream
@@ -163,11 +164,11 @@ class TestEnding:
             running = r.submit("Sys.sleep(60)")
             waiting = r.submit("write(length(ls()), '~/overwritten')")
             not_begun = pytest.raises(RSessionDied, match="not begun")
-            with RemoteR(r._connection) as other, soon(0.5, end), not_begun:
-                other.eval("precious", on_output=Seen().append)
+            with RemoteR(r._connection) as other, when_begun(end) as waits, not_begun:
+                other.eval("precious", on_output=waits)
             for job in (running, waiting):
                 with pytest.raises(RSessionDied, match="variables are gone"):
-                    job.result(20)
+                    job.result(60)
             assert r.eval("exists('precious')", on_output=Seen().append) is False
             assert not (home / "overwritten").exists()
 
@@ -176,16 +177,17 @@ class TestEnding:
         running, waiting = r.submit("repeat Sys.sleep(1)"), r.submit("sum(precious)")
         r.interrupt(Rung.RESTART)
         with pytest.raises(RSessionDied, match="saved and loaded again"):
-            running.result(30)
-        assert waiting.result(30) == 55
+            running.result(60)
+        assert waiting.result(60) == 55
 
     def test_a_cell_is_let_go_of_an_r_that_nothing_ends(self, home: Path, r: RemoteR) -> None:
-        with soon(0.5, lambda: r.interrupt(Rung.LET_GO)), pytest.raises(RemoteInterrupted, match="let go"):
-            r.eval("x <- 1; while (!file.exists('~/go')) Sys.sleep(0.02); x")
+        let_go = pytest.raises(RemoteInterrupted, match="let go")
+        with when_begun(lambda: r.interrupt(Rung.LET_GO)) as begun, let_go:
+            r.eval("cat('begun'); while (!file.exists('~/go')) Sys.sleep(0.02); 1", on_output=begun)
         job = r.jobs()[-1]
         assert job.status == "running"
         (home / "go").touch()
-        assert job.result(30) == 1
+        assert job.result(60) == 1
 
     def test_the_kernel_killed_r_for_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only the kernel's words are made up; of workers, it is done with real ones."""
@@ -197,7 +199,7 @@ class TestEnding:
         log.touch()
         monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
         with host_r.host_session(home) as session:
-            for code in ("Sys.sleep(60)", None):
+            for code in ("cat('begun'); Sys.sleep(600)", None):
                 pid = session.eval("Sys.getpid()", on_output=Seen().append)
                 log.write_text(
                     f"[1.0] Out of memory: Killed process {pid} (R) total-vm:1kB,"
@@ -205,8 +207,8 @@ class TestEnding:
                 )
                 if code:
                     said = pytest.raises(RSessionDied, match=r"R was killed: 2\.0 of \d+\.\d GB")
-                    with soon(0.3, lambda pid=pid: os.kill(pid, signal.SIGKILL)), said:
-                        session.eval(code)
+                    with when_begun(lambda pid=pid: os.kill(pid, signal.SIGKILL)) as begun, said:
+                        session.eval(code, on_output=begun)
                 else:
                     os.kill(pid, signal.SIGKILL)
                     until(lambda: any("R was killed: 2.0" in each["text"] for each in notices(home)))

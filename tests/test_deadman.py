@@ -122,7 +122,7 @@ def test_a_node_that_is_never_configured_ends_itself(local_cloud: Endpoint) -> N
     members = Members(local_cloud, "orphan", boot_seconds=3)
     try:
         (orphan,) = members.launch(0, master=0)
-        members.nodes.reaches(orphan.instance_id, "terminated", seconds=40)
+        members.nodes.reaches(orphan.instance_id, "terminated")
     finally:
         members.close()
 
@@ -156,7 +156,7 @@ def test_processor_time_outside_of_r_is_work_on_every_node(pair: Members) -> Non
         def told(words: str = words) -> bool:
             return any(words in each for each in pair.status()["watchdog"]["working"])
 
-        until(told, seconds=60)
+        until(told)
         pair.elsewhere(member, f"kill {pid}")
 
 
@@ -165,7 +165,7 @@ def test_a_spot_interruption_reaches_clients_and_the_status(pair: Members, local
     with pair.r(on_notice=notices.append) as r:
         r.eval("1")
         hooks.interrupt_spot(local_cloud, worker.instance_id, seconds=120)
-        until(lambda: notices, seconds=80)
+        until(lambda: notices)
         assert re.search(
             rf"EC2 will terminate the spot node {worker.name} at \w{{3}} \d\d \w{{3}} \d\d:\d\d:",
             notices[0].text,
@@ -177,7 +177,7 @@ def test_a_spot_interruption_reaches_clients_and_the_status(pair: Members, local
 @pytest.mark.slow
 def test_workers_end_when_the_master_is_lost(pair: Members) -> None:
     pair.nodes.ec2.terminate_instances(InstanceIds=[pair.master.instance_id])
-    pair.nodes.reaches(pair.members[1].instance_id, "terminated", seconds=40)
+    pair.nodes.reaches(pair.members[1].instance_id, "terminated")
 
 
 @pytest.mark.slow
@@ -185,4 +185,4 @@ def test_all_nodes_end_when_the_master_lives_but_hangs(local_cloud: Endpoint) ->
     with paired(local_cloud, "hanging") as members:
         members.shell("pkill -STOP -f '[a]gent.py'")
         for member in members.members:
-            members.nodes.reaches(member.instance_id, "terminated", seconds=60)
+            members.nodes.reaches(member.instance_id, "terminated")

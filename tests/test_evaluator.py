@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from localcloud_nodes import until
 
 from ppe_jupyter import node
 from ppe_jupyter.errors import RemoteError, RemoteInterrupted, RemoteRError, RSessionDied
@@ -56,13 +57,6 @@ def run(r: RemoteR, code: str, **options: Any) -> Seen:
     seen = Seen()
     r.run(code, on_output=seen.append, **options)
     return seen
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
 
 
 @contextmanager

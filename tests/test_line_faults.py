@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from localcloud_nodes import Nodes, first_process
-from test_evaluator import Seen, press_stop, soon, until
+from localcloud_nodes import Nodes, first_process, until
+from test_evaluator import Seen, press_stop, soon, when_begun
 from test_private_network import jump_host
-from test_sessions import LOOP, cut_off, in_the_result, lines, own, port_of, printed, said
+from test_sessions import LOOP, cut_off, go_on, in_the_result, lines, own, port_of, printed, said
 
 from ppe_jupyter.errors import ConnectionLost, RemoteError, RemoteInterrupted
 from ppe_jupyter.manager import Manager
@@ -36,7 +36,6 @@ RESET = "tcp flags & rst != rst reject with tcp reset"
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call, "SILENT_SECONDS", 0.5)
     monkeypatch.setattr(call, "GRACE", 2.0)
-    monkeypatch.setattr(link, "GREETING_SECONDS", 1.0)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -58,49 +57,56 @@ class TestFrozenAgent:
             until(lambda: "line 3 " in seen.text)
             with self.frozen(r):
                 until(lambda: "does not answer. Waiting for it (stop ends the waiting)" in said(seen))
+            go_on(r)
 
         thread = threading.Thread(target=freeze)
         thread.start()
-        own.run(LOOP.format(n=40, pause=0.05), on_output=seen.append)
+        own.run(LOOP.format(n=40), on_output=seen.append)
         thread.join()
         assert "answers again" in said(seen)
         assert printed(seen) == lines(40) + '[1] "end"\n'
 
-    def test_a_silent_r_is_no_silent_agent(self, own: RemoteR) -> None:
+    @pytest.mark.slow
+    def test_a_silent_r_is_no_silent_agent(self, own: RemoteR, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(call, "SILENT_SECONDS", 4.0)
         seen = Seen()
-        assert own.eval("Sys.sleep(3); 1", on_output=seen.append) == 1
+        assert own.eval("Sys.sleep(10); 1", on_output=seen.append) == 1
         assert seen == []
 
     def test_one_press_of_stop_ends_the_waiting(self, r: RemoteR, own: RemoteR) -> None:
         own.eval("0")
         mute = pytest.raises(RemoteInterrupted, match=r"agent on .* does not answer")
-        with self.frozen(r), soon(2, press_stop), mute:
-            own.eval("Sys.sleep(60)", on_output=Seen().append)
-        assert own.eval("6 * 7", on_output=Seen().append, timeout=20) == 42
+        with self.frozen(r), when_begun(press_stop) as waits, mute:
+            own.eval("Sys.sleep(60)", on_output=waits)
+        assert own.eval("6 * 7", on_output=Seen().append, timeout=60) == 42
 
     def test_one_press_of_stop_ends_an_upload(self, r: RemoteR, own: RemoteR) -> None:
         own.eval("x <- 'old'")
         array = np.random.default_rng(3).random(8_000_000)  # more than all the buffers on the way hold
-        with self.frozen(r), soon(1, press_stop), pytest.raises(RemoteInterrupted, match="was stopped"):
+        with self.frozen(r), soon(1, press_stop), pytest.raises(RemoteInterrupted, match="transfer was"):
             own.push("x", array)
-        assert own.eval("x", on_output=Seen().append, timeout=20) == "old"
+        assert own.eval("x", on_output=Seen().append, timeout=60) == "old"
 
     def test_a_time_out_says_whose_fault_it_is(self, r: RemoteR, own: RemoteR) -> None:
         own.eval("0")
         with self.frozen(r), pytest.raises(RemoteInterrupted, match=r"agent on .* does not answer"):
             own.eval("Sys.sleep(60)", on_output=Seen().append, timeout=1)
-        assert own.eval("6 * 7", on_output=Seen().append, timeout=20) == 42
+        assert own.eval("6 * 7", on_output=Seen().append, timeout=60) == 42
 
-    def test_a_verb_does_not_wait_for_ever(self, r: RemoteR, own: RemoteR) -> None:
-        with self.frozen(r), pytest.raises(ConnectionLost, match="does not answer within 1 s"):
-            own.jobs()
+    def test_a_verb_does_not_wait_for_ever(
+        self, r: RemoteR, own: RemoteR, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with self.frozen(r), monkeypatch.context() as brief:
+            brief.setattr(link, "GREETING_SECONDS", 1.0)
+            with pytest.raises(ConnectionLost, match="does not answer within 1 s"):
+                own.jobs()
         assert own.jobs()
 
 
 Cut = Callable[[], AbstractContextManager[None]]
 
 
-def evaluates(client: RemoteR, cut: Cut, seconds: int) -> None:
+def evaluates(client: RemoteR, cut: Cut) -> None:
     """An evaluation whose line is cut ends as if nothing had been."""
     seen = Seen()
     with ExitStack() as later:
@@ -110,14 +116,16 @@ def evaluates(client: RemoteR, cut: Cut, seconds: int) -> None:
             seen.append(output)
             if "line 3 " in seen.text and not before:
                 later.enter_context(cut())
+            if "Connected again" in said(seen):
+                go_on(client)
 
-        client.run(LOOP.format(n=seconds, pause=1), on_output=show)
-    assert printed(seen) == lines(seconds) + '[1] "end"\n'
-    assert len(seen.displays) == seconds // 10
+        client.run(LOOP.format(n=10), on_output=show)
+    assert printed(seen) == lines(10) + '[1] "end"\n'
+    assert len(seen.displays) == 1
     assert "Connected again" in said(seen)
 
 
-def sends(client: RemoteR, cut: Cut, seconds: int) -> None:
+def sends(client: RemoteR, cut: Cut) -> None:
     """A value that is cut off on its way arrives whole, and once."""
     array = np.random.default_rng(2).random(8_000_000)
     client.eval("0", on_output=Seen().append)
@@ -126,7 +134,7 @@ def sends(client: RemoteR, cut: Cut, seconds: int) -> None:
     assert client.eval("sum(x)", on_output=Seen().append) == pytest.approx(array.sum(), rel=1e-12)
 
 
-def receives(client: RemoteR, cut: Cut, seconds: int) -> None:
+def receives(client: RemoteR, cut: Cut) -> None:
     """A result that is cut off is an error, and never a part."""
     client.eval("x <- as.double(1:4e6)", on_output=Seen().append)
     with ExitStack() as later:
@@ -142,9 +150,9 @@ phases = pytest.mark.parametrize("phase", PHASES)
 
 
 @phases
-def test_a_line_that_is_reset(own: RemoteR, phase: Callable[[RemoteR, Cut, int], None]) -> None:
+def test_a_line_that_is_reset(own: RemoteR, phase: Callable[[RemoteR, Cut], None]) -> None:
     port = port_of(own)
-    phase(own, lambda: cut_off(port, RESET), 10)
+    phase(own, lambda: cut_off(port, RESET))
 
 
 @pytest.fixture
@@ -184,4 +192,4 @@ def test_a_line_through_a_jump_host(
     for phase in PHASES:
         behind.eval("0", on_output=Seen().append)
         port = port_of(behind)
-        phase(behind, cut, 45 if how == "drop" else 10)
+        phase(behind, cut)

@@ -76,7 +76,7 @@ def test_after_kill_9_the_next_use_removes_what_is_left_and_starts_again(own: Se
     pid = localcloud.status(own).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not container._processes(instance_id), seconds=5)
+    until(lambda: not container._processes(instance_id))
     assert not localcloud.status(own).running
     second = localcloud.ensure(own)
     assert second.url != first.url

@@ -85,7 +85,7 @@ def test_a_killed_build_leaves_no_mount_and_the_next_cleans_up(recipe: Path, tmp
         assert build.stdout.readline() == "ppe test: mounted\n"
         os.kill(build.pid, signal.SIGKILL)
     assert list((tmp_path / "images").glob(".building-*"))
-    until(lambda: str(tmp_path / "images") not in subprocess.getoutput("ps -ewwo args"), seconds=5)
+    until(lambda: str(tmp_path / "images") not in subprocess.getoutput("ps -ewwo args"))
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
     (recipe / "build.sh").write_text(QUICK)
     image.ensure(tmp_path, report=lambda line: None)

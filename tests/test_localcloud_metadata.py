@@ -160,7 +160,7 @@ def test_without_a_public_address_the_way_out_is_a_nat_gateway(nodes: Nodes) -> 
         table = ec2.create_route_table(VpcId=vpc["VpcId"])["RouteTable"]["RouteTableId"]
         ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=gateway)
         ec2.associate_route_table(RouteTableId=table, SubnetId=subnet)
-        until(gets_out, seconds=60)
+        until(gets_out)
 
 
 def test_states_have_reasons_and_times(nodes: Nodes) -> None:

@@ -135,10 +135,10 @@ def test_ports_are_closed_but_for_the_groups_rules(
     assert connection.run(knock, check=False).status != 0, "only the caller's address is allowed"
     members = [{"GroupId": nodes.group}]
     nodes.allow(UserIdGroupPairs=members)
-    until(lambda: not connection.run(knock, check=False).status, seconds=5)
+    until(lambda: not connection.run(knock, check=False).status)
     permission = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "UserIdGroupPairs": members}
     nodes.ec2.revoke_security_group_ingress(GroupId=nodes.group, IpPermissions=[permission])
-    until(lambda: connection.run(knock, check=False).status, seconds=5)
+    until(lambda: connection.run(knock, check=False).status)
     assert connection.alive, "established connections go on"
 
 

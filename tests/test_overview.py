@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from localcloud_nodes import until
 from many_clusters import many_clusters
 
 from ppe_jupyter import errors, verbs
@@ -140,8 +140,8 @@ def test_an_operation_runs_reports_and_ends() -> None:
 
     def work(report: Any, stop: threading.Event) -> None:
         report(Progress("booting", 1, 2, 0.5))
-        assert go.wait(10)
-        assert stop.wait(10)
+        assert go.wait(120)
+        assert stop.wait(120)
         raise errors.LaunchFailed("it was stopped")
 
     launch = operations.start("launch", "demo", work, stoppable=True)
@@ -171,19 +171,12 @@ def until_ended(*operations: Any) -> None:
     until(lambda: not any(each.running for each in operations))
 
 
-def until(holds: Any) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_local_cloud_that_is_down_is_empty_and_stays_down(settings: Settings, tmp_path: Path) -> None:
     watched = Poller(replace(settings, state_dir=tmp_path))
     seen: list[pictures.Overview] = []
     came = threading.Event()
     unsubscribe = watched.subscribe(lambda picture: (seen.append(picture), came.set())[1])
-    assert came.wait(10)
+    assert came.wait(120)
     unsubscribe()
     assert (seen[0]["clusters"], seen[0]["up"], seen[0]["problem"]) == ([], False, None)
     assert not watched.manager.local_status().running
@@ -239,7 +232,7 @@ def test_a_launch_does_not_wait_for_the_local_clouds_image(
     def local_up(manager: Manager) -> None:
         manager._report("building the image of the nodes")
         building.set()
-        assert built.wait(10)
+        assert built.wait(120)
 
     monkeypatch.setattr(Manager, "local_up", local_up)
     watched = Poller(settings)
@@ -248,7 +241,7 @@ def test_a_launch_does_not_wait_for_the_local_clouds_image(
             watched.plans.launch({})
     (operation,) = watched.operations.all()
     assert operation.verb == "prepare"
-    assert building.wait(10)
+    assert building.wait(120)
     assert watched.latest is not None
     assert watched.latest["preparing"] == "building the image of the nodes"
     built.set()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cloud_client import Cloud
+from localcloud_nodes import until
 from many_clusters import many_clusters
 from test_overview import NOW, node, pictured
 
@@ -44,15 +45,6 @@ if TYPE_CHECKING:
     from ppe_jupyter.settings import Settings
 
 NASTY = "<script>alert(1)</script>"
-
-
-def until(holds: Callable[[], Any], *, within: float = 30) -> Any:
-    """What it returns, once that is true."""
-    deadline = time.monotonic() + within
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
-    return found
 
 
 def every(widget: Any) -> Iterator[Any]:

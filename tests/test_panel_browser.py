@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import editors, notebook
 from cloud_client import Cloud
+from localcloud_nodes import until
 from nbconvert import HTMLExporter
-from test_panel import until
 from test_sidebar import SLEEP, run
 
 import ppe_jupyter as ppe

@@ -205,9 +205,9 @@ def test_a_run_whose_client_is_killed_parks_its_cluster(
     try:
         with subprocess.Popen([sys.executable, "-c", CLIENT, *words], stdout=subprocess.PIPE) as client:
             assert client.stdout is not None
-            until(lambda: client.stdout.readline() == b"begun\n", seconds=90)
+            until(lambda: client.stdout.readline() == b"begun\n")
             client.send_signal(signal.SIGKILL)
-        until(lambda: str(manager.cluster("alone").state) == "parked", seconds=120)
+        until(lambda: str(manager.cluster("alone").state) == "parked")
         cluster = manager.cluster("alone").start()
         (run,) = cluster.runs()
         assert (run.state, run.ends_cluster, run.fetched) == ("done", False, False)
@@ -245,7 +245,7 @@ def test_who_watches_to_the_end_may_have_it_terminated(
     assert "ended" not in [each.name for each in manager.clusters()]
     try:
         assert cli.main([*words, "--name", "failed", "--", "ill"]) == 1
-        until(lambda: str(manager.cluster("failed").state) == "parked", seconds=120)
+        until(lambda: str(manager.cluster("failed").state) == "parked")
         results = sorted(path.read_text() for path in tmp_path.glob("quick-*/result"))
         assert results == ["ill\n", "well\n"]
     finally:
@@ -269,7 +269,7 @@ def test_a_background_job_is_followed_by_a_message_and_the_end(manager: Manager)
         done = cluster.r().submit("Sys.sleep(2); x <- 1")
         done.follow_up(end=True)
         cluster.close()
-        until(lambda: str(manager.cluster("sequel").state) == "parked", seconds=120)
+        until(lambda: str(manager.cluster("sequel").state) == "parked")
         cluster = manager.cluster("sequel").start()
         lines = cluster.ssh().run("cat told").stdout.decode().splitlines()
         assert lines == ["interrupted", f"job {failed.number} failed"]

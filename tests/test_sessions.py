@@ -19,7 +19,7 @@ import host_r
 import numpy as np
 import pytest
 from localcloud_nodes import until
-from test_evaluator import Seen, press_stop, run, soon
+from test_evaluator import Seen, press_stop, run, soon, when_begun
 
 from ppe_jupyter.errors import (
     RemoteError,
@@ -40,7 +40,15 @@ from ppe_jupyter.ssh.connection import MAX_CHANNELS
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
 
-LOOP = "for (i in 1:{n}) {{ cat('line', i, '\\n'); if (i %% 10 == 0) plot(i); Sys.sleep({pause}) }}; 'end'"
+# In the middle it waits until it may go on, by ``go_on``.
+LOOP = """unlink('~/on'); for (i in 1:{n}) {{
+  cat('line', i, '\\n'); if (i %% 10 == 0) plot(i)
+  if (i == {n} / 2) while (!file.exists('~/on')) Sys.sleep(0.02)
+}}; 'end'"""
+
+
+def go_on(client: RemoteR) -> None:
+    client._connection.run("touch ~/on")
 
 
 def lines(n: int) -> str:
@@ -120,10 +128,12 @@ class TestCut:
         def cut() -> None:
             until(lambda: "line 12 " in seen.text)
             r._connection.run(f"sudo kill -9 {process}")
+            until(lambda: "Connected again" in said(seen))
+            go_on(r)
 
         thread = threading.Thread(target=cut)
         thread.start()
-        own.run(LOOP.format(n=n, pause=0.05), on_output=seen.append)
+        own.run(LOOP.format(n=n), on_output=seen.append)
         thread.join()
         assert printed(seen) == lines(n) + '[1] "end"\n'
         assert len(seen.displays) == n // 10
@@ -179,9 +189,11 @@ class TestCut:
                 seen.append(output)
                 if "line 3 " in seen.text and not before:
                     later.enter_context(silence(own))
+                if "Connected again" in said(seen):
+                    go_on(own)
 
-            own.run(LOOP.format(n=45, pause=1), on_output=show)
-        assert printed(seen) == lines(45) + '[1] "end"\n'
+            own.run(LOOP.format(n=10), on_output=show)
+        assert printed(seen) == lines(10) + '[1] "end"\n'
         assert "Connected again" in said(seen)
 
     @pytest.mark.slow
@@ -201,28 +213,44 @@ class TestCut:
         assert own.eval("length(x)") == 1e7
 
     def test_who_follows_a_job_goes_on_too(self, r: RemoteR, own: RemoteR) -> None:
-        job = own.submit(LOOP.format(n=20, pause=0.1))
+        job = own.submit(LOOP.format(n=20))
         seen = Seen()
-        with soon(0.8, lambda: own._connection.close()):
-            job.watch(seen.append)
+
+        def cut() -> None:
+            own._connection.close()
+            go_on(r)
+
+        with when_begun(cut) as begun:
+            job.watch(lambda output: (seen.append(output), begun(output))[0])
         assert printed(seen) == lines(20)
         assert len(seen.displays) == 2
 
     def test_the_stop_button_ends_the_waiting(self, r: RemoteR, own: RemoteR) -> None:
         own.eval("0")
         own._line._reconnect = lambda: _refuse()
-        cut, stop = soon(0.3, lambda: own._connection.close()), soon(1.5, press_stop)
-        with cut, stop, pytest.raises(RemoteInterrupted, match="%remote_jobs"):
-            own.eval("Sys.sleep(3); kept <- 'on'", on_output=Seen().append)
+        seen = Seen()
+
+        def show(output: Output) -> None:
+            seen.append(output)
+            if "was cut" in said(seen):
+                press_stop()
+            else:
+                own._connection.close()
+
+        wait = "while (!file.exists('~/on')) Sys.sleep(0.02)"
+        with pytest.raises(RemoteInterrupted, match="%remote_jobs"):
+            own.eval(f"unlink('~/on'); cat('begun'); {wait}; kept <- 'on'", on_output=show)
+        go_on(r)
         assert r.eval("kept", on_output=Seen().append) == "on"
 
     def test_the_agent_is_killed_meanwhile(self, r: RemoteR, own: RemoteR) -> None:
-        seen = Seen()
-        kill = (
+        kill = (  # once the job is written down, which one that is short never is
+            "until grep -q before ~/.ppe/log/main/jobs.jsonl; do sleep 0.02; done; "
             f"kill -9 $({AGENT} status | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"pid\"])')"
         )
-        with soon(2, lambda: r._connection.run(kill)), pytest.raises(RSessionDied, match="agent"):
-            own.eval("cat('before'); Sys.sleep(60)", on_output=seen.append)
+        died = pytest.raises(RSessionDied, match="agent")
+        with when_begun(lambda: r._connection.run(kill)) as begun, died:
+            own.eval("cat('before'); Sys.sleep(60)", on_output=begun)
         with suppress(RSessionDied):
             r.eval("0")
         job = own.jobs()[-1]
@@ -249,21 +277,21 @@ class TestJobs:
         assert job.result().tolist() == [1, 2, 3]
         assert job.status == "done"
         assert Seen(job.output()).text == "begun\nended\n"
-        other.wait(10)
+        other.wait(60)
         assert r.eval("first") == "second"
         named = r.submit("y <- x * 2", print=True, inputs={"x": [1.0, 2.0]}, outputs=["y"])
         assert named.result()["y"].tolist() == [2, 4]
 
     def test_any_client_finds_it_later(self, r: RemoteR) -> None:
         job = r.submit("cat('kept\\n'); as.double(1:1e6)")
-        job.wait(20)
+        job.wait(60)
         with RemoteR(r._connection) as other:
             found = other.job(job.number)
             assert found.result().sum() == 500_000_500_000
             assert Seen(found.output()).text == "kept\n"
             failed = r.submit("stop('no good')")
             with pytest.raises(RemoteRError, match="no good"):
-                other.job(failed.number).result(10)
+                other.job(failed.number).result(60)
         assert failed.status == "failed"
         with pytest.raises(UsageError, match="there is no job 99999"):
             r.job(99_999)
@@ -274,14 +302,14 @@ class TestJobs:
             runs.result(0.1)
         waits.cancel()
         with pytest.raises(RemoteInterrupted, match="taken back"):
-            waits.result(10)
+            waits.result(60)
         runs.cancel()
         with pytest.raises(RemoteInterrupted):
-            runs.result(10)
+            runs.result(60)
         assert (runs.status, waits.status) == ("interrupted", "interrupted")
 
     def test_a_question_in_the_background_is_answered_by_nobody(self, r: RemoteR) -> None:
-        assert r.submit("readline('Name? ')").result(20) == ""
+        assert r.submit("readline('Name? ')").result(60) == ""
 
     def test_a_client_that_is_killed_is_followed_by_another(
         self, cluster: Cluster, r: RemoteR, tmp_path: Path
@@ -290,7 +318,7 @@ class TestJobs:
             import ppe_jupyter as ppe
             r = ppe.Manager().cluster({cluster.name!r}).r()
             print("attached", r.eval("0"), flush=True)
-            r.run({LOOP.format(n=40, pause=0.1)!r})
+            r.run({LOOP.format(n=40)!r})
         """
         command = [sys.executable, "-c", textwrap.dedent(script)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -300,6 +328,7 @@ class TestJobs:
         with RemoteR(r._connection) as after:
             job = after.jobs()[-1]
             assert job.status == "running"
+            go_on(r)
             seen = Seen()
             job.watch(seen.append)
             assert printed(seen) == lines(40) + '[1] "end"\n'
@@ -345,7 +374,7 @@ class TestOthers:
         assert cluster.download(Path(__file__).name, to=tmp_path, session="second").files == 1
         with pytest.raises(TransferFailed, match="there is no R session third"):
             cluster.upload(__file__, session="third")
-        assert r.eval("1", timeout=5) == 1
+        assert r.eval("1", timeout=60) == 1
         rows = {row["name"]: row for row in cluster.sessions()}
         assert rows["second"]["state"] == "busy"
         assert [job.code for job in second.jobs()][-1] == "Sys.sleep(60)"
@@ -439,6 +468,10 @@ class TestOthers:
         assert ", 3 objects; --fresh for a new one" in said[0]
 
 
+class Enough(Exception):
+    """Seen, that is."""
+
+
 def room(pid: int | str) -> str:
     """A command that prints a process's resident memory (kB) and its number of open descriptors."""
     return f"grep VmRSS /proc/{pid}/status | tr -dc 0-9; echo; ls /proc/{pid}/fd | wc -l"
@@ -497,10 +530,17 @@ class TestLog:
 
     def test_it_can_be_followed(self, r: RemoteR) -> None:
         seen = Seen()
+        with pytest.raises(TimeoutError):
+            r.follow(since=10**9, on_output=seen.append, timeout=0.1)
 
         def follow() -> None:
-            with pytest.raises(TimeoutError):
-                r.follow(since=10**9, on_output=seen.append, timeout=3)
+            with pytest.raises(Enough):
+                r.follow(since=10**9, on_output=enough, timeout=120)
+
+        def enough(output: Output) -> None:
+            seen.append(output)
+            if "followed" in seen.text:
+                raise Enough
 
         thread = threading.Thread(target=follow)
         thread.start()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from localcloud_nodes import until
+from localcloud_nodes import connected, until
 from members import SLOTS, Member, Members
 from test_own_packages import source_package
 
@@ -119,7 +119,7 @@ def test_the_agent_comes_back_after_a_stop_with_other_public_addresses(members: 
     members.nodes.ec2.start_instances(InstanceIds=[master.instance_id])
     members.nodes.reaches(master.instance_id, "running")
     members.reconnect()
-    until(lambda: members.status().get("r", {}).get("state") == "idle", seconds=60)
+    until(lambda: members.status().get("r", {}).get("state") == "idle")
     assert spawned(members) == 2 * SLOTS
 
 
@@ -182,7 +182,7 @@ def test_a_cleaned_node_has_nothing_of_its_own_and_boots_as_a_new_one(members: M
         key=members.nodes.key.private,
         host_keys=(worker.launch_host_key,),
     )
-    with members.connected(target) as node:
+    with connected(target) as node:
         # At a first boot it begins within a second of its files being there, which may be after sshd.
         until(lambda: json.loads(node.run("sudo ppe-deadman status").stdout)["running"])
         told = json.loads(node.run("sudo ppe-deadman status").stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,24 +25,24 @@ def target(cluster: Cluster) -> ssh.Target:
 
 @pytest.fixture
 def connection(target: ssh.Target) -> Iterator[ssh.Connection]:
-    with ssh.connect(target, timeout=10) as connection:
+    with ssh.connect(target, timeout=60) as connection:
         yield connection
 
 
 def test_another_host_key_is_refused_before_the_user_is_told(target: ssh.Target) -> None:
     stranger = replace(target, host_keys=(ssh.generate_key_pair().public,))
     with pytest.raises(errors.HostKeyMismatch, match="is not the one that was launched"):
-        ssh.connect(stranger, timeout=10)
+        ssh.connect(stranger, timeout=60)
 
 
 def test_a_host_without_a_key_of_the_expected_kind_is_a_mismatch(target: ssh.Target) -> None:
     with pytest.raises(errors.HostKeyMismatch):
-        ssh.connect(replace(target, host_keys=("ecdsa-sha2-nistp521 AAAA",)), timeout=10)
+        ssh.connect(replace(target, host_keys=("ecdsa-sha2-nistp521 AAAA",)), timeout=60)
 
 
 def test_a_foreign_user_key_is_refused(target: ssh.Target) -> None:
     with pytest.raises(errors.AuthenticationRefused, match="does not accept the key"):
-        ssh.connect(replace(target, key=ssh.generate_key_pair().private), timeout=10)
+        ssh.connect(replace(target, key=ssh.generate_key_pair().private), timeout=60)
 
 
 def test_nothing_listening_is_unreachable() -> None:
@@ -99,10 +100,19 @@ def test_a_cut_connection_is_an_error_not_an_end(connection: ssh.Connection) -> 
         connection.run("true")
 
 
+def test_what_came_over_a_line_that_is_cut_when_it_is_taken(connection: ssh.Connection) -> None:
+    with connection.popen("head -c 30000000 /dev/zero; sleep 60") as channel:
+        assert channel.recv(1)
+        connection._transport.sock.shutdown(socket.SHUT_WR)
+        with pytest.raises(errors.ConnectionLost):
+            while channel.recv(2**25):
+                pass
+
+
 def test_jump_through_the_master_to_a_worker(cluster: Cluster, connection: ssh.Connection) -> None:
     worker = cluster.nodes[1]
     beyond = replace(connection.target, host=worker.private_ip, host_keys=(worker.host_key,))
-    with ssh.connect(beyond, timeout=10, jump=connection) as jumped:
+    with ssh.connect(beyond, timeout=60, jump=connection) as jumped:
         assert jumped.run("hostname").stdout.decode().startswith(worker.private_dns.split(".")[0])
 
 
@@ -114,8 +124,8 @@ def test_a_proxy_command_is_the_way_there(target: ssh.Target) -> None:
         "daemon=True).start();[os.write(1,b) for b in iter(lambda:s.recv(65536),b'')]"
     )
     command = f'{sys.executable} -c "{copy}" %h %p'
-    with ssh.connect(replace(target, proxy_command=command), timeout=10) as connection:
-        done = connection.run("head -c 3000000 /dev/zero", timeout=30)
+    with ssh.connect(replace(target, proxy_command=command), timeout=60) as connection:
+        done = connection.run("head -c 3000000 /dev/zero", timeout=120)
         assert len(done.stdout) == 3_000_000
 
 
@@ -127,4 +137,4 @@ def test_a_proxy_command_is_windows_own_affair_there() -> None:
 def test_what_a_proxy_command_complains_of_is_told(target: ssh.Target) -> None:
     command = f"{sys.executable} -c \"import sys; sys.exit('the bastion is closed')\""
     with pytest.raises(errors.Unreachable, match="proxy command said: the bastion is closed"):
-        ssh.connect(replace(target, proxy_command=command), timeout=10)
+        ssh.connect(replace(target, proxy_command=command), timeout=60)

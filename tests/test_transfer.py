@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +23,7 @@ from bench.faraway import far_away
 from host_r import HostConnection
 from hypothesis import given
 from hypothesis import strategies as st
+from localcloud_nodes import until
 
 import ppe_jupyter.node
 from ppe_jupyter import errors, ssh
@@ -151,7 +151,7 @@ def test_a_cut_file_is_gone_on_with_if_its_beginning_is_right(
         carry(stop_at(0.5))
     assert (folder / "big").read_text() == "what was there before"
     (part,) = parts(folder)
-    wait_for(lambda: part.stat().st_size > 8 * MB, "the other end has written what came")
+    until(lambda: part.stat().st_size > 8 * MB)
     if damaged:
         with part.open("r+b") as file:
             file.seek(1000)
@@ -162,18 +162,11 @@ def test_a_cut_file_is_gone_on_with_if_its_beginning_is_right(
     assert not parts(folder)
 
 
-def wait_for(holds: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
-
-
 def test_the_part_of_a_file_that_was_changed_since_is_dropped(line: Any, far: Path, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(os.urandom(9 * MB))
     with pytest.raises(errors.RemoteInterrupted):
         transfer.upload(line, [str(tmp_path / "big")], on_progress=stop_at(0.5))
-    wait_for(lambda: parts(far), "a part")
+    until(lambda: parts(far))
     (tmp_path / "big").write_bytes(b"other")
     transfer.upload(line, [str(tmp_path / "big")])
     assert (far / "big").read_bytes() == b"other"
@@ -385,7 +378,7 @@ def test_files_go_where_r_is_also_while_it_is_busy(
 
     thread = threading.Thread(target=evaluate)
     thread.start()
-    assert started.wait(30)
+    assert started.wait(120)
     try:
         assert cluster.upload(tmp_path / "data.csv").base == folder
         cluster.download("*.csv", to=tmp_path / "back.csv")

@@ -274,7 +274,7 @@ def test_an_idle_cluster_is_parked_and_comes_back(trio: Members) -> None:
         limit(trio, idle_seconds=6)
         for each in trio.members:
             state = "stopped" if each.role == "master" else "terminated"
-            trio.nodes.reaches(each.instance_id, state, seconds=60)
+            trio.nodes.reaches(each.instance_id, state)
     text = "".join(notice.text for notice in notices)
     assert "this cluster is parked, because nothing has run for 6 s" in text
     assert "The cluster is parked now" in text
@@ -298,7 +298,7 @@ def test_a_cluster_that_is_to_end_is_terminated_though_its_disk_is_full(manager:
         cluster.ssh().run("mkdir ~/.ppe/ended.json")  # so that no note of the end can be written
         cluster.set_limits(idle_hours=3 / 3600, then="terminate")
         found = manager._account.context.ec2.instances
-        until(lambda: [str(each.state) for each in found(cluster="brief")] == ["terminated"], seconds=60)
+        until(lambda: [str(each.state) for each in found(cluster="brief")] == ["terminated"])
         assert "brief" not in [each.name for each in manager.clusters()]
     finally:
         manager.terminate("brief")

@@ -59,14 +59,21 @@ class Channel:
 
     def recv(self, size: int = 2**20) -> bytes:
         """Up to ``size`` bytes of standard output; b"" at its end. Raises TimeoutError, ConnectionLost."""
-        data = self._channel.recv(size)
+        data = self._taken(self._channel.recv, size)
         if not data and not self._connection.alive:
             raise self._connection.lost()
         return data
 
     def recv_stderr(self, size: int = 2**16) -> bytes:
-        """Up to ``size`` bytes of standard error; b"" at its end."""
-        return self._channel.recv_stderr(size)
+        """Up to ``size`` bytes of standard error; b"" at its end. Raises TimeoutError, ConnectionLost."""
+        return self._taken(self._channel.recv_stderr, size)
+
+    def _taken(self, take: Callable[[int], bytes], size: int) -> bytes:
+        """To take is to send, too: the other end is told that there is room again."""
+        try:
+            return take(size)
+        except EOFError as exc:
+            raise self._connection.lost() from exc
 
     def settimeout(self, timeout: float | None) -> None:
         """Let ``recv`` and ``send_all`` raise TimeoutError after ``timeout`` seconds."""
