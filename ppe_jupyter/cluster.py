@@ -9,89 +9,38 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from . import settings, ssh
-from .cloud import tags
+from . import ssh
 from .cloud.access import command_line
-from .cloud.account import Account
-from .cloud.keeping import guests
-from .cloud.keeping.install import Installed, Packages, install
 from .cloud.keeping.volumes import find_node
-from .cloud.launching.relimit import relimit
 from .cloud.launching.removal import terminate
-from .cloud.pace import IGNORE, Report, Undertaking
+from .cloud.pace import IGNORE, Report
 from .cloud.plan import Plan
-from .cloud.planning.plan_limits import plan_limits
-from .cloud.records import ClusterRecord, ClusterState, InstanceState, Node, Progress, advice
+from .cloud.records import ClusterState, InstanceState, Node, advice
 from .cloud.steps import InstallRStudio
-from .errors import CloudError, NothingToDo, PartlyInstalled, PpeError, SshError, Unreachable
+from .equipment import Equipment
+from .errors import NothingToDo, PpeError, SshError, Unreachable
+from .guests import Guests
+from .limits import Limits
 from .maps import Maps
-from .node.wire.protocol import MAIN
 from .provenance import Provenance
-from .remote import cells, team, watchdog
+from .remote import cells, team
 from .remote.glance import Glance, glance
 from .remote.ranks import SESSION, Rank, Ranks, kill, ranks
 from .remote.session import Output
-from .remote.watchdog import Losses, Watchdog
-from .runs import Runs, Then
-from .ssh import Connection, PublicKey
+from .runs import Runs
+from .ssh import Connection
 
 
-class Cluster(Maps, Runs, Provenance):
+class Cluster(Limits, Guests, Equipment, Provenance, Maps, Runs):
     """One cluster: its record, one SSH connection to its master, and its R session."""
-
-    def __init__(self, account: Account, record: ClusterRecord) -> None:
-        super().__init__()
-        self._account = account
-        self.record = record
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {self.state}, {len(self.nodes)} nodes, {self.record.slots} slots>"
-
-    @property
-    def name(self) -> str:
-        """Its name, unique in the account and region."""
-        return self.record.name
-
-    @property
-    def state(self) -> ClusterState:
-        """Its state when it was last asked for (``refresh``)."""
-        return self.record.state
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        """Its nodes, the master first."""
-        return self.record.nodes
-
-    @property
-    def master(self) -> Node:
-        """The node that R runs on."""
-        return self.record.master
-
-    @property
-    def is_free(self) -> bool:
-        """Whether it is the local cloud's: then the costs are what EC2 would charge."""
-        return self._account.is_free
-
-    @property
-    def mine(self) -> bool:
-        """Whether this user launched it."""
-        return self._account.mine(self.record)
-
-    @property
-    def cost_so_far(self) -> float | None:
-        """USD since launch at on-demand prices; None if a price is unknown."""
-        return self.record.cost_so_far(datetime.now(timezone.utc))
-
-    def refresh(self) -> Cluster:
-        """Ask EC2 for its present state."""
-        self.record = self._account.settled(self._account.clusters.get(self.name))
-        return self
 
     def ssh(self) -> ssh.Connection:
         """The SSH connection to the master, made anew if it was cut. An error says if the cluster is parked or ill."""
@@ -209,82 +158,9 @@ class Cluster(Maps, Runs, Provenance):
 
     # -- what is on it ----------------------------------------------------------------------------------
 
-    def watchdog(self) -> Watchdog | None:
-        """When and why its watchdog will park or terminate it; None when its agent does not run."""
-        return watchdog.watchdog(self.ssh())
-
-    def set_limits(
-        self,
-        *,
-        idle_hours: float | None = None,
-        max_hours: float | None = None,
-        budget_usd: float | None = None,
-        then: str | None = None,
-    ) -> Cluster:
-        """Change those limits of its watchdog that are given (``ClusterSpec``); 0 is no limit."""
-        given = {"idle_hours": idle_hours, "max_hours": max_hours, "budget_usd": budget_usd}
-        plan = self.plan_limits(then=then, **given)
-        plan.check()
-        connection = None if self.state is ClusterState.PARKED else self.ssh()
-        relimit(self._account.context, connection, plan)
-        self._account.note("limit", self.refresh().record)
-        return self
-
-    def prepare_end(self, then: Then, *, discard: bool = False) -> bool:
-        """Have its master do that when it shuts itself down, without a client or its credentials.
-
-        Only what may be lost (``discard``) is terminated so. It becomes what happens at its limits, too; whether that
-        is another thing than before. Raises SpecError, CloudError, SshError.
-        """
-        wanted = "terminate" if then == "terminate" and discard else "park"
-        spec = self.refresh().record.spec
-        changed = then != "nothing" and (spec is None or spec.then != wanted)
-        if changed:
-            self.set_limits(then=wanted)
-        return changed
-
-    def plan_limits(self, *, then: str | None = None, **limits: float | None) -> Plan:
-        """What ``set_limits`` with the same would come to; its warnings say what may cost or lose more."""
-        context = self._account.context
-        usual = context.settings.idle_hours
-        record = self.refresh().record
-        return plan_limits(record, context.now(), usual_idle_hours=usual, then=then, **limits)
-
     def glance(self) -> Glance:
         """Watchdog, sessions, jobs, ranks and each node's load, in one question that disturbs nothing."""
         return glance(self.ssh())
-
-    def losses(self) -> Losses:
-        """What would be lost if it ended now: objects of every R session, jobs' results, files, running work."""
-        connection, before = self.ssh(), {MAIN, *self._attached}
-        try:
-            return watchdog.losses(connection, self.r)
-        finally:
-            for name in {*self._attached} - before:
-                self._attached[name].rest()
-
-    def guests(self) -> list[PublicKey]:
-        """The keys of those whom its owner has let in."""
-        return guests.guests(self.ssh())
-
-    def share(self, key: PublicKey) -> dict[str, str]:
-        """Let a colleague in, on all nodes and on those that come later, as the login user, which can do all there.
-
-        Of nodes that could not be told why, by address: repeat it, or the next set-up does it. Raises NothingToDo,
-        UsageError.
-        """
-        late = guests.share(self._account.context, self.ssh(), self.record, key)
-        self.refresh()
-        return late
-
-    def unshare(self, who: str) -> dict[str, str]:
-        """Let the guest of that name, or fingerprint, in no longer; who is in stays in.
-
-        Else as ``share``: the nodes that could not be told still let the key in.
-        """
-        late = guests.revoke(self._account.context, self.ssh(), self.record, who)
-        self.refresh()
-        return late
 
     def ranks(self) -> Ranks:
         """Every MPI rank on its nodes: R, its workers, any mpirun's."""
@@ -293,69 +169,6 @@ class Cluster(Maps, Runs, Provenance):
     def kill_rank(self, rank: int, job: str = SESSION) -> Rank:
         """End a rank (of R's workers, if no other ``job`` is named). Raises UsageError."""
         return kill(self.ssh(), rank, job)
-
-    def install(
-        self,
-        *,
-        apt: Sequence[str] = (),
-        r: Sequence[str] = (),
-        python: Sequence[str] = (),
-        report: Report = IGNORE,
-    ) -> Installed:
-        """Install packages on every node, and on those that come later. Raises SetupFailed with the logs' ends."""
-        packages = Packages(apt=tuple(apt), r=tuple(r), python=tuple(python))
-        context = self._account.context
-        pace = context.pace()
-        connection, cran_url = self.ssh(), settings.load().cran_url
-        work = Undertaking(
-            lambda send: install(connection, packages, report=send, pace=pace, cran_url=cran_url), pace
-        )
-        work.wait(report)
-        try:
-            done = work.result
-        except PartlyInstalled:
-            self._add_to_spec(packages)
-            raise
-        self._add_to_spec(packages)
-        return done
-
-    def _add_to_spec(self, packages: Packages) -> None:
-        if spec := self.refresh().record.spec:
-            ids = [node.instance_id for node in self.nodes if node.state.alive]
-            self._account.context.ec2.tag(ids, tags.of_spec(packages.added_to(spec)))
-            self.refresh()
-
-    def install_rstudio(self) -> None:
-        """RStudio Server on the master: the settings' package or the pinned release. Raises SetupFailed, SshError."""
-        from .remote import rstudio
-
-        chosen = settings.load()  # a package may just have been set, because of the last try
-        rstudio.install(self.ssh(), url=chosen.rstudio_url, sha256=chosen.rstudio_sha256)
-
-    def add_rstudio(self, *, report: Report = IGNORE, began: float) -> None:
-        """The same, last of what ``began``: a cluster without it is as good, and its troubles and reports say so."""
-
-        def say(phase: str, text: str) -> None:
-            up = sum(node.up for node in self.nodes)
-            report(Progress(phase, up, self.record.wanted, time.monotonic() - began, text))
-
-        said = self.name
-        say("installing", "RStudio Server on the master")
-        try:
-            self.install_rstudio()
-        except PpeError as error:
-            said = f"{error}. {self.name} runs without it; to try again: %ppe_rstudio {self.name} --install"
-            self.record = replace(self.record, troubles=(*self.record.troubles, said))
-        say(str(self.state), said)
-
-    def bake(self, name: str | None = None, *, report: Report = IGNORE) -> str:
-        """Make an image of the master as it is, without secrets; its id. Later launches use it."""
-        account = self._account
-        image_id = account.images.bake(self.ssh(), self.record, name, report=report)
-        with contextlib.suppress(CloudError):  # there is the image, whatever the ledger knows of it
-            for snapshot in account.images.snapshots(account.context.ec2.image(image_id)):
-                account.note("create", snapshot)
-        return image_id
 
     def attach_volume(
         self,

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 
-from .cloud.account import Account
 from .cloud.keeping.software import Refused, pin, software_of
 from .cloud.lock import Difference, Lock
 from .cloud.pace import IGNORE, Report, Undertaking
-from .cloud.records import ClusterRecord, named_nodes
+from .cloud.records import named_nodes
 from .errors import NotAsLocked
+from .held import Held
 from .session_info import SessionInfo
-from .sessions import Sessions
 
 SNAPSHOT_DATE = "%Y%m%dT%H%M%SZ"  # of snapshot.debian.org
 
 
-class Provenance(Sessions):
-    """For a class that has a record and an account beside the connection to the master."""
-
-    record: ClusterRecord
-    _account: Account
+class Provenance(Held):
+    """The software of a cluster, to be told and to be had again."""
 
     def session_info(self) -> SessionInfo:
         """Versions, packages, machines, seeds and cost, of every node; does not wait for R if that is busy.

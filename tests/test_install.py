@@ -49,7 +49,7 @@ def test_packages_that_a_node_lacks_are_in_the_spec_nevertheless(
     def partly(*args: Any, **more: Any) -> None:
         raise PartlyInstalled("node 2: disk full")
 
-    monkeypatch.setattr("ppe_jupyter.cluster.install", partly)
+    monkeypatch.setattr("ppe_jupyter.equipment.install", partly)
     before = cluster.record.spec
     assert before is not None
     try:

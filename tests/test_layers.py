@@ -22,8 +22,9 @@ LAYERS = [
     "localcloud",
     "remote",
 ]
-LAYERS += ["files", "maps", "sessions", "session_info", "provenance", "runs", "host"]
-LAYERS += ["cluster", "manager", "verbs", "overview", "frontends"]
+LAYERS += ["files", "maps", "sessions", "session_info", "runs", "host"]
+LAYERS += ["held", "provenance", "equipment", "guests", "limits", "cluster", "accounts", "keeping"]
+LAYERS += ["manager", "verbs", "overview", "frontends"]
 APART = {
     "cloud": {"localcloud"},
     "localcloud": {"cloud", "ssh"},

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ppe_jupyter import catalog, ssh
-from ppe_jupyter.cloud import tags
+from ppe_jupyter.cloud import tagged, tags
 from ppe_jupyter.cloud.facts import Instance
 from ppe_jupyter.cloud.records import TRANSITIONS, ClusterRecord, ClusterState, Cost, InstanceState
 from ppe_jupyter.cloud.spec import ClusterSpec
@@ -61,7 +61,7 @@ def running(instances: list[Instance], keys: list[str] | None = None, **more: st
 
 
 def only(instances: list[Instance], *, now: datetime = NOW) -> ClusterRecord:
-    (record,) = tags.clusters(instances, now=now)
+    (record,) = tagged.clusters(instances, now=now)
     return record
 
 
@@ -93,8 +93,8 @@ def test_host_keys_fit_the_tags_of_one_call(count: int) -> None:
     assert len(full) <= 50
     assert all(len(value) <= 256 for value in written.values())
     published = min(count, tags.KEYS_PER_TAG * tags.MAX_HOST_KEY_TAGS)
-    assert [tags.host_key(full, index) for index in range(published)] == keys[:published]
-    assert all(tags.host_key(full, index) == "ssh-ed25519 LAUNCH" for index in range(published, count))
+    assert [tagged.host_key(full, index) for index in range(published)] == keys[:published]
+    assert all(tagged.host_key(full, index) == "ssh-ed25519 LAUNCH" for index in range(published, count))
 
 
 P, R, D, T, S, STOPPING = (
@@ -225,7 +225,7 @@ def test_damaged_tags_still_make_a_cluster() -> None:
 
 
 def test_foreign_instances_are_no_cluster() -> None:
-    assert tags.clusters([instance(tags={"Name": "someone's"})], now=NOW) == []
+    assert tagged.clusters([instance(tags={"Name": "someone's"})], now=NOW) == []
 
 
 @pytest.mark.parametrize(
@@ -238,5 +238,5 @@ def test_foreign_instances_are_no_cluster() -> None:
     ],
 )
 def test_what_was_configured_once_may_hold_results(state: str, configured: bool, was: bool) -> None:
-    (record,) = tags.clusters([instance(tags={**instance().tags, tags.STATE: state})], now=NOW)
+    (record,) = tagged.clusters([instance(tags={**instance().tags, tags.STATE: state})], now=NOW)
     assert (record.nodes[0].configured, record.nodes[0].was_configured) == (configured, was)

@@ -17,7 +17,7 @@ from ..cloud.records import InstanceState, advice
 from ..errors import CloudError, NoSuchCluster, NothingToDo, PpeError, RemoteCommandFailed, UsageError
 from ..overview.pictures import UP
 from ..verbs import suggestion
-from . import changes, files, keeping, locks, rstudio, runs, sharing, views
+from . import changes, files, keeping, locks, rstudio, runs, sharing, terminating, views
 from .output import Console
 from .tables import Table, framed
 
@@ -214,7 +214,7 @@ ACTIONS: Mapping[str, Callable[[Desk, Arguments], Any]] = {
     "attach_volume": keeping.attach_volume,
     "detach_volume": keeping.detach_volume,
     "delete_volume": keeping.delete_volume,
-    "terminate": changes.terminate,
+    "terminate": terminating.terminate,
     "cleanup": keeping.cleanup,
     "costs": keeping.costs,
     "panel": panel,

@@ -15,7 +15,7 @@ from .. import catalog, settings
 from ..cloud.keeping.volumes import attached_to
 from ..cloud.records import Progress
 from ..cloud.spec import ClusterSpec
-from ..cloud.tags import user_tags
+from ..cloud.tagged import user_tags
 from ..errors import CloudError, Forgotten, SettingsError, UsageError
 from .pictures import instant
 

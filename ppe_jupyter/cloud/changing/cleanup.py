@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ...errors import CloudError, PpeError
-from .. import tags
+from .. import tagged, tags
 from ..context import Context
 from ..launching.clusters import Clusters
 from ..launching.removal import IN_USE_CODES, IN_USE_SECONDS, SHUTDOWN_SECONDS, Removed
@@ -89,7 +89,7 @@ def _settle(context: Context, name: str, report: Report, *, has_lost: bool) -> N
     """
     clusters = Clusters(context)
     changes = Changes(context, clusters)
-    for record in tags.clusters(context.ec2.instances(cluster=name), now=context.now()):
+    for record in tagged.clusters(context.ec2.instances(cluster=name), now=context.now()):
         ids = [each.instance_id for each in record.nodes if each.state.alive]
         if not ids:
             continue

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from ...errors import CloudError
-from .. import tags
+from .. import tagged, tags
 from ..context import Context
 from ..facts import Instance
 from ..launching.boot import PhaseReport
@@ -46,7 +46,7 @@ class Fleet:
         found = (
             self._ec2.instances(cluster=self._name, launch=self._launch) if instances is None else instances
         )
-        return tags.clusters(found, now=self._context.now())[0]
+        return tagged.clusters(found, now=self._context.now())[0]
 
     def launched(self, host_key: str, *, unlisted: bool) -> list[str]:
         """The ids of those that were launched since with that host key; ``unlisted``: there may be some to wait for."""

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from ... import catalog
 from ...errors import PpeError
-from .. import tags
+from .. import tagged, tags
 from ..access import rule_description
 from ..context import Context
 from ..facts import Instance
@@ -83,7 +83,7 @@ class _Search:
         self._now = context.now()
         self._all = [each for each in self._ec2.our_instances() if each.state is not InstanceState.TERMINATED]
         self._by_id = {each.instance_id: each for each in self._all}
-        records = tags.clusters(self._all, now=self._now)
+        records = tagged.clusters(self._all, now=self._now)
         self._living = {(each.name, each.launch): each for each in records if self._lives(each)}
         self._groups = self._ec2.our_security_groups()
 
@@ -194,7 +194,7 @@ class _Search:
     def _ran(self, node: Node) -> bool:
         """Whether it lives and was ever configured, be it before the cluster was parked."""
         found = self._by_id.get(node.instance_id)
-        return found is not None and node.state.alive and tags.was_configured(found.tags)
+        return found is not None and node.state.alive and tagged.was_configured(found.tags)
 
     def _why_unused(self, instance: Instance) -> str:
         """Why no living cluster uses that instance, or ""."""
@@ -217,14 +217,14 @@ class _Search:
         """How many nodes the cluster has by those that were configured; one that is half-way there may say more."""
         ran = [self._by_id[node.instance_id] for node in record.nodes if self._ran(node)]
         latest = max(ran, key=lambda each: each.tags.get(tags.BUSY_UNTIL, ""), default=None)
-        spec = tags.spec_of(latest.tags) if latest else None
+        spec = tagged.spec_of(latest.tags) if latest else None
         return spec.nodes if spec else None
 
     def _is_left(self, found: Mapping[str, str]) -> bool:
         return _launch(found) not in self._living and not self._busy_with(found)
 
     def _busy_with(self, found: Mapping[str, str]) -> bool:
-        return self._busy(tags.busy_until_of(found))
+        return self._busy(tagged.busy_until_of(found))
 
     def _busy(self, until: datetime | None) -> bool:
         return until is not None and self._now < until and not self._force

@@ -17,7 +17,8 @@ from pathlib import Path
 from ... import catalog
 from ..facts import Identity, Instance, Snapshot, Volume
 from ..records import ClusterRecord
-from ..tags import OWNER, user_tags
+from ..tagged import user_tags
+from ..tags import OWNER
 
 FILE = "ledger.jsonl"
 # What ends a thing: from then on it costs nothing.

@@ -21,7 +21,8 @@ from ..context import Context
 from ..facts import Volume
 from ..pace import Pace, Report, Undertaking
 from ..records import ClusterRecord, InstanceState, Node, Progress
-from ..tags import MADE, OWNER, user_tags
+from ..tagged import user_tags
+from ..tags import MADE, OWNER
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from functools import partial
 
 from ... import ssh
 from ...errors import AuthenticationRefused, CloudError, Unreachable
-from .. import tags
+from .. import tagged, tags
 from ..access import is_reached, target
 from ..context import Context
 from ..facts import Instance
@@ -70,7 +70,7 @@ class Boot:
     @property
     def record(self) -> ClusterRecord:
         """The cluster that the instances make."""
-        return tags.clusters(self.instances, now=self._context.now())[0]
+        return tagged.clusters(self.instances, now=self._context.now())[0]
 
     @property
     def nodes(self) -> list[Node]:
@@ -141,7 +141,7 @@ class Boot:
         """
         for node in self.record.nodes:
             found = next((each for each in self.instances if each.instance_id == node.instance_id), None)
-            if node.role == "master" and found and found.state.alive and tags.was_configured(found.tags):
+            if node.role == "master" and found and found.state.alive and tagged.was_configured(found.tags):
                 raise CloudError(
                     f"the master, {self.said(node.instance_id)}. Its disk has home and results, so no other "
                     f"node takes its place unless you say so: %ppe_retry {self._cluster} --replace --force (or --drop)"

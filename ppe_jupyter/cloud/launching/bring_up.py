@@ -13,7 +13,7 @@ from functools import partial
 
 from ... import ssh
 from ...errors import CloudError, ConnectionLost, PpeError, SetupFailed, Unreachable
-from .. import tags
+from .. import tagged, tags
 from ..configure import SetUp, Setup, configure, limits, shared, silence_seconds
 from ..context import Context
 from ..facts import Instance
@@ -246,7 +246,7 @@ class _BringUp:
         instances = [
             replace(each, tags={**each.tags, **changed.get(each.instance_id, {})}) for each in boot.instances
         ]
-        record = tags.clusters(instances, now=now)[0]
+        record = tagged.clusters(instances, now=now)[0]
         said = tuple(boot.said(node.instance_id) for node in record.nodes if node.instance_id in boot.lost)
         return BroughtUp(
             record=replace(record, troubles=said) if said else record,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ... import ssh
 from ...errors import CloudError, LaunchFailed, NoSuchCluster, SshError, Unreachable
-from .. import access, tags
+from .. import access, tagged
 from ..context import Context
 from ..pace import Pace, Report, Undertaking
 from ..plan import Plan
@@ -64,11 +64,11 @@ class Clusters:
 
     def find(self) -> list[ClusterRecord]:
         """Every cluster that EC2 still lists, whoever launched it, the newest first."""
-        return tags.clusters(self._context.ec2.instances(), now=self._context.now())
+        return tagged.clusters(self._context.ec2.instances(), now=self._context.now())
 
     def get(self, name: str) -> ClusterRecord:
         """The cluster of that name. Raises NoSuchCluster if there is none, or none any more."""
-        for record in tags.clusters(self._context.ec2.instances(cluster=name), now=self._context.now()):
+        for record in tagged.clusters(self._context.ec2.instances(cluster=name), now=self._context.now()):
             if record.state is not ClusterState.TERMINATED:
                 return record
         if name in self._failures:
@@ -118,7 +118,7 @@ class Clusters:
                 self._failures[plan.name] = str(exc)
             with contextlib.suppress(CloudError):
                 bought = self._context.ec2.instances(cluster=plan.name, launch=launch.id)
-                for each in tags.clusters(bought, now=self._context.now()):
+                for each in tagged.clusters(bought, now=self._context.now()):
                     self._on_failure(each)
             raise
         # The first to connect gets the connection that the launch made: one handshake, not two.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ...errors import CloudError, NoSuchCluster, NothingToDo
-from .. import tags
+from .. import tagged
 from ..context import Context
 from ..ec2 import EC2
 from ..facts import Instance
@@ -53,7 +53,7 @@ def terminate(context: Context, name: str, *, report: Report) -> None:
         )
     if removed.found:
         return
-    records = tags.clusters(context.ec2.instances(), now=context.now())
+    records = tagged.clusters(context.ec2.instances(), now=context.now())
     if any(record.name == name for record in records):
         raise NothingToDo(f"cluster {name!r} is terminated already")
     names = [record.name for record in records if record.state is not ClusterState.TERMINATED]
