@@ -21,7 +21,7 @@ from .cloud.launching.removal import terminate
 from .cloud.pace import IGNORE, Report
 from .cloud.plan import Plan
 from .cloud.records import ClusterState, InstanceState, Node, advice
-from .cloud.steps import InstallRStudio
+from .cloud.steps import InstallRStudio, RunInstances
 from .equipment import Equipment
 from .errors import NothingToDo, PpeError, SshError, Unreachable
 from .guests import Guests
@@ -127,6 +127,8 @@ class Cluster(Limits, Guests, Equipment, Provenance, Maps, Runs):
         self._account.note(plan.verb, after or before)
         if rstudio:
             self.add_rstudio(report=report, began=began)
+        if any(isinstance(step, RunInstances) for step in plan.steps):
+            self.satisfy_on_new({node.instance_id for node in before.nodes}, report=report)
         return self
 
     def reboot(self, node: int | str | None = None, *, report: Report = IGNORE) -> Cluster:

@@ -9,7 +9,6 @@ from .cloud.plan import Plan
 from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterState
 from .held import Held
-from .node.wire.protocol import MAIN
 from .remote import watchdog
 from .remote.watchdog import Losses, Watchdog
 from .runs import Then
@@ -63,9 +62,5 @@ class Limits(Held):
 
     def losses(self) -> Losses:
         """What would be lost if it ended now: objects of every R session, jobs' results, files, running work."""
-        connection, before = self.ssh(), {MAIN, *self._attached}
-        try:
-            return watchdog.losses(connection, self.r)
-        finally:
-            for name in {*self._attached} - before:
-                self._attached[name].rest()
+        with self.visiting():
+            return watchdog.losses(self.ssh(), self.r)

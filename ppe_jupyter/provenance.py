@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 
+from .cloud import lock_file
 from .cloud.keeping.software import Refused, pin, software_of
 from .cloud.lock import Difference, Lock
 from .cloud.pace import IGNORE, Report, Undertaking
 from .cloud.records import named_nodes
+from .cloud.software import Software
 from .errors import NotAsLocked
 from .held import Held
+from .node.machine.pinned import LOCK
+from .node.wire.protocol import MAIN
+from .remote.session import SessionState
 from .session_info import SessionInfo
 
+SHORT = 10  # numbers
 SNAPSHOT_DATE = "%Y%m%dT%H%M%SZ"  # of snapshot.debian.org
 
 
@@ -25,14 +32,18 @@ class Provenance(Held):
         Raises RemoteError that names the nodes that do not answer.
         """
         software = software_of(self.ssh(), self.record)
-        state = self.r().state()
         about = {"cluster": self.record.name, "asked": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"}
         about["nodes"] = f"{len(self.record.nodes)}, {self.record.slots} slots"
         about["cost so far"] = self._spent()
-        about["random numbers"] = ", ".join(state[0]) if state else "R is busy"
-        if state and state[1]:
-            about["last seed"] = f"c({', '.join(f'{each}L' for each in state[1])}), of ppe.lapply"
+        states = self._states()
+        for name, each in states.items():
+            of = "" if name == MAIN else f" of session {name}"
+            about[f"random numbers{of}"] = _stream(each) if each else "R is busy"
+            if each and each.seed:
+                about[f"last seed{of}"] = f"{_vector(each.seed)}, of ppe.lapply"
         from .remote.mapping import last_seed
+
+        state = states[MAIN]
 
         if (seed := last_seed(self.ssh())) is not None:
             about["last seed of map"] = str(seed)
@@ -40,9 +51,18 @@ class Provenance(Held):
             about=about,
             types={node.index: node.instance_type for node in self.record.nodes if node.index in software},
             software=software,
-            attached=state[2] if state else None,
-            loaded=state[3] if state else None,
+            attached=state.attached if state else None,
+            loaded=state.loaded if state else None,
         )
+
+    def _states(self) -> dict[str, SessionState | None]:
+        """Of every R session, the main one first; None of those that are busy."""
+        names = {row["name"]: row["state"] == "idle" for row in self.sessions()}
+        with self.visiting():
+            return {
+                name: self.r(name).state() if names.get(name) else None
+                for name in dict.fromkeys([MAIN, *names])
+            }
 
     def lock(self) -> Lock:
         """What the nodes have now, for ``cloud.lock_file.save``. Raises RemoteError, CloudError."""
@@ -62,31 +82,65 @@ class Provenance(Held):
         )
 
     def satisfy(self, lock: Lock, *, report: Report = IGNORE) -> None:
-        """Have the lock's versions of all packages on the nodes. Safe to repeat.
+        """Have the lock's versions of all packages on the nodes, and on those that come later. Safe to repeat.
 
         Raises NotAsLocked, which says of each package that could not be had what is there; SetupFailed.
         """
+        software = software_of(self.ssh(), self.record)
+        self._have(lock, software, noted=lock_file.dumps(lock), report=report)
+
+    def satisfy_on_new(self, known: Collection[str], *, report: Report = IGNORE) -> None:
+        """The same on nodes that have come since, whose instances are not ``known``; nothing if there is no lock.
+
+        What was changed since, by %ppe_install or by hand, they are to have as the master has it. Raises as above.
+        """
+        if not (noted := self.ssh().run(f"cat {LOCK}", check=False).stdout):
+            return
+        software, master = software_of(self.ssh(), self.record), self.record.master.index
+        lock = lock_file.loads(noted, str(LOCK)).changed_as(software[master])
+        new = [node.index for node in self.nodes if node.instance_id not in known and node.index in software]
+        self._have(lock, {index: software[index] for index in new}, noted=noted.decode(), report=report)
+
+    def _have(self, lock: Lock, software: Mapping[int, Software], *, noted: str, report: Report) -> None:
         connection, context, master = self.ssh(), self._account.context, self.record.master.index
-        software = software_of(connection, self.record)
-        refused: Mapping[int, Refused] = {}
-        if pins := lock.pins(software, master=master):
-            pace = context.pace()
-            written = datetime.fromisoformat(lock.written.replace("Z", "+00:00"))
-            snapshot = context.settings.debian_snapshot
-            snapshot = snapshot and snapshot.replace("{date}", written.strftime(SNAPSHOT_DATE))
-            work = Undertaking(
-                lambda send: pin(connection, self.record, pins, snapshot=snapshot, report=send, pace=pace),
-                pace,
-            )
-            work.wait(report)
-            refused = work.result
-            software = software_of(connection, self.record)
+        pins = lock.pins(software, master=master)
+        pace = context.pace()
+        written = datetime.fromisoformat(lock.written.replace("Z", "+00:00"))
+        snapshot = context.settings.debian_snapshot
+        snapshot = snapshot and snapshot.replace("{date}", written.strftime(SNAPSHOT_DATE))
+        work = Undertaking(
+            lambda send: pin(
+                connection, self.record, pins, lock=noted, snapshot=snapshot, report=send, pace=pace
+            ),
+            pace,
+        )
+        work.wait(report)
+        refused = work.result
+        if pins:
+            found = software_of(connection, self.record)
+            software = {index: found[index] for index in software}
         if left := lock.differences(software, master=master):
             raise NotAsLocked(_said(self.record.name, left, refused), differences=left)
 
     def _spent(self) -> str:
         spent = self.record.cost_so_far(datetime.now(timezone.utc))
         return "unknown" if spent is None else f"${spent:.2f}{' on EC2, free here' * self._account.is_free}"
+
+
+def _stream(state: SessionState) -> str:
+    """Kinds of random numbers, and where the stream is; whole if it is short, as L'Ecuyer-CMRG's."""
+    kinds = ", ".join(state.kinds)
+    if not state.stream:
+        return f"{kinds}; none drawn yet"
+    if len(state.stream) <= SHORT:
+        return f"{kinds}; .Random.seed is {_vector(state.stream)}"
+    data = b"".join(each.to_bytes(4, "little", signed=True) for each in state.stream)
+    return f"{kinds}; .Random.seed has the SHA-256 {hashlib.sha256(data).hexdigest()[:16]}…"
+
+
+def _vector(numbers: Sequence[int]) -> str:
+    """As R writes it."""
+    return f"c({', '.join(f'{each}L' for each in numbers)})"
 
 
 def _said(name: str, left: Sequence[Difference], refused: Mapping[int, Refused]) -> str:

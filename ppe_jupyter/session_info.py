@@ -65,7 +65,7 @@ class SessionInfo:
         )
         return {
             name: {
-                index: found.version if (found := node.packages[kind].get(name)) else ABSENT
+                index: found.code if (found := node.packages[kind].get(name)) else ABSENT
                 for index, node in self.software.items()
             }
             for name in names

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from . import settings
@@ -49,6 +51,16 @@ class Sessions:
             if simplify is not None:
                 remote.simplify = simplify
             return remote
+
+    @contextmanager
+    def visiting(self) -> Iterator[None]:
+        """Sessions beside ``main`` that are attached meanwhile only let go of their channels at its end."""
+        before = {MAIN, *self._attached}
+        try:
+            yield
+        finally:
+            for name in {*self._attached} - before:
+                self._attached[name].rest()
 
     def attached(self, session: str = MAIN) -> RemoteR | None:
         """The session of that name if it was used and its connection stands; asks nobody."""

@@ -36,7 +36,7 @@ def test_what_the_master_has_later_nodes_get_too(
     monkeypatch: pytest.MonkeyPatch, kept: bool, error: type[SetupFailed]
 ) -> None:
     done = {"event": "done", "failed": {"2": "disk full"}, "versions": {"0": {}, "1": {}}, "kept": kept}
-    monkeypatch.setattr("ppe_jupyter.cloud.keeping.install.run_setup", lambda *args, **more: [done])
+    monkeypatch.setattr("ppe_jupyter.cloud.configure.run_setup", lambda *args, **more: [done])
     connection: Any = None
     with pytest.raises(SetupFailed, match=r"^node 2: disk full; done on nodes 0, 1") as caught:
         install(connection, Packages(apt=("tree",)), report=lambda progress: None, pace=Pace())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from test_plan import facts
 
@@ -134,6 +136,26 @@ def test_programs_and_sources_are_compared_too() -> None:
     assert lock.pins({1: local}) == {1: {"r": {"dbx": "2"}}}
 
 
+def test_a_number_tells_the_code_only_where_it_is_given_once() -> None:
+    def digest(version: str, source: str) -> str:
+        return Software(facts={}, packages={"r": {"own": Version(version, source)}}).digest
+
+    assert digest("1", "CRAN") == digest("1", "RSPM") == digest("1", "Debian") != digest("2", "CRAN")
+    others = {"CRAN", "local", "https://a.r-universe.dev", "github 3f2c1aa", "github 77d0b1c"}
+    assert len({digest("1", source) for source in others}) == len(others)
+
+
+def test_nodes_that_come_later_are_to_have_what_was_changed_since_as_the_master_has_it() -> None:
+    lock = lock_of(NODES)
+    changed = software({"glue": "1.8.0", "more": "1"}, {"bash": "5.2", "rstudio-server": "2024"}, R="4.3.0")
+    later = lock.changed_as(changed)
+    assert later.packages["r"] == {"glue": Version("1.8.0", "CRAN")}
+    assert later.versions["R"] == "4.3.0" and later.particular == lock.particular
+    assert [each.name for each in later.differences({3: NODES[1]})] == ["R", "glue"]
+    # Of what all had, what is not there any more is not wanted; of what was added the spec tells.
+    assert lock.changed_as(software({})).packages["r"] == {}
+
+
 def test_node_0_of_a_lock_is_the_master_whichever_it_was() -> None:
     swapped = {0: NODES[1], 1: NODES[0], 2: NODES[2]}
     wanted = {"cluster": "lab", "written": "", "image_id": "", "image_name": ""}
@@ -218,18 +240,25 @@ def test_session_info_tells_once_what_is_the_same_and_marks_what_differs() -> No
 
 
 def test_session_info_asks_every_node_and_the_session(cluster: Cluster, r: RemoteR) -> None:
-    r.eval('RNGkind("L\'Ecuyer-CMRG"); library(survival); invisible(NULL)')
+    r.eval('RNGkind("L\'Ecuyer-CMRG"); set.seed(1); library(survival); invisible(NULL)')
+    cluster.r("aside").eval("set.seed(2); ppe.sapply(1, identity, seed = 3, slots = 0)")
     assert cluster.map(abs, [-1], seed=77, progress=False) == [1]
     info = cluster.session_info()
     facts = {row.what: row.value for row in info.rows()}
     assert facts["R"] == r.eval("as.character(getRversion())")
-    assert facts["random numbers"].startswith("L'Ecuyer-CMRG, ")
+    seed = ", ".join(f"{each}L" for each in r.eval(".Random.seed"))
+    assert facts["random numbers"] == f"L'Ecuyer-CMRG, Inversion, Rejection; .Random.seed is c({seed})"
+    stream = np.asarray(cluster.r("aside").eval(".Random.seed"), "<i4").tobytes()
+    there = f"Mersenne-Twister, Inversion, Rejection; .Random.seed has the SHA-256 {sha256(stream).hexdigest()[:16]}…"
+    assert facts["random numbers of session aside"] == there
+    assert facts["last seed of session aside"].endswith("of ppe.lapply")
     assert facts["last seed of map"] == "77"
     assert facts["BLAS"] == r.eval("extSoftVersion()[['BLAS']]")
     assert list(info.software) == [0, 1, 2]
     assert any(each.startswith("survival 3.") for each in info.attached or ())
     versions = info.versions("r")["survival"]
     assert set(versions.values()) == {r.eval("packageDescription('survival')$Version")}
+    cluster.close_session("aside")
     r.eval("RNGkind('default'); detach('package:survival', unload = TRUE)")
 
 

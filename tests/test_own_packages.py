@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 R_PACKAGE = {
     "DESCRIPTION": (
         "Package: ppetiny\nVersion: {version}\nTitle: Tiny\nDescription: Tiny.\nLicense: GPL-2\n"
-        "Author: A\nMaintainer: A <a@example.org>\nNeedsCompilation: no\n"
+        "Author: A\nMaintainer: A <a@example.org>\nNeedsCompilation: no\nRepository: CRAN\n"
     ),
     "NAMESPACE": "export(twice)\n",
     "R/twice.R": "twice <- function(x) 2 * x\n",
 }
 WHEEL = {
     "ppetiny.py": "def twice(x):\n    return 2 * x\n",
-    "ppetiny-2.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: ppetiny\nVersion: 2.0\n",
-    "ppetiny-2.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    "ppetiny-2.0.dist-info/RECORD": "ppetiny.py,,\nppetiny-2.0.dist-info/METADATA,,\n"
-    "ppetiny-2.0.dist-info/WHEEL,,\nppetiny-2.0.dist-info/RECORD,,\n",
+    "ppetiny-{version}.dist-info/METADATA": "Metadata-Version: 2.1\nName: ppetiny\nVersion: {version}\n",
+    "ppetiny-{version}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "ppetiny-{version}.dist-info/RECORD": "ppetiny.py,,\nppetiny-{version}.dist-info/METADATA,,\n"
+    "ppetiny-{version}.dist-info/WHEEL,,\nppetiny-{version}.dist-info/RECORD,,\n",
 }
 SHARE = "python3 ~/.ppe/node own_packages"
 CRAN = "file:///home/admin/cran"
@@ -60,12 +60,12 @@ def source_package(version: str) -> bytes:
     return buffer.getvalue()
 
 
-def wheel() -> bytes:
+def wheel(version: str = "2.0") -> bytes:
     """A package of Python."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, text in WHEEL.items():
-            archive.writestr(name, text)
+            archive.writestr(*(each.replace("{version}", version) for each in (name, text)))
     return buffer.getvalue()
 
 

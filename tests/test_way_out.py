@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import configparser
 import re
+import shlex
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from archives import Archives, served
 
 import ppe_jupyter as ppe
 from ppe_jupyter.node.agent import Agent
@@ -21,11 +24,23 @@ if TYPE_CHECKING:
     from ppe_jupyter.manager import Manager
 
 
+CRAN = "cran.example.test"  # a name that the master alone knows
+
+
 @pytest.fixture(scope="module")
-def cut(manager: Manager) -> Iterator[Cluster]:
+def archives(manager: Manager, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archives]:
+    """One with a package of R's."""
+    with served(tmp_path_factory.mktemp("archives"), manager._caller_address()) as found:
+        found.cran("1.0")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cut(manager: Manager, archives: Archives) -> Iterator[Cluster]:
     """A cluster whose workers' packets to the internet are dropped outside of them, for want of public addresses."""
     spec = ppe.ClusterSpec(name="cut", nodes=3, instance_type="m5.large", public_addresses="master")
-    cluster = manager.launch(spec)
+    settings = replace(manager.settings, cran_url=f"http://{CRAN}:{archives.port}/cran")
+    cluster = ppe.Manager(settings).launch(spec)
     yield cluster
     cluster.terminate()
 
@@ -44,6 +59,17 @@ ASK = (
 def asked(cluster: Cluster, address: str, *request: str) -> str:
     proxy = cluster.master.private_ip
     return said(cluster, f"ssh {address} \"python3 -c '{ASK}' {proxy} {' '.join(request)}\"").strip()
+
+
+@pytest.mark.slow
+def test_what_is_asked_of_cran_goes_by_the_master(cut: Cluster, archives: Archives) -> None:
+    said(cut, f"echo {archives.host} {CRAN} | sudo tee -a /etc/hosts")
+    worker = cut.nodes[1].private_ip
+    for first, answer in (("Sys.unsetenv('http_proxy')", "cannot open URL"), ("TRUE", "42")):
+        code = f"invisible({first}); install.packages('ppetiny'); cat(ppetiny::twice(21))"
+        command = f"Rscript -e {shlex.quote(code)} 2>&1"
+        assert answer in said(cut, f"ssh {worker} {shlex.quote(command)}")
+    assert asked(cut, worker, "GET", f"http://{CRAN}:{archives.port}/cran/src/contrib/PACKAGES") == "200"
 
 
 @pytest.mark.slow

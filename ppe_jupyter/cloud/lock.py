@@ -6,15 +6,14 @@ Frozen and pure; lock_file.py reads and writes it. Must not know how software is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .software import KINDS, Packages, Software, Version, digest
 
 # Of the facts, those that are not the machine's; and those of them that are no packages, or of no package manager.
 VERSIONS = ("R", "Open MPI", "Rmpi", "mpi4py", "Python")
 PROGRAMS = ("R", "Open MPI", "Python")
-# Sources that are no repository: the same number may be other code, and is not to be had by it. R's are RemoteType's of
-# remotes and pak.
+# Sources that are no repository, where nothing is to be had by its number. R's are RemoteType's of remotes and pak.
 ELSEWHERE = {"local", "github", "gitlab", "bitbucket", "git", "git2r", "xgit", "svn", "url"}
 Pins = dict[str, dict[str, str]]  # versions by kind and name
 
@@ -23,7 +22,7 @@ Pins = dict[str, dict[str, str]]  # versions by kind and name
 class Difference:
     """A package, or a program of kind "version", that node ``index`` does not have as the lock wants it.
 
-    ``there`` is "" if it has none. A source is named beside the versions if it is what differs, or no repository.
+    ``there`` is "" if it has none. A source is named beside the versions where the number alone does not tell the code.
     """
 
     index: int
@@ -84,6 +83,19 @@ class Lock:
             particular={index: packages for index, packages in own.items() if any(packages.values())},
         )
 
+    def changed_as(self, master: Software) -> Lock:
+        """The lock for nodes that come later: what was changed on the master since is to be as it is there."""
+        packages = {
+            kind: {
+                name: there
+                for name in self.packages.get(kind, {})
+                if (there := master.packages[kind].get(name))
+            }
+            for kind in KINDS
+        }
+        versions = {key: master.facts.get(key) or each for key, each in self.versions.items()}
+        return replace(self, packages=packages, versions=versions)
+
     def of_node(self, index: int) -> Packages:
         """What that node is to have."""
         own = self.particular.get(index, {})
@@ -112,7 +124,7 @@ class Lock:
         for kind, packages in self.of_node(_place(index, master)).items():
             for name, wanted in packages.items():
                 there = node.packages[kind].get(name)
-                if there is None or not _same(wanted, there):
+                if there is None or there.code != wanted.code:
                     told = _told(wanted, there)
                     yield Difference(index=index, kind=kind, name=name, wanted=told[0], there=told[1])
 
@@ -124,7 +136,7 @@ class Lock:
         pins: dict[int, Pins] = {}
         for each in self.differences(nodes, master=master):
             wanted = self.of_node(_place(each.index, master)).get(each.kind, {}).get(each.name)
-            if wanted and (each.kind == "apt" or wanted.source not in ("Debian", *ELSEWHERE)):
+            if wanted and (each.kind == "apt" or wanted.source.split()[0] not in ("Debian", *ELSEWHERE)):
                 pins.setdefault(each.index, {}).setdefault(each.kind, {})[each.name] = wanted.version
         return pins
 
@@ -134,15 +146,12 @@ def _place(index: int, master: int) -> int:
     return {master: 0, 0: master}.get(index, index)
 
 
-def _same(one: Version, other: Version) -> bool:
-    sources = {one.source, other.source}
-    return one.version == other.version and (len(sources) == 1 or not sources & ELSEWHERE)
-
-
 def _told(wanted: Version, there: Version | None) -> tuple[str, str]:
-    sources = {wanted.source, there.source if there else wanted.source}
-    named = " ({0.source})" if sources & ELSEWHERE else ""
-    return f"{wanted.version}{named.format(wanted)}", f"{there.version}{named.format(there)}" if there else ""
+    if there is None:
+        return wanted.code, ""
+    if there.version != wanted.version:
+        return wanted.code, there.code
+    return f"{wanted.version} ({wanted.source})", f"{there.version} ({there.source})"
 
 
 def _without(packages: Packages, common: Packages) -> dict[str, dict[str, Version]]:

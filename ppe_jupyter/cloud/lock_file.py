@@ -30,6 +30,16 @@ def beside(spec: Path) -> Path:
 
 def save(lock: Lock, path: Path) -> None:
     """Write it so that ``load`` gives it again. Raises SpecError when the file cannot be written."""
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        new.write_text(dumps(lock), encoding="utf-8")
+        new.replace(path)
+    except OSError as exc:
+        raise SpecError(f"cannot write {path}: {exc.strerror}") from exc
+
+
+def dumps(lock: Lock) -> str:
+    """The text of its file."""
     document = tomlkit.document()
     document.add(tomlkit.comment(HEAD))
     document["format"] = FORMAT
@@ -39,18 +49,13 @@ def save(lock: Lock, path: Path) -> None:
     document["packages"] = _tables(lock.packages)
     if lock.particular:
         document["nodes"] = {str(index): _tables(packages) for index, packages in lock.particular.items()}
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        new.write_text(tomlkit.dumps(document), encoding="utf-8")
-        new.replace(path)
-    except OSError as exc:
-        raise SpecError(f"cannot write {path}: {exc.strerror}") from exc
+    return tomlkit.dumps(document)
 
 
 def load(path: Path) -> Lock:
     """The lock. Raises SpecError for a file that is none, and if there is none."""
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return loads(path.read_bytes(), str(path))
     except FileNotFoundError as exc:
         raise SpecError(
             f"there is no lock {path}; %ppe_launch --save writes one, and for a cluster that runs %ppe_session_info "
@@ -58,6 +63,12 @@ def load(path: Path) -> Lock:
         ) from exc
     except OSError as exc:
         raise SpecError(f"cannot read {path}: {exc.strerror}") from exc
+
+
+def loads(data: bytes, path: str) -> Lock:
+    """The lock that is in the file of that name. Raises SpecError for what is none."""
+    try:
+        values: dict[str, Any] = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise SpecError(f"{path} is not TOML: {exc}") from exc
     if values.get("format") != FORMAT:

@@ -132,9 +132,13 @@ def install(task: dict[str, Any]) -> Answer:
 
 
 def pin(task: dict[str, Any]) -> Answer:
-    """Packages of the distribution in the versions ``pins``: {"refused": why, by name}; ``snapshot``: an archive."""
+    """Packages of the distribution in the versions ``pins``: {"refused": why, by name}; ``snapshot``: an archive.
+
+    Notes the ``lock`` that wants them; should this node be the master once, its clients read it.
+    """
+    blocks.replace(pinned.LOCK, task["lock"])
     say = boot.Progress(_progress).say
-    return {"refused": pinned.of_distribution(task["pins"], task["snapshot"], say)}
+    return {"refused": pinned.of_distribution(task["pins"], task["snapshot"], say) if task["pins"] else {}}
 
 
 def clean(task: dict[str, Any]) -> Answer:

@@ -8,7 +8,7 @@ clusters, EC2 or notebooks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,17 @@ from .requests import Request
 __all__ = [
     "AGENT", "Display", "Notice", "OnNotice", "OnOutput", "OnQuestion", "Output", "PlotOptions", "RemoteR", "Text"
 ]  # fmt: skip
+
+
+class SessionState(NamedTuple):
+    """Of an R session: RNGkind(), the last ppe.lapply's seed ([]: none), packages attached and only loaded, with their
+    versions, and .Random.seed ([]: no number was drawn yet)."""
+
+    kinds: list[str]
+    seed: list[int]
+    attached: list[str]
+    loaded: list[str]
+    stream: list[int]
 
 
 class RemoteR(Attached):
@@ -128,14 +139,13 @@ class RemoteR(Attached):
         text, html = self._ask_now(Question.HELP, name) or (None, None)
         return {"text/plain": text} | ({"text/html": html} if html else {}) if text else {}
 
-    def state(self) -> tuple[list[str], list[int], list[str], list[str]] | None:
-        """Kinds of random numbers, the last ppe.lapply's seed, packages attached, only loaded; None if R is busy."""
+    def state(self) -> SessionState | None:
+        """What results depend on beside the code; None if R is busy."""
         answer = self._ask_now(Question.STATE, "now")
         if not answer:
             return None
-        kinds, seed, attached, loaded = (np.atleast_1d([] if each is None else each) for each in answer)
-        texts = [[str(each) for each in column] for column in (kinds, attached, loaded)]
-        return texts[0], [int(each) for each in seed], texts[1], texts[2]
+        columns = (np.atleast_1d([] if each is None else each).tolist() for each in answer)
+        return SessionState(*columns)
 
     # --- Jobs
 

@@ -42,18 +42,21 @@ def pin(
     record: ClusterRecord,
     pins: Mapping[int, Pins],
     *,
+    lock: str,
     snapshot: str | None,
     report: Report,
     pace: Pace,
 ) -> dict[int, Refused]:
     """Install packages in those versions, by the nodes' index; what was refused. Safe to repeat.
 
-    ``snapshot`` is the URL of an archive of Debian's of then. Raises SetupFailed, when a node does not answer.
+    ``lock`` is the text that says why, noted on all nodes for those that come later; ``snapshot`` the URL of an archive
+    of Debian's of then. Raises SetupFailed, when a node does not answer.
     """
     addresses = {node.index: node.private_ip for node in record.nodes}
     task = {
         "pins": {addresses[index]: each for index, each in pins.items()},
         "snapshot": snapshot,
+        "lock": lock,
     }
     done = run_to_end(connection, PINS, json.dumps(task).encode(), report=report, pace=pace)
     refused: Mapping[str, Refused] = done.get("refused", {})

@@ -19,6 +19,7 @@ from .packages import APT, LOG, NAMES, OWN_LOG, NotInstalled, Say, _run, _update
 Pins = Mapping[str, str]  # versions by name
 Refused = dict[str, str]  # why, by name
 
+LOCK = Path("/etc/ppe/lock.toml")
 SNAPSHOT = Path("/etc/apt/sources.list.d/ppe-snapshot.list")
 VERSION = re.compile(r"[A-Za-z0-9][\w.+:~!-]*")
 # Has the archives' versions of several packages, all of which it then installs in the order of their dependencies.
@@ -77,6 +78,11 @@ def of_user(r: Pins, python: Pins, say: Say) -> dict[str, Refused]:
     _check("python", python)
     OWN_LOG.parent.mkdir(parents=True, exist_ok=True)
     OWN_LOG.write_text("", encoding="utf-8")
+    there = own_packages.installed()  # and may be nowhere else any more
+    r = {name: each for name, each in r.items() if there["r"].get(name) != each}
+    python = {
+        name: each for name, each in python.items() if there["python"].get(own_packages.normal(name)) != each
+    }
     refused = {"r": _of_r(r, say)}
     words = {name: f"{name}=={version}" for name, version in python.items()}
     refused["python"] = _install(

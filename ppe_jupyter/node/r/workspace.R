@@ -7,12 +7,15 @@ answer_question <- function(question, about) {
          encode(about_name(about, 0.18)), renewed_workers(), encode(in_time(session_state(), 5)))
 }
 
-# What results depend on beside the code: kinds of random numbers, the last ppe.lapply's seed (NULL: none), packages.
+# What results depend on beside the code: kinds of random numbers, the last ppe.lapply's seed (NULL: none), packages, and
+# where the stream of random numbers is (NULL: it has not begun).
 session_state <- function() {
+  stream <- get0(".Random.seed", globalenv(), inherits = FALSE)
   run <- tryCatch(environment(get("ppe.last"))$last$run, error = function(e) NULL)
   found <- utils::sessionInfo()
   versions <- function(packages) vapply(packages, function(each) paste(each$Package, each$Version), "", USE.NAMES = FALSE)
-  list(RNGkind(), if (is.null(run)) NULL else as.integer(run$seed), versions(found$otherPkgs), versions(found$loadedOnly))
+  list(RNGkind(), if (is.null(run)) NULL else as.integer(run$seed), versions(found$otherPkgs),
+       versions(found$loadedOnly), stream)
 }
 
 # Name -> fingerprint of the value when it last went to a client or came from one. No reference is kept: it would make

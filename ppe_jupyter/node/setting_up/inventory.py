@@ -31,20 +31,27 @@ say <- function(...) writeLines(paste(..., sep = "\t"))
 say("fact", "R", as.character(getRversion()))
 say("fact", "BLAS", extSoftVersion()[["BLAS"]])
 say("fact", "LAPACK", sprintf("%s (%s)", La_version(), basename(La_library())))
-found <- installed.packages(fields = c("Repository", "RemoteType"))
+found <- installed.packages(fields = c("Repository", "RemoteType", "RemoteSha"))
 origin <- ifelse(is.na(found[, "Repository"]), found[, "RemoteType"], found[, "Repository"])
-say("package", found[, "Package"], found[, "Version"], found[, "LibPath"], ifelse(is.na(origin), "local", origin))
+origin[is.na(origin)] <- "local"
+commit <- ifelse(grepl("^[0-9a-f]{12}", found[, "RemoteSha"]) & !origin %in% c("CRAN", "RSPM"),
+                 paste0(" ", substr(found[, "RemoteSha"], 1, 12)), "")
+say("package", found[, "Package"], found[, "Version"], found[, "LibPath"], paste0(origin, commit))
 """
-# Debian keeps python3-* here, and what pip installs elsewhere.
+# Debian keeps python3-* here, and what pip installs elsewhere. What is of no index has a direct_url.json (PEP 610).
 PYTHON = """
 import importlib.metadata, json, platform
+def source(told):
+    vcs, archive = told.get("vcs_info"), told.get("archive_info") or {}
+    code = vcs["commit_id"] if vcs else (archive.get("hash") or "").partition("=")[2]
+    return " ".join(filter(None, [vcs["vcs"] if vcs else "local", code[:12]]))
 found = {}
 for each in importlib.metadata.distributions():
     name = each.metadata["Name"]
     if name and name not in found:
-        local = each.read_text("direct_url.json")
+        told = json.loads(each.read_text("direct_url.json") or "null")
         ours = str(each.locate_file("")).startswith("/usr/lib/python3")
-        found[name] = [each.version, "Debian" if ours else "local" if local else "PyPI"]
+        found[name] = [each.version, "Debian" if ours else source(told) if told else "PyPI"]
 print(json.dumps([platform.python_version(), found]))
 """
 

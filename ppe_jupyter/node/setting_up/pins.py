@@ -2,8 +2,9 @@
 
     python3 ~/.ppe/node pins
 
-Reads a JSON object: ``pins`` (versions by private address, kind and name), ``snapshot`` (pinned.py). Prints setup.py's
-events; ``done`` has ``refused``: what could not be had and why, by address, kind and name. Run in ~/.ppe.
+Reads a JSON object: ``pins`` (versions by private address, kind and name), ``snapshot`` (pinned.py) and ``lock``, the
+text that says why, which all nodes note. Prints setup.py's events; ``done`` has ``refused``: what could not be had and
+why, by address, kind and name. Run in ~/.ppe.
 """
 
 from __future__ import annotations
@@ -32,10 +33,9 @@ def pin(task: Mapping[str, Any]) -> dict[str, dict[str, pinned.Refused]]:
     phase = Phase("installing", nodes, len(nodes))
 
     def act(node: Node, say: reach.Say) -> dict[str, Any]:
-        wanted = pins.get(node.private_ip, {}).get("apt")
-        own = {"pins": wanted, "snapshot": task["snapshot"]}
-        deadline = time.monotonic() + SECONDS
-        return reach.ask(node, "pin", own, deadline=deadline, say=say) if wanted else {"refused": {}}
+        wanted = pins.get(node.private_ip, {}).get("apt", {})
+        own = {"pins": wanted, "snapshot": task["snapshot"], "lock": task["lock"]}
+        return reach.ask(node, "pin", own, deadline=time.monotonic() + SECONDS, say=say)
 
     answers, failed = phase.run(act)
     for error in failed.values():

@@ -95,7 +95,7 @@ class Question(enum.IntEnum):
     COMPLETE = 4  # columns: what is being typed, what it could become; about code up to the cursor
     HELP = 5  # columns: text, HTML, or NULL; about a name
     WORKERS = 6  # text: what was done about workers that were left in the middle of a call
-    STATE = 7  # columns: kinds of random numbers, ppe.lapply's last seed, packages attached and only loaded
+    STATE = 7  # columns: kinds of random numbers, ppe.lapply's last seed, packages attached, only loaded, .Random.seed
 
 
 def ask(question: Question, about: str = "") -> bytes:
