@@ -43,10 +43,9 @@ class Provenance(Held):
                 about[f"last seed{of}"] = f"{_vector(each.seed)}, of ppe.lapply"
         from .remote.mapping import last_seed
 
-        state = states[MAIN]
-
         if (seed := last_seed(self.ssh())) is not None:
             about["last seed of map"] = str(seed)
+        state = states[MAIN]
         return SessionInfo(
             about=about,
             types={node.index: node.instance_type for node in self.record.nodes if node.index in software},

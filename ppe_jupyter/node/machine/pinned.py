@@ -78,11 +78,6 @@ def of_user(r: Pins, python: Pins, say: Say) -> dict[str, Refused]:
     _check("python", python)
     OWN_LOG.parent.mkdir(parents=True, exist_ok=True)
     OWN_LOG.write_text("", encoding="utf-8")
-    there = own_packages.installed()  # and may be nowhere else any more
-    r = {name: each for name, each in r.items() if there["r"].get(name) != each}
-    python = {
-        name: each for name, each in python.items() if there["python"].get(own_packages.normal(name)) != each
-    }
     refused = {"r": _of_r(r, say)}
     words = {name: f"{name}=={version}" for name, version in python.items()}
     refused["python"] = _install(
