@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from cloud_client import Cloud
 from ppe_jupyter import ssh
 from ppe_jupyter.cloud.changing.change import Changes
 from ppe_jupyter.cloud.launching import boot, bring_up
+from ppe_jupyter.cloud.pace import Pace
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, InstanceState, Progress
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import LaunchFailed, Unreachable
@@ -124,17 +126,21 @@ def test_a_master_that_does_not_answer_is_left_for_another(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was checked is said: state, status checks, port 22's rule, the way out, the console."""
-    monkeypatch.setattr(boot, "HEIR_SECONDS", 3.0)
+    monkeypatch.setattr(boot, "HEIR_SECONDS", 120.0)
     deaf: list[str] = []
+    later = [0.0]
 
     def connect(target: ssh.Target, *, timeout: float) -> ssh.Connection:
         deaf.append(target.host)
         if target.host == deaf[0]:
+            later[0] += 1000.0
             raise Unreachable(f"no SSH server answers at {target.host}", host=target.host)
         return ssh.connect(target, timeout=timeout)
 
-    settings = replace(cloud.settings, boot_timeout=3.0)
-    clusters = cloud.clusters(settings=settings, connect=connect)
+    def pace() -> Pace:
+        return Pace(clock=lambda: time.monotonic() + later[0])
+
+    clusters = cloud.clusters(connect=connect, pace=pace)
     record = clusters.launch(cloud.plan(SPEC))
     assert record.state is ClusterState.DEGRADED
     assert record.master.index == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+from pathlib import Path
 
 import pytest
 
@@ -44,18 +44,17 @@ def test_the_kernel_says_whom_it_killed_for_memory() -> None:
     assert memory_words(15_600_000_000, 15_800_000_000) == "15.6 of 15.8 GB"
 
 
-def test_the_stacks_of_many_ranks_are_read_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "DEBUGGERS", (["sh", "-c", "sleep 0.5; echo '#0  0x0 in MPI_Bcast'"],))
-    monkeypatch.setattr(stacks, "STACKS_SECONDS", 3.0)
+def test_the_stacks_of_many_ranks_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = f"touch {tmp_path}/$$; until [ $(ls {tmp_path} | wc -l) = 8 ]; do sleep 0.05; done"
+    monkeypatch.setattr(stacks, "DEBUGGERS", (["sh", "-c", f"{wait}; echo '#0  0x0 in MPI_Bcast'"],))
+    monkeypatch.setattr(stacks, "STACKS_SECONDS", 60.0)
     assert mpi_calls(range(8)) == dict.fromkeys(range(8), "MPI_Bcast")
 
 
 def test_a_rank_whose_stack_takes_too_long_is_no_silent_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "DEBUGGERS", (["sleep", "60"], ["sleep", "60"]))
+    monkeypatch.setattr(stacks, "DEBUGGERS", (["sleep", "600"], ["sleep", "600"]))
     monkeypatch.setattr(stacks, "STACKS_SECONDS", 0.3)
     monkeypatch.setattr(census, "_own_processes", lambda: iter([os.getpid()]))
     monkeypatch.setattr(census, "_rank", lambda pid: {"job": "1", "rank": 0})
-    begun = time.monotonic()
     (row,) = census.here()["ranks"]
     assert row["call"] == "?"
-    assert time.monotonic() - begun < census.ANSWER_SECONDS

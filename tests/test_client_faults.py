@@ -37,14 +37,14 @@ def cloud(local_cloud: Endpoint, settings: Settings) -> Iterator[Cloud]:
 def test_an_answer_that_does_not_come_is_asked_for_again_and_buys_nothing_twice(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "READ_TIMEOUT", 1)
+    monkeypatch.setattr(session, "READ_TIMEOUT", 2)
     clusters, plan = cloud.clusters(), cloud.plan(replace(SPEC, name="late"))
     hooks.reset(cloud.endpoint)
     hooks.set_containerless(cloud.endpoint, True)
-    hooks.inject(cloud.endpoint, Fault("RunInstances", hang=3.0, after=True))
+    hooks.inject(cloud.endpoint, Fault("RunInstances", hang=20.0, after=True))
     clusters.launch(plan, wait=False)
     try:
-        assert hooks.calls(cloud.endpoint).count("RunInstances") == 2
+        assert hooks.calls(cloud.endpoint).count("RunInstances") >= 2
         assert len(cloud.ec2().instances(cluster="late")) == 1
     finally:
         cloud.terminate("late")
@@ -55,7 +55,7 @@ def test_an_endpoint_that_never_answers_is_an_error_that_says_so(
 ) -> None:
     monkeypatch.setattr(session, "READ_TIMEOUT", 0.3)
     cloud.settings = replace(cloud.settings, retries=2)
-    hooks.inject(cloud.endpoint, Fault("DescribeRegions", hang=2.0, times=2))
+    hooks.inject(cloud.endpoint, Fault("DescribeRegions", hang=20.0, times=2))
     with pytest.raises(CloudError, match="the cloud cannot be asked: Read timeout on endpoint"):
         cloud.ec2().regions()
 

@@ -165,7 +165,12 @@ def test_the_rule_follows_the_callers_address_and_the_old_one_goes(
     ec2.allow_ssh(group, "203.0.113.9/32", description=mine)
     ec2.allow_ssh(group, "198.51.100.7/32", description="SSH from bob@desk")
     ec2.revoke_ssh(group, [here])
-    clusters = cloud.clusters(settings=replace(cloud.settings, connect_timeout=2.0))
+    timeouts = iter([2.0])
+
+    def connect(target: ssh.Target, *, timeout: float) -> ssh.Connection:
+        return ssh.connect(target, timeout=next(timeouts, timeout))
+
+    clusters = cloud.clusters(connect=connect)
     with clusters.connect(record) as connection:
         assert connection.run("true").status == 0
     assert set(ec2.ssh_rules([group])) == {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,11 +162,9 @@ def test_a_syntax_error_says_where(kernel: Kernel) -> None:
 
 
 def test_the_stop_button_ends_the_evaluation_and_keeps_the_session(kernel: Kernel) -> None:
-    began = time.monotonic()
     stopped = kernel.cell(
         "%%remote_r\nkept <- 7\ncat('begun\\n')\nrepeat {}", when_printed=("begun", kernel.interrupt)
     )
-    assert time.monotonic() - began < 10
     assert len(one_message(stopped).splitlines()) == 1
     assert stopped.error.ename == "RemoteInterrupted"
     assert kernel.cell("%remote_r kept").result == "7.0"

@@ -510,7 +510,6 @@ def test_large_values_cross_compressed_if_the_line_is_slow(
                 assert np.array_equal(session.pull("large"), values)
                 found.append(dict(sizes))
             session.eval("rm(large); invisible(NULL)")
-    assert found[0]["down"] > 8 * MB, "as nothing is known of the line yet"
     assert max(found[-1].values()) < 6 * MB
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from localcloud_nodes import until
 from members import Members
+from test_evaluator import when_begun
 
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import RSessionDied
@@ -154,6 +155,10 @@ def trio(local_cloud: Endpoint) -> Iterator[Members]:
     members.close()
 
 
+# An evaluation that lasts until that file is there.
+UNTIL_ON = "unlink('~/on'); while (!file.exists('~/on')) Sys.sleep(0.05)"
+
+
 def limit(trio: Members, **limits: Any) -> dict[str, Any]:
     """Put limits in force; what the watchdog says then."""
     done = trio.ssh().run(f"{AGENT} limits", stdin=json.dumps(limits).encode())
@@ -175,16 +180,20 @@ def test_looking_is_no_work(trio: Members) -> None:
 
 def test_cells_and_evaluations_are_work(trio: Members) -> None:
     cell = threading.Thread(
-        target=run_shell, args=(trio.ssh(), "sleep 3"), kwargs={"on_output": lambda output: None}
+        target=run_shell,
+        args=(trio.ssh(), "until [ -e ~/on ]; do sleep 0.05; done"),
+        kwargs={"on_output": lambda output: None},
     )
     cell.start()
     until(lambda: any("a cell" in each for each in limit(trio)["working"]))
+    trio.shell("touch ~/on")
     cell.join()
     with trio.r(client="analysis.ipynb") as r:
-        evaluation = threading.Thread(target=r.eval, args=("Sys.sleep(1)",))
+        evaluation = threading.Thread(target=r.eval, args=(UNTIL_ON,))
         evaluation.start()
         until(lambda: "R evaluates for analysis.ipynb" in trio.status()["watchdog"]["working"])
         assert trio.status()["watchdog"]["idle_since"] is None
+        trio.shell("touch ~/on")
         evaluation.join()
 
 
@@ -207,7 +216,7 @@ def test_clients_are_warned_while_they_evaluate_and_while_they_wait(trio: Member
     idle: list[Notice] = []
     with trio.r(on_notice=busy.append) as r, trio.r(on_notice=idle.append) as other:
         other.eval("1")
-        evaluation = threading.Thread(target=r.eval, args=("Sys.sleep(3); 1",))
+        evaluation = threading.Thread(target=r.eval, args=(UNTIL_ON,))
         evaluation.start()
         limit(trio, deadline=time.time() + 200)
         until(lambda: busy and idle)
@@ -217,6 +226,7 @@ def test_clients_are_warned_while_they_evaluate_and_while_they_wait(trio: Member
             assert "this cluster is parked, because the time that it was launched for is over" in notice.text
         limit(trio)
         until(lambda: "The cluster goes on" in idle[-1].text)
+        trio.shell("touch ~/on")
         evaluation.join()
     assert any("this cluster is parked" in getattr(each, "text", "") for each in trio.r().replay())
     late: list[Notice] = []
@@ -248,11 +258,9 @@ def test_what_was_never_fetched_is_known(trio: Members) -> None:
 def test_a_client_saves_the_workspace_of_a_busy_r(trio: Members) -> None:
     with trio.r() as r:
         r.eval("library(MASS); kept <- 'busy'")
-        saver = threading.Timer(1, trio.shell, (f"{AGENT} save > ~/saved",))
-        saver.start()
-        with pytest.raises(RSessionDied, match="to save the workspace"):
-            r.eval("Sys.sleep(60)")
-        saver.join()
+        died = pytest.raises(RSessionDied, match="to save the workspace")
+        with when_begun(lambda: trio.shell(f"{AGENT} save > ~/saved")) as begun, died:
+            r.eval("cat('begun'); Sys.sleep(600)", on_output=begun)
         assert json.loads(trio.shell("cat ~/saved"))["saved"]
         assert r.eval("kept") == "busy"
         trio.shell(f"{AGENT} stop; {AGENT} start")
