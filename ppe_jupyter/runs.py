@@ -19,7 +19,7 @@ from .files import Files
 from .remote import runs
 from .remote.runs import Run, Then
 from .remote.s3 import is_s3
-from .remote.watchdog import Losses
+from .remote.watchdog import Losses, agent_status
 
 __all__ = ["Conclusion", "Run", "Runs", "Then"]
 
@@ -77,13 +77,18 @@ class Runs(Files):
 
     def check_end(self, *, discard: bool) -> None:
         """Raise UsageError for what would be lost with another's end: a run that goes on, or what is to begin."""
-        for each in self.runs():
-            if each.known_state == "running" and (discard or each.discard):
-                raise UsageError(
-                    f"{each.name} would be lost with the cluster: discard nothing, or stop it first"
-                    if discard
-                    else f"{each.name} terminates the cluster when it ends, with all there is then: wait, or stop it"
-                )
+        running = [each for each in self.runs() if each.known_state == "running"]
+        if discard and running:
+            raise UsageError(
+                f"{running[0].name} would be lost with the cluster: discard nothing, or stop it first"
+            )
+        ending = [each.name for each in running if each.discard]
+        for session in () if discard else agent_status(self.ssh()).get("sessions", ()):
+            ending += [f"a job of the R session {session['name']}"] if session.get("discards") else []
+        if ending:
+            raise UsageError(
+                f"{ending[0]} terminates the cluster when it ends, with all there is then: wait, or stop it"
+            )
 
     def run(
         self,
@@ -104,8 +109,9 @@ class Runs(Files):
         runs R or Python as an MPI program (-1: on all slots). ``fetch`` are patterns in its folder: its results, which
         the master itself takes to ``store`` (s3://bucket/folder/), as its instance profile allows.
         ``then`` is what becomes of the cluster when the script has ended and nothing else works, without a client:
-        ``park``, or ``terminate`` if you ``discard`` what was not fetched: else that parks it too, as only who has
-        fetched may ``Cluster.terminate`` (``ppe run`` does). To discard holds for its limits as well, from now on.
+        ``park``, or ``terminate`` if all is in the ``store`` and nothing else would be lost, or if you ``discard`` what
+        was not fetched: else that parks it too, as only who has fetched may terminate it (``conclude``). To discard
+        holds for its limits as well, from now on.
         ``notify`` are commands for the master's shell, or topics of SNS (``Job.follow_up``). ``own``: it was
         launched for this. Raises UsageError, TransferFailed, SshError.
         """
@@ -149,6 +155,8 @@ class Runs(Files):
         if run.then != "terminate" or run.discard:
             return Conclusion(fate="terminates" if run.then == "terminate" else "parks")
         if not self.concludes(run):
+            if run.store and run.fetched:
+                return Conclusion(fate="terminates")
             return Conclusion(fate="parks", why=f"that is for {run.client}, who has started {run.name}")
         if run.state != "done":
             return Conclusion(
@@ -166,7 +174,7 @@ class Runs(Files):
         return Conclusion(fate="terminated")
 
     def _lost_besides(self, run: Run) -> Losses:
-        """What would be lost besides the run's; of a cluster that was launched for it no file is somebody else's."""
+        """What would be lost besides the run's; on a cluster that was launched for it only other runs have files."""
         deadline = time.monotonic() + COOLING_SECONDS
         while True:
             lost = self.losses()
@@ -175,12 +183,14 @@ class Runs(Files):
             if not passing or time.monotonic() > deadline:
                 break
             time.sleep(LOOK_SECONDS)
-        lost = replace(lost, jobs=tuple(jobs))
-        if run.own:
-            return replace(lost, files=(), more_files=0, more_bytes=0)
-        return replace(
-            lost, files=tuple(each for each in lost.files if not each[0].startswith(f"runs/{run.name}/"))
-        )
+        # A run's folder is worth what was fetched of it.
+        kept = tuple(f"runs/{each.name}/" for each in self.runs() if each.fetched or each.name == run.name)
+        files = tuple(each for each in lost.files if not each[0].startswith(kept))
+        lost = replace(lost, jobs=tuple(jobs), files=files)
+        if not run.own:
+            return lost
+        files = tuple(each for each in files if each[0].startswith("runs/"))
+        return replace(lost, files=files, more_files=0, more_bytes=0)
 
 
 def others(run: Run, jobs: Sequence[str]) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from argparse import Namespace
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from ppe_jupyter import person, remote
 from ppe_jupyter.errors import ConnectionLost, NothingToDo, RemoteCommandFailed, TransferFailed, UsageError
-from ppe_jupyter.frontends import endings, runs, typed
+from ppe_jupyter.frontends import background, endings, runs, typed
 from ppe_jupyter.remote.watchdog import Losses
 from ppe_jupyter.runs import Run, Runs, others
 from ppe_jupyter.verbs import find
@@ -54,8 +56,8 @@ class Held(Runs):
         self.record = Namespace(owner=owner)
         self.ended = 0
         self.prepared: list[tuple[str, bool]] = []
-        self.running: list[Run] = []
-        self.upload_fails = False
+        self.running: list[Run] = [Over()]
+        self.discards = False
 
     def prepare_end(self, then: Any, *, discard: bool = False) -> bool:
         self.prepared.append((then, discard))
@@ -63,6 +65,10 @@ class Held(Runs):
 
     def runs(self) -> list[Run]:
         return self.running
+
+    def ssh(self) -> Any:
+        told = json.dumps({"sessions": [{"name": "main", "discards": self.discards}]}).encode()
+        return Namespace(run=lambda command, **how: Namespace(stdout=told))
 
     @property
     def mine(self) -> bool:
@@ -133,6 +139,9 @@ def test_nobody_else_ends_it_or_has_its_results(owner: str, own: bool) -> None:
     ended, said = conclude(run, owner=owner)
     assert (ended, run.noted) == (0, False)
     assert "parks itself instead of being terminated, since that is for ann@desk" in said[-1]
+    ended, said = conclude(Over(own=own, store="s3://b/", fetched=True), owner=owner)
+    assert ended == 0 and said[1] == "its results are in s3://b/sim-1/"
+    assert said[-1] == "lab terminates itself, once nothing else works there"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +164,12 @@ def test_what_becomes_of_a_cluster_is_known_without_a_front_end(
     cluster.losses = lambda: held  # type: ignore[method-assign]
     found = cluster.conclude(Over(client=ME))
     assert (found.fate, found.lost, cluster.ended) == ("parks", held, 0)
+    of_runs = [("runs/sim-1/a", 1), ("runs/sim-2/b", 1), ("runs/sim-3/c", 1), ("mine", 1)]
+    cluster.losses = lambda: replace(held, objects=(), files=tuple(of_runs))  # type: ignore[method-assign]
+    cluster.running = [Over(), Over(name="sim-2", fetched=True), Over(name="sim-3")]
+    for own, files in ((True, of_runs[2:3]), (False, of_runs[2:])):
+        found = cluster.conclude(Over(client=ME, own=own))
+        assert found.lost and found.lost.files == tuple(files)
     assert cluster.conclude(Over(client=ME), missing=["out/*"]).why == "results are missing"
 
 
@@ -190,6 +205,11 @@ def test_nothing_begins_beside_a_run_that_discards_all() -> None:
         cluster.check_end(discard=False)
     cluster.running = [Over(discard=True)]
     cluster.check_end(discard=True)
+    cluster.check_end(discard=False)
+    cluster.discards = True
+    cluster.check_end(discard=True)
+    with pytest.raises(UsageError, match="a job of the R session main terminates the cluster when it ends"):
+        background.check(Desk(), cluster, typed_behind(""))  # type: ignore[arg-type]
 
 
 def test_a_cluster_that_was_launched_for_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +222,7 @@ def test_a_cluster_that_was_launched_for_nothing_is_named(monkeypatch: pytest.Mo
     assert "lab was launched for sim.R" in desk.said[-1] and "%ppe_terminate lab" in desk.said[-1]
 
 
-def background(words: str) -> argparse.Namespace:
+def typed_behind(words: str) -> argparse.Namespace:
     arguments = typed.parse(find("remote_r", face="magic"), f"--background {words}", face="magic")
     assert arguments
     return arguments
@@ -212,25 +232,22 @@ def test_a_background_job_ends_nobody_elses_cluster_unasked() -> None:
     desk: Any = Desk()
     cluster: Any = Held("ann")
     with pytest.raises(NothingToDo, match="Terminate lab after this, which ann launched"):
-        runs.check_sequel(desk, cluster, background("--then terminate"))
-    runs.check_sequel(desk, cluster, background("--then park --yes"))
-    runs.check_sequel(desk, cluster, background("--notify true"))
+        background.check(desk, cluster, typed_behind("--then terminate"))
+    background.check(desk, cluster, typed_behind("--then park --yes"))
+    background.check(desk, cluster, typed_behind("--notify true"))
     assert cluster.prepared == [], "nothing has begun"
 
 
-def test_a_job_whose_sequel_fails_ends_nothing() -> None:
-    class Job:
-        number = 3
-
-        def follow_up(self, **how: Any) -> None:
-            raise ConnectionLost("cut")
-
-    desk: Any = Desk()
+def test_a_job_that_does_not_begin_ends_nothing() -> None:
     cluster: Any = Held()
-    job: Any = Job()
-    with pytest.raises(ConnectionLost):
-        runs.follow_up(desk, cluster, job, background("--then terminate --discard"))
-    assert cluster.prepared[-1] == ("park", False) and "job 3 runs" in desk.said[-1]
+    typed_words = typed_behind("--then terminate --discard --notify true")
+    with pytest.raises(ConnectionLost), background.followed(cluster, typed_words) as sequel:
+        assert sequel == {"notify": ["true"], "end": True, "discard": True}
+        assert cluster.prepared == [("terminate", True)]
+        raise ConnectionLost("cut")
+    assert cluster.prepared[-1] == ("park", False)
+    with background.followed(cluster, typed_behind("--notify true")) as sequel:
+        assert sequel == {"notify": ["true"], "end": False, "discard": False}
 
 
 def test_who_stops_a_run_that_discards_has_the_cluster_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,8 @@ NODE = [
     "setting_up",
 ]
 SOLE_IMPORTER = {
-    "boto3": ("cloud/ec2/session.py", "node/files/s3.py"),  # here; and on nodes, with their own credentials
+    # Here; and on nodes, with their own credentials.
+    "boto3": ("cloud/ec2/session.py", "node/files/s3.py", "node/runs/termination.py"),
     "paramiko": "ssh/",
     "rpy2": "remote/local_r.py",
     "moto": "localcloud",

@@ -20,7 +20,7 @@ from test_runs import Service, printed, scripts, service
 import ppe_jupyter.node
 from ppe_jupyter.node.files.listing import entries, expanded
 from ppe_jupyter.node.lifetime import aftermath, sns
-from ppe_jupyter.node.runs import lost_work, runs
+from ppe_jupyter.node.runs import lost_work, runs, termination
 from ppe_jupyter.node.runs import script as run_script
 
 if TYPE_CHECKING:
@@ -140,6 +140,47 @@ def test_what_could_not_be_stored_is_not_terminated(home: Path, monkeypatch: pyt
     assert (runs.load("sim").fetched, runs.load("sim").ends_cluster) == (True, True)
 
 
+def test_a_cluster_is_terminated_where_nothing_else_would_be_lost(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_script, "store", lambda run: "")
+    for name, wishes in (("a", {"store": "s3://b/", "then": "terminate"}), ("b", {"then": "park"})):
+        begin(home, name, "exit 0")
+        run_script.follow(followed(name).change(followed=False, **wishes))
+        asked = aftermath.asked_end()
+        assert asked and asked.stored == (name == "a"), "b is nowhere else"
+    idle: dict[str, Any] = {
+        "workspace": {"unpulled": 0},
+        "sessions": [{"unfetched": 0}],
+        "watchdog": {"working": []},
+    }
+    found: dict[str, Any] = {
+        "files": [("runs/a/x", 1)],
+        "count": 1,
+        "rstudio": [],
+        "suspended": 0,
+        "silent": [],
+    }
+    monkeypatch.setattr(termination.belongings, "everywhere", lambda: found)
+    monkeypatch.setattr(termination, "ask", lambda command: idle)
+    a, b = runs.load("a"), runs.load("b")
+    assert termination.lost([a], [b]) == ""
+    assert termination.lost([a], [b.change(fetch=["x"])]) == "the results of b were not fetched"
+    for where, value, said in (
+        (idle, {"workspace": None}, "R cannot be asked what it holds"),
+        (idle, {"workspace": {"unpulled": 2}}, "R has variables that nobody has fetched"),
+        (idle, {"sessions": [{"unfetched": 1}]}, "R has results of jobs that nobody has fetched"),
+        (idle, {"watchdog": {"working": ["a map"]}}, "there is work: a map"),
+        (found, {"files": [("runs/b/x", 1), ("y", 1)]}, "there are other files: runs/b/x, y"),
+        (found, {"suspended": 7}, "RStudio has an R session"),
+        (found, {"silent": ["worker"]}, "worker cannot be asked for files"),
+    ):
+        with monkeypatch.context() as patch:
+            for key, changed in value.items():
+                patch.setitem(where, key, changed)
+            assert termination.lost([a], []) == said
+
+
 def test_what_a_message_leaves_in_the_background_is_not_waited_for(home: Path) -> None:
     how: dict[str, Any] = {"job": "it", "status": "done", "end": False, "folder": home}
     begun = [f"sleep 600 & echo $! > {home}/pid; echo well; exit 3"]
@@ -177,8 +218,9 @@ def test_secrets_do_not_go_by_a_proxy(service: str, monkeypatch: pytest.MonkeyPa
 def test_what_was_lost_with_the_agent_is_followed(home: Path) -> None:
     (home / ".ppe" / "node").unlink()
     with host_r.host_session(home) as session:
-        job = session.submit("Sys.sleep(600)")
-        job.follow_up(notify=[f"echo $PPE_JOB $PPE_STATUS > {home}/told"], end=True)
+        wishes = {"notify": [f"echo $PPE_JOB $PPE_STATUS > {home}/told"], "end": True, "discard": True}
+        job = session.submit("Sys.sleep(600)", **wishes)
+        assert agent(home, "status")["sessions"][0]["discards"]
         (log,) = until(lambda: [*(home / ".ppe").rglob("jobs.jsonl")]) or []
         until(lambda: '"sequel": {' in log.read_text())
         run = begin(home, "sim", WAITS, then="park", notify=["echo $PPE_STATUS > told"])

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import boto3
 import pytest
+import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from localcloud_nodes import client, until
+from test_runs import CLIENT
 
 import ppe_jupyter as ppe
 from ppe_jupyter.errors import TransferFailed, UsageError
@@ -40,18 +50,68 @@ def s3(local_cloud: Endpoint) -> Iterator[Any]:
     server.stop()
 
 
+class Regional(BaseHTTPRequestHandler):
+    """EC2 as nodes reach it: it does what their instance profile's credentials have signed, unless that ``refuses``."""
+
+    endpoint: ClassVar[Endpoint]
+    refuses: ClassVar[bool] = False
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        assert "Credential=ASIALOCALCLOUDEXAMPLE/" in self.headers["Authorization"]
+        status, answer = (
+            403,
+            b"<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error>",
+        )
+        answer += b"</Errors><RequestID>1</RequestID></Response>"
+        if not self.refuses:
+            ours = self.endpoint
+            request = AWSRequest(
+                "POST", ours.url, data=body, headers={"Content-Type": self.headers["Content-Type"]}
+            )
+            SigV4Auth(Credentials(ours.access_key, ours.secret_key), "ec2", ours.region).add_auth(request)
+            done = requests.post(ours.url, data=body, headers=dict(request.headers), timeout=60)
+            status, answer = done.status_code, done.content
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *about: object) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
-def profiled(manager: Manager, local_cloud: Endpoint, s3: Any) -> Iterator[Cluster]:
-    """Two nodes with an instance profile, whose boto3 knows where that S3 is."""
+def regional(local_cloud: Endpoint) -> Iterator[str]:
+    """Its address."""
+    Regional.endpoint = local_cloud
+    server = ThreadingHTTPServer((local_cloud.caller_address, 0), Regional)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://{local_cloud.caller_address}:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def profile(local_cloud: Endpoint) -> Iterator[str]:
+    """The name of an instance profile."""
     iam = client(local_cloud, "iam")
     iam.create_instance_profile(InstanceProfileName="reader")
-    spec = ppe.ClusterSpec(name="s3", nodes=2, instance_type="m5.large", instance_profile="reader")
+    yield "reader"
+    iam.delete_instance_profile(InstanceProfileName="reader")
+
+
+@pytest.fixture(scope="module")
+def profiled(manager: Manager, profile: str, s3: Any) -> Iterator[Cluster]:
+    """Two nodes with an instance profile, whose boto3 knows where that S3 is."""
+    spec = ppe.ClusterSpec(name="s3", nodes=2, instance_type="m5.large", instance_profile=profile)
     cluster = manager.launch(spec)
     endpoint = s3.meta.endpoint_url
     cluster.ssh().run(f"mkdir -p ~/.aws && printf '[default]\\nendpoint_url = {endpoint}\\n' >~/.aws/config")
     yield cluster
     cluster.terminate()
-    iam.delete_instance_profile(InstanceProfileName="reader")
 
 
 def read(cluster: Cluster, path: str) -> bytes:
@@ -132,3 +192,70 @@ def test_a_node_without_a_profile_says_so(cluster: Cluster) -> None:
     ):
         cluster.upload("s3://rain/2026/a.csv")
     cluster.ssh().run("rm -rf ~/.ppe/aws ~/.ppe/aws.lock")
+
+
+SERVICES = """mkdir -p ~/.aws && cat >~/.aws/config <<'END'
+[default]
+services = here
+[services here]
+s3 =
+  endpoint_url = {s3}
+ec2 =
+  endpoint_url = {ec2}
+END"""
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_results_are_stored_terminates_itself(
+    manager: Manager, profile: str, regional: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Regional, "refuses", True)
+    s3.create_bucket(Bucket="stored")
+    (tmp_path / "it.sh").write_text(
+        "echo begun; until [ -e ~/.go ]; do sleep 0.1; done; mkdir out; echo 1 > out/a"
+    )
+    spec = ppe.ClusterSpec(name="stored", nodes=2, instance_type="m5.large", instance_profile=profile)
+    cluster = manager.launch(spec)
+    words = [
+        "run",
+        "it.sh",
+        "--cluster",
+        "stored",
+        "--fetch",
+        "out/*",
+        "--to",
+        "s3://stored",
+        "--then",
+        "terminate",
+    ]
+
+    def goes_on_alone() -> None:
+        with subprocess.Popen([sys.executable, "-c", CLIENT, *words], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            until(lambda: process.stdout.readline() == b"begun\n", seconds=90)
+            process.send_signal(signal.SIGKILL)
+        cluster.ssh().run("touch ~/.go")
+        cluster.close()
+
+    def stored() -> list[str]:
+        return [
+            each["Key"].rpartition("/")[2] for each in s3.list_objects_v2(Bucket="stored").get("Contents", ())
+        ]
+
+    try:
+        cluster.ssh().run(SERVICES.format(s3=s3.meta.endpoint_url, ec2=regional))
+        goes_on_alone()
+        until(lambda: str(manager.cluster("stored").state) == "parked", seconds=240)
+        assert sorted(stored()) == ["a", "output.log"]
+        cluster = manager.cluster("stored").start()
+        (run,) = cluster.runs()
+        assert run.fetched and "is parked instead of terminated, since" in run.troubles[0], run.troubles
+        assert "UnauthorizedOperation" in run.troubles[0]
+        monkeypatch.setattr(Regional, "refuses", False)
+        cluster.ssh().run("rm ~/.go")
+        goes_on_alone()
+        until(lambda: "stored" not in [each.name for each in manager.clusters()], seconds=240)
+        assert sorted(stored()) == ["a", "a", "output.log", "output.log"]
+    finally:
+        manager.terminate("stored")

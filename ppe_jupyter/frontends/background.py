@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from . import runs
+from ..runs import Runs, check_discard
+from .owners import agree_if_foreign
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..host import Host
-    from ..remote.jobs import Job
     from .desk import Desk
 
 Arguments = argparse.Namespace
@@ -35,14 +37,28 @@ def wanted(arguments: Arguments) -> bool:
 
 def check(desk: Desk, cluster: Cluster | Host, arguments: Arguments) -> None:
     """Before it begins: whether what was typed may follow it. Raises UsageError, NothingToDo."""
-    if _sequel(arguments):
-        runs.check_sequel(desk, cluster, arguments)
+    check_discard(arguments.end, discard=bool(arguments.discard))
+    if isinstance(cluster, Runs):
+        cluster.check_end(discard=bool(arguments.discard))
+        if _ends(arguments):
+            what = f"{arguments.end.title()} {cluster.name} after this"
+            agree_if_foreign(desk, arguments, cluster.record, what)
+    elif _ends(arguments):
+        cluster.prepare_end(arguments.end)
 
 
-def follow_up(desk: Desk, cluster: Cluster | Host, job: Job, arguments: Arguments) -> None:
-    """Have what was typed follow it."""
-    if _sequel(arguments):
-        runs.follow_up(desk, cluster, job, arguments)
+@contextmanager
+def followed(cluster: Cluster | Host, arguments: Arguments) -> Iterator[dict[str, Any]]:
+    """The cluster is ready for what follows the job that begins within; that, for ``RemoteR.submit``."""
+    ending: AbstractContextManager[None] = nullcontext()
+    if _ends(arguments) and isinstance(cluster, Runs):
+        ending = cluster.ending(arguments.end, discard=bool(arguments.discard))
+    with ending:
+        yield {"notify": arguments.notify, "end": _ends(arguments), "discard": bool(arguments.discard)}
+
+
+def _ends(arguments: Arguments) -> bool:
+    return arguments.end not in (None, "nothing")
 
 
 def _sequel(arguments: Arguments) -> list[str]:

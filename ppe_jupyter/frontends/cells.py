@@ -77,7 +77,7 @@ def _in_background(desk: Desk, arguments: Arguments, cell: str | None, names: Na
     with _cluster(desk, arguments) as cluster:
         background.check(desk, cluster, arguments)
     inputs = variables.inputs(arguments.input, names)
-    with _session(desk, arguments) as session:
+    with _session(desk, arguments) as session, background.followed(cluster, arguments) as sequel:
         _make_ready(session, arguments)
         job = session.submit(
             _code(arguments, cell),
@@ -85,11 +85,11 @@ def _in_background(desk: Desk, arguments: Arguments, cell: str | None, names: Na
             inputs=inputs,
             outputs=variables.listed(arguments.output),
             plots=_plots(arguments),
+            **sequel,
         )
-        job.console = partial(Console, _lines(desk, arguments))
-        job.simplify = not arguments.no_simplify
-        background.follow_up(desk, desk.target(arguments.cluster), job, arguments)
-        return job
+    job.console = partial(Console, _lines(desk, arguments))
+    job.simplify = not arguments.no_simplify
+    return job
 
 
 def _make_ready(session: RemoteR, arguments: Arguments) -> None:

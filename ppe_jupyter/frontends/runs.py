@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import NothingToDo, PpeError, RemoteError, RunFailed, SshError, UsageError
+from ..errors import NothingToDo, RemoteError, RunFailed, SshError, UsageError
 from ..remote.s3 import is_s3
 from ..runs import Run, Runs, Then, check_discard, script_of
 from ..verbs.clusters import LAUNCHING
@@ -20,7 +20,6 @@ from .tables import Table, local_time, table
 if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..host import Host
-    from ..remote.jobs import Job
     from .desk import Desk
 
 Arguments = argparse.Namespace
@@ -205,6 +204,8 @@ def _plan(cluster: Cluster, arguments: Arguments, *, own: bool) -> str:
         "terminate": f"{cluster.name} is terminated; without this client, or if it fails, it is parked",
     }
     last = words[_then(arguments, own=own)]
+    if _store(arguments) and arguments.end == "terminate":
+        last = f"{cluster.name} is terminated, or parked, if they are not or more would be lost"
     if arguments.discard:
         last = (
             f"{cluster.name} terminates itself, with all that was not fetched; from now on at its limits, too"
@@ -219,28 +220,3 @@ def _how(desk: Desk, cluster: Cluster, run: Run) -> str:
 
 def _again(desk: Desk, cluster: Cluster, run: Run) -> str:
     return f"watch it with: {desk.sign}run --watch {run.name} --cluster {cluster.name}"
-
-
-def check_sequel(desk: Desk, cluster: Cluster | Host, arguments: Arguments) -> None:
-    """Before a background job: whether what was typed may follow it. Raises UsageError, NothingToDo."""
-    check_discard(arguments.end, discard=bool(arguments.discard))
-    if arguments.end in (None, "nothing"):
-        return
-    if not isinstance(cluster, Runs):
-        cluster.prepare_end(arguments.end)
-    cluster.check_end(discard=bool(arguments.discard))
-    agree_if_foreign(desk, arguments, cluster.record, f"{arguments.end.title()} {cluster.name} after this")
-
-
-def follow_up(desk: Desk, cluster: Cluster | Host, job: Job, arguments: Arguments) -> None:
-    """Have what was typed follow a background job, the cluster made ready for it."""
-    notify = list(arguments.notify)
-    try:
-        if isinstance(cluster, Runs) and arguments.end not in (None, "nothing"):
-            with cluster.ending(arguments.end, discard=bool(arguments.discard)):
-                job.follow_up(notify=notify, end=True)
-        elif notify:
-            job.follow_up(notify=notify)
-    except (PpeError, TimeoutError):
-        desk.notice("warning", f"job {job.number} runs, and what should follow it may not; see: %remote_jobs")
-        raise

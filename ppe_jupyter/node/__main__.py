@@ -28,6 +28,7 @@ PROGRAMS = {
     "team_cell": "ranks.cell",
     "team_rank": "ranks.rank",
     "team_relay": "ranks.relay",
+    "termination": "runs.termination",
     "this_node": "this_node",
 }
 

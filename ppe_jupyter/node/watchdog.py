@@ -12,18 +12,18 @@ import asyncio
 import contextlib
 import json
 import os
-import subprocess
 import time
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from .lifetime import activity, aftermath
+from .lifetime import activity, aftermath, shutdown
 from .lifetime.limits import Limits, Verdict, in_words, judge, load
 from .lifetime.pulse import Pulse
 from .sessions.notices import Notices
 from .sessions.workspace import NotSaved
 
+T = TypeVar("T")
 TICK_SECONDS = 10.0
 # The nodes' own deadline is so much later than the watchdog's, which has a workspace to save.
 HARD_SECONDS = 900.0
@@ -35,9 +35,6 @@ LINGER_SECONDS = 30.0
 # A worker says every 10 s that it computes.
 WORK_SECONDS = 30.0
 THEN = {"park": "parked", "terminate": "terminated"}
-SHUTDOWN = ("sudo", "-n", "shutdown", "-h", "now")
-# EC2 shows the console's end of a stopped instance too: so any client learns when this one stopped.
-CONSOLE = ("sudo", "-n", "tee", "-a", "/dev/console")
 
 
 class Session(Protocol):
@@ -73,6 +70,7 @@ class Watchdog:
     def __init__(self, session: Session, saver: Saver, folder: Path) -> None:
         self._session = session
         self._saver = saver
+        self._folder = folder
         self._path = folder / "limits.json"
         self._ended = folder / "ended.json"
         self._pulse = Pulse(folder / "beacon.json", on_notice=self._heard)
@@ -159,7 +157,7 @@ class Watchdog:
     def _look(self) -> None:
         found = activity.outside(activity.processes(os.getuid()), agent=os.getpid(), r=self._session.pids)
         share = self._meter.share(found, now=time.monotonic())
-        self._others = activity.programs(found, busy=activity.keepers_at_work(self._path.parent / "run"))
+        self._others = activity.programs(found, busy=activity.keepers_at_work(self._folder / "run"))
         if share > activity.WORKING_SHARE:
             self._others.append(f"processes outside of R use {share:.0%} of a core")
         for name, (told, share) in self._workers.items():
@@ -210,43 +208,52 @@ class Watchdog:
             f"{'; %ppe_start brings it back' * (self._limits.then == 'park')}.",
             topic="end",
         )
-        saving = asyncio.ensure_future(self._save())
-        while not saving.done():
-            self._pulse.beat(None)  # until it is saved nobody may end this node
-            await asyncio.wait({saving}, timeout=self._pulse.pause)
-        self._load()
-        self._look()
-        if (self._verdict().at or time.time() + 1) > time.time():
+        await self._patiently(self._save())
+        why, terminates = await self._terminates(why)
+        if self._goes_on():
+            if terminates and (kept := await shutdown.terminates(self._folder, ())):
+                tell(
+                    "error",
+                    f"The next time the cluster ends it is terminated, since {kept}.",
+                    topic="termination",
+                )
             self._saver.discard()
             return
         with contextlib.suppress(OSError):  # a full disk is no reason to run on
             self._ended.write_text(json.dumps({"why": why, "time": time.time()}), encoding="utf-8")
         self._ending = True
         aftermath.forget_end()
-        self._say_on_console()
+        shutdown.say_on_console(spent_usd=self._limits.spent(time.time()) or 0.0)
         await asyncio.sleep(FAREWELL_SECONDS)
         while True:
-            self._pulse.end(f"the cluster is {what}: {why}")
-            done = await asyncio.to_thread(
-                subprocess.run,
-                SHUTDOWN,
-                capture_output=True,
-                text=True,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
-            if done.returncode:
-                tell(
-                    "error", f"`{' '.join(SHUTDOWN)}` was refused: {done.stderr.strip()}. It is tried again."
-                )
+            self._pulse.end(f"the cluster is {THEN['terminate'] if terminates else what}: {why}")
+            if refused := await shutdown.shut_down():
+                tell("error", f"{refused}. It is tried again.")
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _say_on_console(self) -> None:
-        now = time.time()
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-        line = f"ppe-watchdog: parking at {at}, spent {self._limits.spent(now) or 0.0:.6f}\n"
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(CONSOLE, input=line, text=True, capture_output=True, timeout=10, check=False)
+    async def _terminates(self, why: str) -> tuple[str, bool]:
+        """Whether what is stored elsewhere lets the end be the termination; why it ends, and why not so."""
+        asked = aftermath.asked_end()
+        if not (asked and asked.stored) or self._goes_on():
+            return why, False
+        kept = await self._patiently(shutdown.terminates(self._folder, asked.jobs))
+        if kept:
+            self._session.notices.tell("warning", f"It is not terminated, since {kept}.", topic="termination")
+        return f"{why}; it is not terminated, since {kept}" if kept else why, not kept
+
+    async def _patiently(self, work: Awaitable[T]) -> T:
+        """What it comes to; until then nobody may end this node."""
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            self._pulse.beat(None)
+            await asyncio.wait({task}, timeout=self._pulse.pause)
+        return task.result()
+
+    def _goes_on(self) -> bool:
+        """Whether the cluster need not end yet, as it is now."""
+        self._load()
+        self._look()
+        return (self._verdict().at or time.time() + 1) > time.time()
 
     async def _save(self) -> None:
         try:

@@ -12,11 +12,11 @@ import signal
 import threading
 import time
 from _signal import signal as set_handler  # type: ignore[import-not-found]
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import ConnectionLost, RemoteError, RemoteInterrupted
-from ..node.wire.protocol import ENDS, Header, Kind, Wish, frame, header, parse_json
+from ..node.wire.protocol import ENDS, Header, Kind, Wish, frame, header, json_frame, parse_json
 from .line import Line
 from .link import Buffer, Link
 from .pulse import SILENT_SECONDS, Pulse
@@ -34,8 +34,9 @@ class Call:
     """One evaluation, or another question that ends in an answer.
 
     Whatever goes wrong in ``on_frame``, R is interrupted and its frames are read to the end; then it is raised.
-    ``label`` is the code's first line, ``wish`` how it is to be done; ``say`` tells that the line was cut, and is back.
-    One that is not ``patient`` waits neither for a line nor for R: after a cut, or its time, it is given up.
+    ``label`` is the code's first line, ``wish`` how it is to be done, ``sequel`` what follows it; ``say`` tells that
+    the line was cut, and is back. One that is not ``patient`` waits neither for a line nor for R: after a cut, or its
+    time, it is given up.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Call:
         kind: Kind = Kind.EVALUATE,
         label: str = "",
         wish: Wish = Wish(0),  # noqa: B008  # a number
+        sequel: Mapping[str, Any] | None = None,
         say: Callable[[str], None] = lambda text: None,
         patient: bool = True,
     ) -> None:
@@ -57,6 +59,7 @@ class Call:
         self._on_frame = on_frame
         self._label = label.encode()[:200]
         self._wish = wish
+        self._sequel = sequel
         self._say = say
         self._patient = patient
         self._pulse = Pulse(self._link.host, say)
@@ -93,6 +96,8 @@ class Call:
         request: Sequence[Buffer] = [header(self._kind, size, id=self._id, seq=self._wish), *buffers]
         if self._label:  # behind it: R begins meanwhile
             request = [*request, frame(Kind.LABEL, self._label, id=self._id)]
+        if self._sequel:  # before it: it is never without
+            request = [json_frame(Kind.SEQUEL, dict(self._sequel), id=self._id), *request]
         resume = [frame(Kind.RESUME, id=self._id)]
         sent: Sequence[Buffer] = request
         while True:

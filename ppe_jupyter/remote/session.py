@@ -157,11 +157,21 @@ class RemoteR(Attached):
         inputs: Mapping[str, Any] | None = None,
         outputs: Sequence[str] = (),
         plots: PlotOptions | None = None,
+        notify: Sequence[str] = (),
+        end: bool = False,
+        discard: bool = False,
     ) -> Job:
-        """Have ``code`` evaluated as ``eval`` does it (``print``: as ``run``), and return at once."""
+        """Have ``code`` evaluated as ``eval`` does it (``print``: as ``run``), and return at once.
+
+        ``notify`` and ``end`` are what follows it (``Job.follow_up``), whatever becomes of this client; ``discard``
+        says to others that the end is to be without regard to what was not fetched.
+        """
+        sequel = {"notify": list(notify), "end": end, "discard": discard} if notify or end else None
         request = Request(code=code, print=print, inputs=inputs or {}, outputs=tuple(outputs), plots=plots)
-        end, body, _ = self._called(request.encode(), label=request.label, wish=Wish.BACKGROUND)
-        told = parse_json(bytes(body)) if end is Kind.DONE else checked(end, body, None)
+        kind, body, _ = self._called(
+            request.encode(), label=request.label, wish=Wish.BACKGROUND, sequel=sequel
+        )
+        told = parse_json(bytes(body)) if kind is Kind.DONE else checked(kind, body, None)
         assert isinstance(told, dict)
         return self.job(told["job"], outputs=outputs)
 

@@ -13,7 +13,7 @@ RUN = Verb(
         "Launches a cluster with the options of launch, or uses --cluster (in a notebook the connected one); sends the "
         "script (.R, .py, .sh) to a folder of its own there. What it prints is shown; Ctrl-C stops the watching only. "
         "A cluster that was launched for it is parked then, if nothing else is said. --then terminate ends it once you "
-        "have its results, and parks it without you. The exit status is the script's."
+        "or S3 have its results, and else parks it. The exit status is the script's."
     ),
     options=(
         Option(

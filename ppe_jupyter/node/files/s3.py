@@ -216,20 +216,22 @@ def _client(region: str | None) -> Any:
     return boto3.session.Session(region_name=region or None).client("s3")
 
 
-def _with_boto3(teller: Teller) -> None:
-    """Become the venv's Python, which has boto3; it is made if it is not there. Raises Refused."""
+def with_boto3(program: str, *, say: Callable[[str], None]) -> None:
+    """Become the venv's Python, which has boto3, unless it is; it is made if it is not there. Raises Refused."""
+    if sys.prefix.startswith(str(VENV)):
+        return
     done = VENV / "complete"
     VENV.parent.mkdir(mode=0o700, exist_ok=True)
     with (VENV.parent / "aws.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            teller.tell("installing boto3")
+            say("installing boto3")
             pip = [str(VENV / "bin" / "python"), "-m", "pip", "install", "-q", "--no-input", WANTED]
             for command in ([sys.executable, "-m", "venv", "--clear", str(VENV)], pip):
                 _run(command)
             done.touch()
     python = str(VENV / "bin" / "python")
-    os.execv(python, [python, str(FOLDER / "node"), "s3", *sys.argv[1:]])  # noqa: S606
+    os.execv(python, [python, str(FOLDER / "node"), program, *sys.argv[1:]])  # noqa: S606
 
 
 def _run(command: Sequence[str]) -> None:
@@ -253,8 +255,7 @@ def main() -> int:
     """Do what the argument says; an exit status."""
     teller = Teller()
     try:
-        if not sys.prefix.startswith(str(VENV)):
-            _with_boto3(teller)
+        with_boto3("s3", say=teller.tell)
         task = json.loads(sys.argv[1])
         report = {"fetch": fetch, "store": store}[task["act"]](_client(task.get("region")), task, teller)
         tally = teller.tally

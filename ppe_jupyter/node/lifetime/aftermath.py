@@ -25,15 +25,23 @@ TOPIC = re.compile(r"(?:sns:)?(arn:aws[\w-]*:sns:[\w-]+:\d{12}:[\w.-]+)")
 
 
 def follow(
-    *, job: str, status: str, notify: Iterable[str], end: bool, folder: Path, trouble: str = ""
+    *,
+    job: str,
+    status: str,
+    notify: Iterable[str],
+    end: bool,
+    folder: Path,
+    stored: bool = False,
+    trouble: str = "",
 ) -> list[str]:
     """Ask for the end if it is to come, then tell whoever is to be told; what could not be done, in words.
 
     The end comes first, as telling can fail in many ways: whoever calls counts as work until this returns.
-    ``trouble`` is what else went wrong, told too.
+    ``stored``: what it has made is elsewhere, so that the cluster may be terminated. ``trouble`` is what else went
+    wrong, told too.
     """
     if end:
-        ask_for_end(f"{job} has ended ({status})", job)
+        ask_for_end(f"{job} has ended ({status})", job, stored=stored)
     about = {"PPE_JOB": job, "PPE_STATUS": status, "PPE_CLUSTER": _cluster(), "PPE_TROUBLE": trouble}
     return [said for each in notify if (said := _notify(each, about, folder))]
 
@@ -74,20 +82,21 @@ def _run(wish: str, about: Mapping[str, str], folder: Path, said: IO[bytes]) -> 
 
 
 class End(NamedTuple):
-    """Why the cluster is to end, since when (s since 1970), and after which jobs."""
+    """Why the cluster is to end, since when (s since 1970), after which jobs; ``stored``: they are in S3, too."""
 
     why: str
     since: float
     jobs: tuple[str, ...]
+    stored: bool = False
 
 
 _unwritten: list[End] = []
 
 
-def ask_for_end(why: str, job: str) -> None:
+def ask_for_end(why: str, job: str, *, stored: bool = False) -> None:
     """The cluster is to end when nothing works any more. Only this process knows it if the disk is full."""
-    before = asked_end()
-    _unwritten[:] = [End(why, time.time(), (*(before.jobs if before else ()), job))]
+    before = asked_end() or End("", 0.0, (), stored=True)
+    _unwritten[:] = [End(why, time.time(), (*before.jobs, job), stored=stored and before.stored)]
     new = END.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         new.write_text(json.dumps({**_unwritten[0]._asdict(), "life": life()}), encoding="utf-8")
@@ -100,7 +109,8 @@ def asked_end() -> End | None:
     try:
         told = json.loads(END.read_text(encoding="utf-8"))
         if told["life"] == life():
-            return End(str(told["why"]), float(told["since"]), tuple(map(str, told["jobs"])))
+            jobs = tuple(map(str, told["jobs"]))
+            return End(str(told["why"]), float(told["since"]), jobs, stored=bool(told.get("stored")))
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return _unwritten[0] if _unwritten else None

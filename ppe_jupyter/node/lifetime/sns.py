@@ -40,17 +40,20 @@ def publish(topic: str, *, subject: str, message: str, metadata: str = METADATA,
         raise Refused(f"SNS answers {exc.code}: {exc.read().decode(errors='replace')[:300]}") from exc
 
 
-def credentials(metadata: str = METADATA) -> Mapping[str, Any]:
-    """Those of the instance profile (version 2 of the metadata service). Raises Refused if there is none."""
+def about(name: str, metadata: str = METADATA) -> str:
+    """What the metadata service (version 2) says of this instance. Raises OSError."""
     ttl = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
+    token = _ask(urllib.request.Request(f"{metadata}/api/token", headers=ttl, method="PUT"))  # noqa: S310
+    headers = {"X-aws-ec2-metadata-token": token.decode()}
+    return _ask(urllib.request.Request(f"{metadata}/meta-data/{name}", headers=headers)).decode()  # noqa: S310
+
+
+def credentials(metadata: str = METADATA) -> Mapping[str, Any]:
+    """Those of the instance profile. Raises Refused if there is none."""
+    place = "iam/security-credentials/"
     try:
-        token = _ask(urllib.request.Request(f"{metadata}/api/token", headers=ttl, method="PUT"))  # noqa: S310
-        headers = {"X-aws-ec2-metadata-token": token.decode()}
-        place = f"{metadata}/meta-data/iam/security-credentials/"
-        role = _ask(urllib.request.Request(place, headers=headers)).decode().split()[0]  # noqa: S310
-        found: Mapping[str, Any] = json.loads(
-            _ask(urllib.request.Request(f"{place}{role}", headers=headers))  # noqa: S310
-        )
+        role = about(place, metadata).split()[0]
+        found: Mapping[str, Any] = json.loads(about(f"{place}{role}", metadata))
     except (OSError, ValueError, IndexError) as exc:
         raise Refused(f"this instance has no credentials (launch it with --instance-profile): {exc}") from exc
     if not {"AccessKeyId", "SecretAccessKey", "Token"} <= set(found):

@@ -214,9 +214,10 @@ def follow(run: Run, *, end: bool = True) -> None:
     run = noted(run, ended=run.ended, status=run.status, stopped=run.stopped, fetched=fetched)
     unsafe = run.discard and run.store and not run.fetched  # without discard it is parked
     end = end and run.then != "nothing" and not run.stopped and not unsafe
+    stored = bool(run.store and run.fetched) and run.then == "terminate" and run.status == 0
     state = run.state if run.state != "failed" else f"failed with status {run.status}"
-    how: dict[str, Any] = {"notify": run.notify, "end": end, "folder": run.folder, "trouble": trouble}
-    troubles = aftermath.follow(job=run.job, status=state, **how)
+    how: dict[str, Any] = {"notify": run.notify, "folder": run.folder, "trouble": trouble}
+    troubles = aftermath.follow(job=run.job, status=state, end=end, stored=stored, **how)
     noted(run, followed=True, troubles=[*([trouble] if trouble else []), *troubles])
     if end:
         with contextlib.suppress(OSError):

@@ -49,6 +49,9 @@ class Session(Protocol):
     def label(self, client: Client, id: int, code: str) -> None:
         """The first line of an evaluation's code."""
 
+    def expect(self, client: Client, id: int, sequel: dict[str, Any]) -> None:
+        """What is to follow an evaluation that comes next."""
+
     def resume(self, client: Client, id: int, seen: int) -> None:
         """Go on with an evaluation that was asked for over a line that was cut."""
 
@@ -222,6 +225,8 @@ class Client:
         kind, id = header.kind, header.id
         if kind is Kind.LABEL:
             self._the_session.label(self, id, body.decode(errors="replace"))
+        elif kind is Kind.SEQUEL:
+            self._the_session.expect(self, id, parse_json(body))
         elif kind is Kind.HELLO:
             self._hello(parse_json(body))
         elif kind is Kind.INTERRUPT:

@@ -50,7 +50,7 @@ class Job:
 
     ``told``: its result was given to who asked for it. ``trouble``: why it could not be kept. ``key`` is its client's
     token and id. ``ending``: the kind and body of the frame that ended it, if it is kept here. ``sequel``: what
-    follows its end, as aftermath.py takes it (``notify``, ``end``).
+    follows its end, as aftermath.py takes it (``notify``, ``end``), and whether that is to ``discard``.
     """
 
     number: int
@@ -109,6 +109,7 @@ class Jobs:
         self._by_key: dict[tuple[str, int], int] = {}
         self._endings: dict[str, Job] = {}  # the last one of each client
         self._ending_bytes = 0
+        self._expected: dict[tuple[str, int], dict[str, Any]] = {}
         self._changed: set[int] = set()
         self._lines = 0
         self._writing = False
@@ -120,9 +121,13 @@ class Jobs:
                 job.state = JobState.LOST
                 self._changed.add(job.number)
 
+    def expect(self, key: tuple[str, int], sequel: dict[str, Any]) -> None:
+        """That is to follow the job which is added next under that key."""
+        self._expected[key] = sequel
+
     def add(self, client: str, *, background: bool, key: tuple[str, int]) -> Job:
         """A new job, queued; its code is told later."""
-        job = Job(self.next, client, "", background, key)
+        job = Job(self.next, client, "", background, key, sequel=self._expected.pop(key, None))
         self.next += 1
         self._jobs[job.number] = job
         self._by_key[key] = job.number
@@ -179,6 +184,11 @@ class Jobs:
     def unfetched(self) -> int:
         """How many are done whose results nobody has; of those that are written down."""
         return sum(job.state is JobState.DONE and job.matters and not job.told for job in self._jobs.values())
+
+    @property
+    def discards(self) -> bool:
+        """Whether one that is not over is to end the cluster without regard to what was not fetched."""
+        return any((job.sequel or {}).get("discard") and not job.over for job in self._jobs.values())
 
     def close(self) -> None:
         """Write what is not written yet."""

@@ -104,6 +104,7 @@ class RSession(Evaluations):
             "since": self._life.started,
             "pid": self.pid,
             "waiting": sum(each.kind is Kind.EVALUATE for each in self.requested),
+            "discards": self.jobs.discards,
             "objects": self._objects,
             "unfetched": self.jobs.unfetched,
             "client": self._last[1] if self._last else "",
@@ -128,6 +129,10 @@ class RSession(Evaluations):
         job = self.jobs.find((client.token, id))
         if job is not None:
             job.code = code
+
+    def expect(self, client: Asking, id: int, sequel: dict[str, Any]) -> None:
+        """That is to follow an evaluation which comes next."""
+        self.jobs.expect((client.token, id), _sequel(sequel))
 
     def resume(self, client: Asking, id: int, seen: int) -> None:
         """Go on with an evaluation that was asked for over a line that was cut."""
@@ -182,8 +187,7 @@ class RSession(Evaluations):
             if wish["do"] == "cancel":
                 self.cancel(job)
             else:
-                notify = [str(each) for each in wish["notify"]]
-                self.jobs.follow(job, {"notify": notify, "end": bool(wish["end"])})
+                self.jobs.follow(job, _sequel(wish))
                 if job.over:
                     self._follow_up(job)
             return {"job": job.row()}
@@ -243,6 +247,11 @@ def _number(wish: dict[str, Any]) -> int:
     if not isinstance(number, int):
         raise ProtocolError(f"a job has a whole number, not {number!r}")
     return number
+
+
+def _sequel(wish: dict[str, Any]) -> dict[str, Any]:
+    flags = {name: bool(wish.get(name)) for name in ("end", "discard")}
+    return {"notify": [str(each) for each in wish["notify"]], **flags}
 
 
 async def _no_command(wish: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,9 @@ class Kind(enum.IntEnum):
     RESUME = 9  # client: the line was cut; evaluation ``id`` goes on here, with its events after ``seq``
     COMMAND = 10  # client: {"do": "jobs" | "sessions" | …}; ends in DONE
     PACE = 11  # client: {"rate"}: so many bytes per second have come of a large frame
+    SEQUEL = (
+        12  # client: {"notify", "end", "discard"}: what follows the evaluation that comes next under that id
+    )
 
     WELCOME = 16  # agent: {"version", "first", "last", "pid", ...}
     QUEUED = 17  # agent: {"client", "since"} of the evaluation that runs now
