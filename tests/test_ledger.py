@@ -204,12 +204,12 @@ def test_volumes_and_snapshots_cost_by_their_size() -> None:
     assert found.loc["snap-1", "snapshots"] == pytest.approx(5.0)
     assert "at most" in found.loc["snap-1", "note"]
     # One that was deleted is known from the ledger alone.
-    deleted = Entry.of_volume("delete", volume, whose=WHOSE, cloud="aws", now=NOW)
-    created = Entry.of_volume("create", volume, whose=WHOSE, cloud="aws", now=NOW - month)
+    deleted = Entry.of_storage("delete", volume, whose=WHOSE, cloud="aws", now=NOW)
+    created = Entry.of_storage("create", volume, whose=WHOSE, cloud="aws", now=NOW - month)
     assert table([created, deleted]).loc["vol-1", "disks"] == pytest.approx(8.0)
-    made = Entry.of_snapshot("create", snapshot, whose=WHOSE, cloud="aws", now=NOW - month)
+    made = Entry.of_storage("create", snapshot, whose=WHOSE, cloud="aws", now=NOW - month)
     assert table([made], snapshots=[snapshot])["snapshots"].sum() == pytest.approx(5.0)
-    gone = Entry.of_snapshot("delete", snapshot, whose=WHOSE, cloud="aws", now=NOW)
+    gone = Entry.of_storage("delete", snapshot, whose=WHOSE, cloud="aws", now=NOW)
     assert table([made, gone]).loc["snap-1", "snapshots"] == pytest.approx(5.0)
 
 

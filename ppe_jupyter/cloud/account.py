@@ -64,12 +64,10 @@ class Account:
             context = self.context
             noted: dict[str, Any] = {"cloud": context.settings.cloud, "now": at or context.now()}
             noted["whose"] = context.ec2.identity()
-            if isinstance(what, Volume):
-                self._ledger.record(Entry.of_volume(event, what, **noted))
-            elif isinstance(what, Snapshot):
-                self._ledger.record(Entry.of_snapshot(event, what, **noted))
-            else:
+            if isinstance(what, ClusterRecord):
                 self._ledger.record(Entry.of_cluster(event, what, **noted))
+            else:
+                self._ledger.record(Entry.of_storage(event, what, **noted))
 
     def note_deleted(self, what: Volume | Snapshot) -> None:
         """Into the ledger, from its creation on, which may have been another client's doing."""
@@ -96,7 +94,17 @@ class Account:
             whose, cloud = self.context.ec2.identity(), self.context.settings.cloud
             ends = {"launch": copy.launched, "terminate": copy.stopped or self.context.now()}
             for event, now in ends.items():
-                entry = Entry.of_copy(event, copy, usd_per_hour, whose=whose, cloud=cloud, now=now)
+                entry = Entry.of_resource(
+                    event,
+                    kind="bake",
+                    id=copy.instance_id,
+                    created=copy.launched,
+                    rates={"instances": usd_per_hour},
+                    all_tags=copy.tags,
+                    whose=whose,
+                    cloud=cloud,
+                    now=now,
+                )
                 self._ledger.record(entry)
 
     def note_end(self, record: ClusterRecord) -> None:

@@ -6,7 +6,6 @@ Knows R's types, but no Python value that stands for one, nor how a tree travels
 from __future__ import annotations
 
 import enum
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -15,34 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ValueRefused
+from ..node.r import types
+from ..node.r.types import NA_REAL as NA_REAL
+from ..node.r.types import Type as Type
 
-NA_INTEGER = np.int32(-(2**31))
-# R's NA of doubles: a NaN whose low word is 1954.
-NA_REAL = struct.unpack("<d", struct.pack("<Q", 0x7FF00000000007A2))[0]
+NA_INTEGER = np.int32(types.NA_INTEGER)
+DTYPES = {type: np.dtype(name) for type, name in types.DTYPES.items()}
 MAX_STRING = 2**31 - 1  # bytes, of R
-
-
-class Type(enum.IntEnum):
-    """R's types of vectors, as numbered in columns.R."""
-
-    NULL = 0
-    LOGICAL = 1
-    INTEGER = 2
-    DOUBLE = 3
-    COMPLEX = 4
-    CHARACTER = 5
-    RAW = 6
-    LIST = 7
-    OPAQUE = 8
-
-
-DTYPES: dict[Type, np.dtype[Any]] = {
-    Type.LOGICAL: np.dtype("<i4"),
-    Type.INTEGER: np.dtype("<i4"),
-    Type.DOUBLE: np.dtype("<f8"),
-    Type.COMPLEX: np.dtype("<c16"),
-    Type.RAW: np.dtype("u1"),
-}
 # Elements of a list, from which on scalars of one type are taken all at once, as in columns.R.
 MANY = 64
 NO_INDEXES = np.empty(0, "<i4")

@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..node.r import types
 from ..node.wire.protocol import ProtocolError
 from .nodes import DTYPES, MANY, Encoding, Node, Scalars, Type, characters, joined, vector
 
 Buffer = bytes | memoryview
 
-ATTRIBUTES = (
-    "names", "dim", "dimnames", "levels", "class", "tzone", "units", "row.names",
-    ".ppe_instants", ".ppe_bytes", ".ppe_original", ".ppe_rows",
-)  # fmt: skip
+ATTRIBUTES = (*types.ATTRIBUTES, ".ppe_instants", ".ppe_bytes", ".ppe_original", ".ppe_rows")
 # Type(number) takes ten times as long.
 TYPES = list(Type)
 CODE = struct.Struct("<10d")

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ... import catalog
-from ..facts import Identity, Instance, Snapshot, Volume
+from ..facts import Identity, Snapshot, Volume
 from ..records import ClusterRecord
 from ..tagged import user_tags
 from ..tags import OWNER
@@ -76,49 +76,23 @@ class Entry:
         )
 
     @classmethod
-    def of_volume(cls, event: str, volume: Volume, *, whose: Identity, cloud: str, now: datetime) -> Entry:
-        """A volume was created or is deleted."""
-        return cls.of_resource(
-            event,
-            kind="volume",
-            id=volume.volume_id,
-            created=volume.created,
-            rates={"disks": catalog.disk_usd_per_hour(volume.gb, catalog.priced_as(volume.kind))},
-            all_tags=volume.tags,
-            whose=whose,
-            cloud=cloud,
-            now=now,
-        )
-
-    @classmethod
-    def of_snapshot(
-        cls, event: str, snapshot: Snapshot, *, whose: Identity, cloud: str, now: datetime
+    def of_storage(
+        cls, event: str, what: Volume | Snapshot, *, whose: Identity, cloud: str, now: datetime
     ) -> Entry:
-        """A snapshot, which stores an image, was made or is deleted."""
+        """A volume, or a snapshot, which stores an image, was made or is deleted."""
+        if isinstance(what, Volume):
+            kind, id = "volume", what.volume_id
+            rates = {"disks": catalog.disk_usd_per_hour(what.gb, catalog.priced_as(what.kind))}
+        else:
+            kind, id = "snapshot", what.snapshot_id
+            rates = {"snapshots": catalog.snapshot_usd_per_hour(what.gb)}
         return cls.of_resource(
             event,
-            kind="snapshot",
-            id=snapshot.snapshot_id,
-            created=snapshot.created,
-            rates={"snapshots": catalog.snapshot_usd_per_hour(snapshot.gb)},
-            all_tags=snapshot.tags,
-            whose=whose,
-            cloud=cloud,
-            now=now,
-        )
-
-    @classmethod
-    def of_copy(
-        cls, event: str, copy: Instance, usd_per_hour: float, *, whose: Identity, cloud: str, now: datetime
-    ) -> Entry:
-        """The instance that a bake makes its image of was launched or has ended."""
-        return cls.of_resource(
-            event,
-            kind="bake",
-            id=copy.instance_id,
-            created=copy.launched,
-            rates={"instances": usd_per_hour},
-            all_tags=copy.tags,
+            kind=kind,
+            id=id,
+            created=what.created,
+            rates=rates,
+            all_tags=what.tags,
             whose=whose,
             cloud=cloud,
             now=now,

@@ -98,11 +98,11 @@ def items(
             marks = [*_marks(past.pop(_key(entry), [])), *_marks_of(record), _mark(entry)]
             found.append(_living(entry, marks, record.state.value))
     for volume in volumes:
-        entry = Entry.of_volume("now", volume, **ours)
+        entry = Entry.of_storage("now", volume, **ours)
         past.pop(_key(entry), None)
         found.append(_living(entry, [Mark(volume.created, 0.0, entry.rates), _mark(entry)], volume.state))
     for snapshot in snapshots:
-        entry = Entry.of_snapshot("now", snapshot, **ours)
+        entry = Entry.of_storage("now", snapshot, **ours)
         past.pop(_key(entry), None)
         marks = [Mark(snapshot.created, 0.0, entry.rates), _mark(entry)]
         found.append(_living(entry, marks, "stored", note="at most: blocks never written are free"))

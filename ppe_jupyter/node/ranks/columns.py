@@ -5,31 +5,12 @@ Knows R's types, but no Python value that stands for one: that is plain.py's.
 
 from __future__ import annotations
 
-import enum
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-ATTRIBUTES = ("names", "dim", "dimnames", "levels", "class", "tzone", "units", "row.names")
-NA_INTEGER = -(2**31)
-
-
-class Type(enum.IntEnum):
-    """R's types of vectors, as numbered in columns.R."""
-
-    NULL = 0
-    LOGICAL = 1
-    INTEGER = 2
-    DOUBLE = 3
-    COMPLEX = 4
-    CHARACTER = 5
-    RAW = 6
-    LIST = 7
-    OPAQUE = 8
-
-
-DTYPES = {Type.LOGICAL: "<i4", Type.INTEGER: "<i4", Type.DOUBLE: "<f8", Type.COMPLEX: "<c16", Type.RAW: "u1"}
+from ..r.types import ATTRIBUTES, DTYPES, Type
 
 
 @dataclass

@@ -9,15 +9,14 @@ and numpy; pandas for what it has a form for. Must not know how columns are laid
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ..r.types import NA_INTEGER, NA_REAL, Type
 from . import columns
-from .columns import NA_INTEGER, Node, Type
+from .columns import Node
 
-NA_REAL = struct.unpack("<d", struct.pack("<Q", 0x7FF00000000007A2))[0]
 FACTOR, ORDERED, FRAME = ["factor"], ["ordered", "factor"], ["data.frame"]
 MOST_EXACT = 2**53
 TOO_LARGE = "an integer beyond 2^53"
