@@ -290,7 +290,7 @@ def test_r_is_where_remote_cells_are_and_reaches_every_node(tab: Browser, cluste
     assert {name.split(".")[0] for name in workers[1].split()} == names and len(workers[1].split()) == 6
     assert f"HERE {cluster.r().eval('getwd()')} TRUE" in output
     # Open, it does not keep the cluster from being idle.
-    code = "import os, sys; from node import activity as a; p = a.processes(os.getuid());"
+    code = "import os, sys; from node.lifetime import activity as a; p = a.processes(os.getuid());"
     code += "print(a.programs(a.outside(p, agent=int(sys.argv[1]), r=[])))"
     idle = cluster.ssh().run(f"cd ~/.ppe && python3 -c '{code}' $(pgrep -o -u $USER -f node/agent.py)")
     assert idle.stdout.strip() == b"[]", idle

@@ -21,7 +21,6 @@ import contextlib
 import json
 import os
 import pickle
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cells.cell import BLOCK_BYTES
-from ..ranks.client import Client
+from ..ranks.client import Client, listening
 from ..ranks.frames import ALL, Frame, Frames, Kind
 from ..ranks.processes import RUN, at_work
 from .log import MAGIC, Log, Refused
@@ -56,15 +55,8 @@ class Keeper:
 
     async def serve(self) -> None:
         """Until it is told to end."""
-        path = RUN / f"{NAME}.sock"
-        path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._client, path, limit=2**20)
-        path.chmod(0o600)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._over.set)
-        await self._over.wait()
-        path.unlink(missing_ok=True)
-        server.close()
+        async with listening(RUN / f"{NAME}.sock", self._client, over=self._over):
+            await self._over.wait()
         await self._workers.end()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Who asked a team's keeper (team.py) for a cell, and the cell at work: what ranks say as the client's events.
+"""Who asks a keeper (team.py, maps/keeper.py), and where; the cell at work: what ranks say as the client's events.
 
 Standard library only. Must not know how ranks are reached.
 """
@@ -9,6 +9,8 @@ import asyncio
 import codecs
 import contextlib
 import json
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,22 @@ from .frames import Frame, Kind
 
 # What is ready to be shown, in frames; more waits in the ranks' pipes.
 AHEAD = 64
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(path: Path, serve: Serve, *, over: asyncio.Event) -> AsyncIterator[None]:
+    """Clients are served there; signals set ``over``. The socket stays after a failure: a sign of lost ranks."""
+    path.unlink(missing_ok=True)
+    server = await asyncio.start_unix_server(serve, path, limit=2**20)
+    path.chmod(0o600)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, over.set)
+    yield
+    path.unlink(missing_ok=True)
+    server.close()
 
 
 class Client:

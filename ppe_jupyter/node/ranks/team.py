@@ -19,13 +19,12 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from ..cells.cell import BLOCK_BYTES
-from .client import Cell, Client
+from .client import Cell, Client, listening
 from .frames import ALL, Frame, Frames, Kind
 from .processes import RUN, Ranks, at_work
 
@@ -54,17 +53,10 @@ class Keeper:
 
     async def run(self) -> None:
         """Serve until the team ends."""
-        path = RUN / f"{self.name}.sock"
-        path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._serve, path, limit=2**20)
-        path.chmod(0o600)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._over.set)
         async with contextlib.AsyncExitStack() as stack:
-            await self._ranks.start(stack)
-            await self._over.wait()
-            path.unlink(missing_ok=True)
-            server.close()
+            async with listening(RUN / f"{self.name}.sock", self._serve, over=self._over):
+                await self._ranks.start(stack)
+                await self._over.wait()
             await self._ranks.end()
         await asyncio.sleep(0.1)  # the last words go out
 
