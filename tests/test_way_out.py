@@ -16,8 +16,8 @@ import pytest
 from archives import Archives, served
 
 import ppe_jupyter as ppe
-from ppe_jupyter.node.agent import Agent
 from ppe_jupyter.node.machine import way_out
+from ppe_jupyter.node.server import Agent
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
@@ -141,9 +141,9 @@ def test_a_host_passes_by_its_whole_name_only(host: str, passes: bool) -> None:
     assert any(re.search(pattern, host) for pattern in patterns) is passes
 
 
-def test_a_proxy_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(way_out, "start", lambda: "no tinyproxy")
-    agent = Agent()
+    agent = Agent(tmp_path, tmp_path / "agent.sock", hostfile=tmp_path / "hostfile")
     asyncio.run(agent._lead_out())
     assert "the proxy does not start: no tinyproxy" in str(agent._sessions.notices.recent()[-1]["text"])
 

@@ -24,9 +24,10 @@ from .endings import Endings
 from .eventlog import EventLog
 from .jobs import Job, Jobs, JobState
 from .ladder import Rung
-from .life import RLife, State
+from .life import RLife
 from .notices import Notices
 from .running import Running
+from .state import State
 
 COMMIT, ABORT = struct.pack("<i", 1), struct.pack("<i", 0)
 PADDING = bytes(2**20)

@@ -8,7 +8,6 @@ Must not know the queue of evaluations, nor clients beyond those who asked for a
 from __future__ import annotations
 
 import asyncio
-import enum
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,27 +20,7 @@ from ..wire.protocol import Kind, json_frame, parse_json
 from .asking import Asking
 from .eventlog import EventLog
 from .notices import Notices
-
-
-class State(enum.Enum):
-    """What R is doing. See TRANSITIONS."""
-
-    STARTING = "starting"
-    IDLE = "idle"
-    TAKING = "taking a request"
-    BUSY = "busy"
-    RESCUED = "being rescued"
-    DOWN = "down"
-
-
-TRANSITIONS = {
-    State.STARTING: {State.IDLE, State.STARTING, State.DOWN},
-    State.IDLE: {State.TAKING, State.STARTING},
-    State.TAKING: {State.BUSY, State.STARTING, State.IDLE},
-    State.BUSY: {State.IDLE, State.STARTING, State.RESCUED},
-    State.RESCUED: {State.STARTING},
-    State.DOWN: {State.STARTING},
-}
+from .state import TRANSITIONS, State
 
 
 class Served(Listener, Protocol):

@@ -18,9 +18,9 @@ from ..wire.protocol import MAIN, Kind, ProtocolError
 from .autosave import Autosave
 from .clients import Client
 from .eventlog import LOG_BYTES
-from .life import State
 from .notices import Notices
 from .session import RSession
+from .state import State
 from .workspace import NotSaved, Workspace
 
 # Within what who asks where R is waits.

@@ -15,7 +15,8 @@ from ..r.watch import Watch
 from ..wire.protocol import Kind, Wish, json_frame
 from .asking import Request
 from .ladder import Ladder
-from .life import RLife, State
+from .life import RLife
+from .state import State
 
 CRASH_MENU, EXIT_WITHOUT_SAVING = b"\n4: exit R saving workspace\nSelection: ", "3"
 

@@ -18,8 +18,8 @@ from typing import Any
 from ..files.arrivals import size_text
 from ..wire.protocol import ENDS, FrameReader, Header, Kind, Question, ask
 from .asking import Request
-from .life import State
 from .session import RSession
+from .state import State
 
 # R writes 200 to 500 MB/s.
 SAVE_SECONDS = 1800.0
