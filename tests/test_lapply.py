@@ -126,8 +126,39 @@ class TestAnswers:
         told = printed(tasks, "invisible(ppe.lapply(shapes, look, seed = 1, checkpoint = p))")
         assert "6 of 6 results are there already" in told
         tasks.eval("setMethod('length', 'Shape', function(x) 5L)")
-        with pytest.raises(errors.RemoteRError, match="S4 methods differ"):
+        with pytest.raises(errors.RemoteRError, match="methods of its classes differ"):
             tasks.eval("ppe.lapply(shapes, look, seed = 1, checkpoint = p)")
+
+    def test_reference_classes_and_registered_methods_are_found_on_workers(self, tasks: RemoteR) -> None:
+        tasks.eval(
+            """
+            rate <- 3; twice <- function(x) 2 * x
+            Account <- setRefClass("Account", fields = list(balance = "numeric"),
+              methods = list(deposit = function(x) { balance <<- balance + rate * x; invisible(.self) }))
+            Savings <- setRefClass("Savings", contains = "Account",
+              methods = list(deposit = function(x) callSuper(twice(x))))
+            Tile <- setRefClass("Tile", fields = list(side = "numeric", area = function() twice(side) * side / 2))
+            setClass("Small", representation(x = "numeric"), validity = function(object)
+              if (twice(object@x) > 3) "too big" else TRUE)
+            .S3method("format", "money", function(x, ...) paste0("$", twice(unclass(x))))
+            mine <- Savings$new(balance = 1)
+            use <- function(i) list(mine$copy()$deposit(i)$balance, Tile$new(side = i)$area,
+              format(structure(i, class = "money")), isTRUE(tryCatch(new("Small", x = i)@x, error = class) == 1))
+            stopifnot(identical(ppe.lapply(1:6, use), lapply(1:6, use)))
+            p <- "/tmp/ref.rds"; unlink(p); invisible(ppe.lapply(1:6, use, seed = 1, checkpoint = p))
+            """
+        )
+        assert "6 of 6 results are there already" in printed(
+            tasks, "invisible(ppe.lapply(1:6, use, seed = 1, checkpoint = p))"
+        )
+        tasks.eval("Account$methods(deposit = function(x) { balance <<- 0; invisible(.self) })")
+        with pytest.raises(errors.RemoteRError, match="methods of its classes differ"):
+            tasks.eval("ppe.lapply(1:6, use, seed = 1, checkpoint = p)")
+        # Not those of the packages' hooks, nor this one any longer.
+        tasks.eval(
+            "rm('format.money', envir = baseenv()[['.__S3MethodsTable__.']]); requireNamespace('snow')"
+        )
+        assert tasks.eval("is.null(environment(ppe.lapply)$registered_here())")
 
     def test_options_are_those_of_the_session(self, tasks: RemoteR) -> None:
         tasks.eval("old <- options(ts.eps = 0.5, nobodys = 'own', warn = 2)")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ppe_jupyter import errors
+
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.remote.session import RemoteR
@@ -62,6 +64,16 @@ def test_every_session_is_asked_and_results_that_nobody_has_are_counted(cluster:
         assert cluster.losses().busy == ["second"]
     finally:
         cluster.close_session("second")
+
+
+def test_what_a_failed_ppe_lapply_has_kept_is_named_until_it_is_looked_at(r: RemoteR) -> None:
+    with pytest.raises(errors.RemoteRError, match="task 3 of 9"):
+        r.eval("ppe.lapply(1:9, function(i) if (i == 3) stop('no') else i, slots = 0)")
+    ((name, size, pulled),) = r.objects()
+    assert (name, pulled) == ("ppe.last()", False) and size > 0
+    done = set(r.pull(name)["done"])
+    assert {1, 2} <= done and 3 not in done
+    assert r.objects() == []
 
 
 def test_what_came_with_the_image_is_no_loss(cluster: Cluster, worker: str) -> None:

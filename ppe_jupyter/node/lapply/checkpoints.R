@@ -15,7 +15,9 @@ fingerprints <- function(run) {
   list(X = fingerprint(list(plain(run$X), run$names)), FUN = fingerprint(plain(work$fun)),
        "the further arguments" = fingerprint(plain(work$arguments)),
        "what FUN uses" = fingerprint(plain(globals)),
-       "S4 methods" = fingerprint(plain(Filter(is.list, work$s4))),
+       "methods of its classes" = fingerprint(plain(Filter(length, lapply(work$s4, function(x) {
+         if (is.list(x)) x else functions_of_class(x)
+       })))),
        seed = if (!is.null(run$seed)) fingerprint(as.numeric(run$seed)))
 }
 

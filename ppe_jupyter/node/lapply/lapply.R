@@ -8,6 +8,7 @@
 # - Results are told in parts, as they come; a run's `parts` are all that is known of them.
 
 last <- new.env()
+setHook("ppe.last", function() last$run)  # for the evaluator
 
 ppe.lapply <- function(X, FUN, ..., seed = NULL, progress = interactive(), checkpoint = NULL, retries = 0L,
                        packages = NULL, export = NULL, on_error = c("stop", "collect"), slots = NULL) {
@@ -53,6 +54,7 @@ ppe.Map <- function(f, ...) {
 ppe.last <- function() {
   run <- last$run
   if (is.null(run)) stop("no ppe.lapply has run yet in this session", call. = FALSE)
+  run$unseen <- FALSE
   known <- collected(run)
   said <- run$said
   list(values = known$values, done = which(known$done), failed = which(known$failed), seed = run$seed,
@@ -92,10 +94,12 @@ perform <- function(run) {
   run$slots <- max(1L, length(ranks))
   run$begun <- seconds()
   run$resumed <- run$done
+  answered_for <- FALSE
   on.exit({
     run$seconds <- seconds() - run$begun
     end_bar(run)
     if (!is.null(run$checkpoint)) write_checkpoint(run)
+    else run$unseen <- !answered_for && run$done > run$failed
     run$X <- run$streams <- run$work <- NULL
   })
   ending <- if (length(ranks)) dispatch(run, ranks) else in_this_session(run)
@@ -109,6 +113,7 @@ perform <- function(run) {
   if (run$failed && run$on_error == "stop") stop(first_failure(run, known))
   if (run$done < run$n) stop(sprintf("the workers were interrupted: ppe.last() has %.0f of %d results",
                                      run$done, run$n), call. = FALSE)
+  answered_for <- TRUE
   known$values
 }
 
@@ -235,14 +240,23 @@ needs_of <- function(FUN, arguments) {
     sub("^package:", "", unlist(lapply(Filter(is.environment, where), environmentName)))
   }
   for (fun in Filter(is.function, c(list(FUN), arguments))) packages <- c(packages, look(fun))
-  for (fun in c(methods, unlist(tables, use.names = FALSE))) look(fun)
+  for (fun in c(methods, unlist(tables, use.names = FALSE), unlist(lapply(s4, functions_of_class)))) look(fun)
   list(globals = found, s4 = s4, packages = unique(packages))
 }
 
 s3_here <- function() {
   here <- globalenv()
   names <- grep(".", ls(here), fixed = TRUE, value = TRUE)
-  mget(Filter(function(name) is.function(here[[name]]) && utils::isS3method(name, envir = here), names), here)
+  named <- mget(Filter(function(name) is.function(here[[name]]) && utils::isS3method(name, envir = here), names), here)
+  registered <- registered_here()
+  c(named, registered[setdiff(names(registered), names(named))])
+}
+
+# Methods of .S3method() and registerS3method(), which on workers are found by their names.
+registered_here <- function() {
+  tables <- lapply(c(globalenv(), lapply(loadedNamespaces(), asNamespace)), `[[`, ".__S3MethodsTable__.")
+  is_ours <- function(fun) is.function(fun) && identical(topenv(environment(fun)), globalenv())
+  unlist(lapply(unname(Filter(is.environment, tables)), function(table) Filter(is_ours, as.list(table, all.names = TRUE))))
 }
 
 # Classes, and the methods of each generic in a list: their table has all of a package around it.
@@ -250,6 +264,16 @@ s4_here <- function() {
   here <- globalenv()
   found <- mget(ls(here, all.names = TRUE, pattern = "^[.]__[CT]__"), here)
   lapply(found, function(x) if (is.environment(x)) as.list.environment(x, all.names = TRUE, sorted = TRUE) else x)
+}
+
+# What a class calls by itself: whether an object is valid, and of a reference class its methods and computed fields.
+functions_of_class <- function(class) {
+  if (!methods::is(class, "classRepresentation")) return()
+  members <- if (methods::is(class, "refClassRepresentation")) {
+    lapply(list(class@refMethods, class@fieldPrototypes), as.list, all.names = TRUE, sorted = TRUE)
+  }
+  Filter(function(fun) is.function(fun) && !isNamespace(topenv(environment(fun))),
+         c(validity = class@validity, unlist(members)))
 }
 
 # All but functions (`na.action` may be one), and what is the process's own.

@@ -1,6 +1,7 @@
 # What is seen of a run: its bar, and what its tasks say, with their index. Part of lapply.R.
 
 BAR_SECONDS <- c(0.5, 0.5)  # until the first, and between two
+BAR_WIDTH <- 16
 
 tick <- function(run) {
   if (run$progress && seconds() - run$begun > BAR_SECONDS[[1L]] && seconds() - run$shown > BAR_SECONDS[[2L]]) {
@@ -11,13 +12,15 @@ tick <- function(run) {
 }
 
 bar_text <- function(run) {
-  spent <- seconds() - run$begun
-  rate <- (run$done - run$resumed) / spent
+  rate <- (run$done - run$resumed) / (seconds() - run$begun)
   busy <- if (is.null(run$given)) 1L else sum(lengths(run$given[run$ranks]) > 0L)
-  left <- if (rate > 0) paste(" \u00b7 ETA", duration((run$n - run$done) / rate))
-  sprintf("%3.0f%% \u00b7 %.0f of %d \u00b7 %s a second%s \u00b7 %d of %d slots busy%s", floor(100 * run$done / run$n),
-          run$done, run$n, format(rate, digits = 2), if (is.null(left)) "" else left, busy, slots_of(run),
-          if (run$failed) sprintf(" \u00b7 %.0f failed", run$failed) else "")
+  filled <- floor(BAR_WIDTH * run$done / run$n)
+  paste0(sprintf("%3.0f%% ", floor(100 * run$done / run$n)), strrep("\u2588", filled), strrep("\u2591", BAR_WIDTH - filled),
+         sprintf(" %.0f of %d", run$done, run$n),
+         if (rate > 0) sprintf(" \u00b7 %s a second \u00b7 ETA %s", format(rate, digits = 2),
+                               duration((run$n - run$done) / rate)),
+         sprintf(" \u00b7 %d of %d slots busy", busy, slots_of(run)),
+         if (run$failed) sprintf(" \u00b7 %.0f failed", run$failed))
 }
 
 slots_of <- function(run) if (is.null(run$ranks)) 1L else length(run$ranks)

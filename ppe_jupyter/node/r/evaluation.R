@@ -18,8 +18,11 @@ perform <- function(request) {
   else if (print) encoded_nothing else encode_one(state$value)
 }
 
+LAST_RESULTS <- "ppe.last()"
+
 output <- function(name) {
-  if (exists(name, envir = .GlobalEnv)) remember_exchange(name, get(name, envir = .GlobalEnv))
+  if (name == LAST_RESULTS) get("ppe.last")()
+  else if (exists(name, envir = .GlobalEnv)) remember_exchange(name, get(name, envir = .GlobalEnv))
   else stop(simpleError(sprintf("object '%s' not found", name)))
 }
 

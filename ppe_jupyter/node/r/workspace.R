@@ -3,7 +3,7 @@
 # Part of evaluator.R. Questions are numbered as in protocol.py.
 
 answer_question <- function(question, about) {
-  switch(question, encode(workspace_table(Inf)), summary_json(), saved_json(), encode(in_time(completions(about), 0.2)),
+  switch(question, encode(all_objects()), summary_json(), saved_json(), encode(in_time(completions(about), 0.2)),
          encode(about_name(about, 0.18)), renewed_workers(), encode(in_time(session_state(), 5)))
 }
 
@@ -11,7 +11,7 @@ answer_question <- function(question, about) {
 # where the stream of random numbers is (NULL: it has not begun).
 session_state <- function() {
   stream <- get0(".Random.seed", globalenv(), inherits = FALSE)
-  run <- tryCatch(environment(get("ppe.last"))$last$run, error = function(e) NULL)
+  run <- last_run()
   found <- utils::sessionInfo()
   versions <- function(packages) vapply(packages, function(each) paste(each$Package, each$Version), "", USE.NAMES = FALSE)
   list(RNGkind(), if (is.null(run)) NULL else as.integer(run$seed), versions(found$otherPkgs),
@@ -42,6 +42,17 @@ digest <- function(value, depth) {
 sampled <- function(value, most) {
   n <- length(value)
   if (n <= most) value else value[round(seq(1, n, length.out = most))]
+}
+
+# The last ppe.lapply's, if there was one: to ask that of ppe.last() would load all that it needs.
+last_run <- function() for (hook in getHook("ppe.last")) return(hook())
+
+# The table below, and what a ppe.lapply that was stopped has kept beside the workspace, until somebody looks at it.
+all_objects <- function() {
+  table <- workspace_table(Inf)
+  run <- last_run()
+  if (!isTRUE(run$unseen)) return(table)
+  Map(c, table, list(LAST_RESULTS, as.numeric(utils::object.size(run$parts)), FALSE))
 }
 
 # Names, bytes, and whether the client has them as they are; at most `seconds` are spent on sizes, the rest is NA.
