@@ -6,9 +6,10 @@ Says which machine is meant, and shows how far it is; ``remote.mapping`` does th
 from __future__ import annotations
 
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import UsageError
@@ -16,6 +17,8 @@ from .remote.outputs import Text
 from .ssh import Connection
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from .remote.mapping import MapProgress, MapResult
 
 # A map that is over before shows no bar.
@@ -56,6 +59,7 @@ class Maps:
         """
         from .remote import mapping
 
+        __tracebackhide__ = True  # what IPython shows of an error begins with the user's line
         if not iterables:
             raise UsageError("map wants something to go through behind the function")
         items = list(zip(*iterables))  # noqa: B905  # as map does: to the end of the shortest
@@ -70,8 +74,8 @@ class Maps:
         )
         if not items:
             return []
-        with _shown(progress) as (on_output, on_progress):
-            result = mapping.run(self.ssh(), job, on_output=on_output, on_progress=on_progress)
+        with _Shown(progress) as shown:
+            result = mapping.run(self.ssh(), job, on_output=shown.output, on_progress=shown.progress)
         if not result.failed:
             return result.values
         first = result.failed[min(result.failed)]
@@ -91,10 +95,11 @@ class Maps:
         """
         from .remote import mapping
 
+        __tracebackhide__ = True
         if not wait:
             return mapping.last(self.ssh())
-        with _shown(True) as (on_output, on_progress):
-            return mapping.last(self.ssh(), wait=True, on_output=on_output, on_progress=on_progress)
+        with _Shown(True) as shown:
+            return mapping.last(self.ssh(), wait=True, on_output=shown.output, on_progress=shown.progress)
 
     def end_map_ranks(self) -> None:
         """End the processes of ``map``, which wait for the next one."""
@@ -103,25 +108,48 @@ class Maps:
         mapping.end(self.ssh())
 
 
-@contextmanager
-def _shown(progress: bool) -> Iterator[tuple[Callable[[Text], None], Callable[[MapProgress], None]]]:
-    """What shows output and progress, as a bar that ends with the block."""
-    from tqdm.auto import tqdm
+class _Shown:
+    """What tasks say and how far they are: with a bar as soon as that takes a moment, if one is wanted."""
 
-    bar: tqdm[Any] = tqdm(total=0, unit="task", disable=not progress, delay=BAR_SECONDS, dynamic_ncols=True)
+    def __init__(self, bar: bool) -> None:
+        self._opened = time.time()
+        self._wanted = bar
+        self._bar: tqdm[Any] | None = None
+        self._start: tuple[float, int] | None = (
+            None  # when the ranks began, and how many tasks were done before
+        )
 
-    def show(text: Text) -> None:
+    def __enter__(self) -> _Shown:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def output(self, text: Text) -> None:
+        """What a task has printed, or a note."""
         stream = sys.stdout if text.stream == "stdout" else sys.stderr
-        with bar.external_write_mode(file=stream):
+        with nullcontext() if self._bar is None else self._bar.external_write_mode(file=stream):
             stream.write(text.text)
 
-    def tell(state: MapProgress) -> None:
-        failed = f", {state.failed} failed" if state.failed else ""
-        bar.total = state.count
-        if state.slots:
-            busy = f"{state.busy} of {state.slots} slots busy" if state.busy else f"{state.slots} slots"
-            bar.set_postfix_str(f"{busy}{failed}", refresh=False)
-        bar.update(state.done + state.failed - bar.n)
+    def progress(self, state: MapProgress) -> None:
+        """How far it is."""
+        finished = state.done + state.failed
+        if self._start is None or not state.slots:
+            self._start = time.time(), finished
+        if not self._wanted or time.time() < self._opened + BAR_SECONDS:
+            return
+        if self._bar is None:
+            from tqdm.auto import tqdm
 
-    with bar:
-        yield show, tell
+            self._bar = tqdm(total=state.count, unit=" tasks", smoothing=0, dynamic_ncols=True)
+        self._bar.start_t, self._bar.initial = self._start
+        self._bar.n = finished
+        self._bar.set_postfix_str(_words(state))  # which shows it anew
+
+
+def _words(state: MapProgress) -> str:
+    failed = f", {state.failed} failed" if state.failed else ""
+    if not state.slots and state.done + state.failed < state.count:
+        return f"starting ranks{failed}"
+    return f"{f'{state.busy} of ' if state.busy else ''}{state.slots} slots{' busy' if state.busy else ''}{failed}"

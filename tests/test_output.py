@@ -113,10 +113,15 @@ def test_losses_name_the_biggest_that_were_never_pulled() -> None:
         ("lost", "ip-10-0-0-2: cannot be asked for files"),
     ]
     others: tuple[tuple[str, Objects], ...] = (("fit", (("model", 7, False),)), ("sim", None))
-    assert losses.rows(Losses(objects=(), files=(), jobs=(), others=others, unfetched=2)) == [
+    assert losses.rows(
+        Losses(
+            objects=(), files=(), jobs=(), others=others, unfetched=2, results=("3 of 9 results of a map",)
+        )
+    ) == [
         ("lost", "R session sim is busy, and cannot say what it holds"),
         ("lost", "in R session fit, never pulled: model (7 bytes)"),
         ("lost", "2 jobs whose results were never fetched"),
+        ("lost", "3 of 9 results of a map that nobody has: last_map()"),
     ]
     since = datetime(2026, 5, 4, 9, 5).astimezone()
     lost = Losses(objects=(), files=(), jobs=(), rstudio=((210_000_000, since),), suspended_bytes=3_000)

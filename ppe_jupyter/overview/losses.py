@@ -41,6 +41,7 @@ def rows(lost: Losses) -> list[tuple[str, str]]:
     if lost.unfetched:
         results = "job whose result was" if lost.unfetched == 1 else "jobs whose results were"
         said.append(("lost", f"{lost.unfetched} {results} never fetched"))
+    said += [("lost", f"{words} that nobody has: last_map()") for words in lost.results]
     for size, since in lost.rstudio:
         session = f"R session of {size_text(size)}, since {since.astimezone():%a %H:%M}"
         said.append(("lost", f"in RStudio: an {session}; what it holds is seen there only"))

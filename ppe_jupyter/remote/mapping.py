@@ -112,7 +112,8 @@ class MapResult:
     """What is known of a map. ``values`` by index, None where there is none (yet).
 
     ``failed``: errors by index. ``said``: (index, stream, text) that tasks have printed. ``seed`` repeats it.
-    ``lost``: how many ranks. ``running``: it was not at its end when this was asked for.
+    ``lost``: how many ranks. ``running``: it was not at its end when this was asked for. ``cut``: it came to none, for
+    its master or its keeper there came to theirs.
     """
 
     values: list[Any] = field(default_factory=list)
@@ -124,17 +125,21 @@ class MapResult:
     slots: int = 0
     lost: int = 0
     running: bool = False
+    cut: bool = True
 
     def __repr__(self) -> str:
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"<map: {len(self.done)} of {len(self.values)} results{failed}{', running' * self.running}>"
+        state = ", running" if self.running else ", cut off" if self.cut else ""
+        return f"<map: {len(self.done)} of {len(self.values)} results{failed}{state}>"
 
     def take(self, record: Record) -> Text | None:
         """Add a record; what of it is to be shown."""
         kind, index, body = record
+        self.cut = kind is not Is.END  # of a file that was gone on with, the last one
         if kind is Is.HEADER:
             header = json.loads(body)
-            self.seed, self.values = header["entropy"], [None] * header["count"]
+            self.seed = header["entropy"]
+            self.values = self.values or [None] * header["count"]
         elif kind is Is.RESULT:
             self.values[index] = load(body)
             self.done.add(index)
@@ -206,6 +211,7 @@ def run(
     Raises RemoteInterrupted after the stop button (what was finished is kept: ``last``), RemoteError if no ranks
     could be had, or the function not be read there; ConnectionLost (the map goes on), UsageError.
     """
+    __tracebackhide__ = True
     request = job.request()
     with connection.popen(TEAM_CELL) as channel:
         following = _Following(TeamLine(channel), on_output, on_progress)
@@ -218,6 +224,7 @@ def run(
 
 def _followed(following: _Following, request: dict[str, Any], job: MapJob) -> float | None:
     """Send the job, and follow it to its end; when it was stopped, in seconds of the monotonic clock."""
+    __tracebackhide__ = True
     line = following._line
     stopped: float | None = None
     sending = False
@@ -259,8 +266,10 @@ def last(
 ) -> MapResult:
     """What is known of the last map that anybody has run there; ``wait`` for its end.
 
-    Raises NothingToDo, RemoteError if the master is silent, RemoteInterrupted after Ctrl-C, which stops no map.
+    Raises NothingToDo, RemoteError if the master is silent or, with ``wait``, the map was cut off, RemoteInterrupted
+    after Ctrl-C, which stops no map.
     """
+    __tracebackhide__ = True
     with connection.popen(TEAM_CELL) as channel:
         line = TeamLine(channel)
         following = _Following(line, on_output, on_progress)
@@ -272,8 +281,15 @@ def last(
             raise RemoteInterrupted("stopped looking; a map that runs goes on: last_map(wait=True)") from None
     if event["error"]:
         raise NothingToDo(event["error"])
-    following.result.running &= not wait
-    return following.result
+    result = following.result
+    result.running &= not wait
+    result.cut &= not result.running
+    if wait and result.cut:
+        raise RemoteError(
+            f"that map was cut off, with its keeper or with the master: last_map() has {len(result.done)} of"
+            f" {len(result.values)} results; the same call goes on from there if it had a checkpoint"
+        )
+    return result
 
 
 def last_seed(connection: Connection) -> int | None:

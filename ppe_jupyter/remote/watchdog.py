@@ -49,10 +49,10 @@ class Losses:
     the home if it has no root, after ``NODE:`` on a worker; bytes), work that runs.
 
     ``objects`` is None when R is busy and cannot be asked; ``others`` are those of the sessions beside ``main``, by
-    name. ``unfetched`` is how many jobs are done whose results nobody has. ``files`` are the biggest, ``more_files``
-    how many there are besides, of ``more_bytes``; ``silent`` are the nodes that do not say what files they have.
-    ``rstudio`` are the R sessions in RStudio, which cannot be asked: bytes of memory, and since when;
-    ``suspended_bytes`` those on its disk.
+    name. ``unfetched`` is how many jobs are done whose results nobody has, ``results`` are other such results, in
+    words. ``files`` are the biggest, ``more_files`` how many there are besides, of ``more_bytes``; ``silent`` are the
+    nodes that do not say what files they have. ``rstudio`` are the R sessions in RStudio, which cannot be asked: bytes
+    of memory, and since when; ``suspended_bytes`` those on its disk.
     """
 
     objects: Objects
@@ -65,12 +65,13 @@ class Losses:
     suspended_bytes: int = 0
     others: tuple[tuple[str, Objects], ...] = ()
     unfetched: int = 0
+    results: tuple[str, ...] = ()
 
     @property
     def any(self) -> bool:
         """Whether there is anything that exists nowhere else."""
         work = self.files or self.jobs or self.silent or self.rstudio or self.suspended_bytes
-        return bool(self.busy or self.unpulled or self.unfetched or work)
+        return bool(self.busy or self.unpulled or self.unfetched or self.results or work)
 
     @property
     def busy(self) -> list[str]:
@@ -142,6 +143,7 @@ def losses(connection: Connection, session: Callable[[str], RemoteR]) -> Losses:
             (size, datetime.fromtimestamp(since, timezone.utc)) for size, since in found.get("rstudio", ())
         ),
         suspended_bytes=found.get("suspended", 0),
+        results=tuple(found.get("unfetched", ())),
     )
 
 

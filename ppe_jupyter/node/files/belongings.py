@@ -4,7 +4,8 @@ in ~/shared if that ends with them.
 Run it on the master as ``python3 ~/.ppe/node belongings``; it runs itself on the other nodes (``here``). Prints
 one JSON object: ``files`` (the biggest, as [where, bytes]; a name within the home, else a path, on a worker behind its
 name), ``count`` and ``bytes`` of all, ``silent`` (nodes that did not answer), ``rstudio`` (the master's R sessions in
-RStudio, as [bytes of memory, when it was started]), ``suspended`` (bytes of those on its disk). Standard library only.
+RStudio, as [bytes of memory, when it was started]), ``suspended`` (bytes of those on its disk), ``unfetched`` (results
+that no client has, in words). Standard library only.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..cells.cell import hosts
 from ..lifetime.activity import PROC, processes
 from ..machine import sharing
 
+UNFETCHED = Path.home() / ".ppe" / "run"
 # Written by cloud-init at the instance's first boot, and never again: what is older came with the image.
 LAUNCHED = "/etc/ppe/deadman.json"
 MOST = 1000
@@ -105,6 +107,11 @@ def suspended() -> int:
     return size
 
 
+def unfetched() -> list[str]:
+    """What was computed for clients that do not have it, as who keeps it says."""
+    return [each.read_text(encoding="utf-8") for each in sorted(UNFETCHED.glob("*.unfetched"))]
+
+
 def everywhere() -> Found:
     """The files of all nodes, and what RStudio holds."""
     workers = [name for name, _ in hosts()[1:]]
@@ -118,6 +125,7 @@ def everywhere() -> Found:
         "bytes": sum(found["bytes"] for found in told),
         "rstudio": rstudio(),
         "suspended": suspended(),
+        "unfetched": unfetched(),
         "silent": [name for name, answer in zip(workers, answers[1:]) if answer is None],  # Python 3.9
     }  # fmt: skip
 

@@ -38,6 +38,8 @@ from .workers import Workers
 NAME = "team-map-0"
 LAST = RUN / "map.last"  # the path of the last map's file
 OWN = RUN / "map.log"  # without a checkpoint
+# How many results it has, in words (belongings.py), until a client has all.
+UNFETCHED = RUN / "map.unfetched"
 PROGRESS_SECONDS = 0.25
 _GONE = Frame(ALL, Kind.INTERRUPT)
 # A client that takes nothing is told no progress either.
@@ -133,11 +135,16 @@ class Keeper:
             self._run = run = MapRun(log, request, function, items, self._workers)
             stopped.add_done_callback(lambda pressed: run.stop() if _is_press(pressed) else None)
             work = asyncio.ensure_future(run.perform())
+            _note_unfetched("results of a map")
             try:
                 await self._follow(client, run)
             finally:
                 error = await work  # the file is its till then
                 self._run = None
+                done = run.progress()["done"]
+                _note_unfetched(f"{done} of {run.count} results of a map" if done else "")
+            if error is None and not run.stopped:  # else the client raises an error instead
+                await _given(client)
             return error
 
     async def _last(self, client: Client, request: dict[str, Any]) -> str | None:
@@ -148,12 +155,15 @@ class Keeper:
             else:
                 with _opened(run) as file:
                     await _send(client, file, len(MAGIC), run.log.end)
+            if run.over:
+                await _given(client)
             return None
         if not LAST.exists():
             return "no map has run yet on this cluster"
         path = Path(LAST.read_text(encoding="utf-8"))
         with path.open("rb") as whole:
             await _send(client, whole.fileno(), len(MAGIC), path.stat().st_size)
+        await _given(client)
         return None
 
     async def _follow(self, client: Client, run: MapRun) -> None:
@@ -171,6 +181,21 @@ class Keeper:
                     return
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(grown.wait(), PROGRESS_SECONDS)
+
+
+def _note_unfetched(words: str) -> None:
+    with contextlib.suppress(OSError):
+        if words:
+            UNFETCHED.write_text(words, encoding="utf-8")
+        else:
+            UNFETCHED.unlink(missing_ok=True)
+
+
+async def _given(client: Client) -> None:
+    """The client has all of the last map."""
+    await client.taken()
+    if not client.gone:
+        UNFETCHED.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

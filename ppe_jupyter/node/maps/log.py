@@ -23,7 +23,7 @@ BLOCK_BYTES = 2**20
 class Kind(enum.IntEnum):
     """What a record is."""
 
-    HEADER = 1  # JSON: count, entropy, mark
+    HEADER = 1  # JSON: count, entropy, mark; at the beginning of each run
     RESULT = 2  # a task's result, pickled
     ERROR = 3  # a task's error, pickled
     SAID = 4  # JSON: [stream, text] that a task has printed
@@ -89,8 +89,8 @@ class Log:
         try:
             self.end = self._resume(header) if os.fstat(self._file).st_size else 0
             os.ftruncate(self._file, self.end)
-            if not self.end:
-                self._write(MAGIC + pack(Kind.HEADER, -1, json.dumps(header).encode()))
+            header = {**header, "entropy": self.entropy}
+            self._write(MAGIC * (not self.end) + pack(Kind.HEADER, -1, json.dumps(header).encode()))
         except BaseException:
             self.close()
             raise

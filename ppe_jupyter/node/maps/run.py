@@ -48,6 +48,16 @@ class MapRun:
         """End it; what is finished is kept."""
         self._stopped.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was, by the button or by a failure."""
+        return self._stopped.is_set()
+
+    @property
+    def count(self) -> int:
+        """How many tasks it has."""
+        return self._tasks.count
+
     def progress(self) -> dict[str, int]:
         """How far it is."""
         tasks = self._tasks

@@ -109,9 +109,12 @@ class Workers:
 async def _silent(nodes: list[str]) -> list[str]:
     """Those that do not answer."""
 
-    async def status(node: str) -> int:
+    async def is_silent(node: str) -> bool:
         async with started("ssh", "-o", f"ConnectTimeout={PROBE_SECONDS}", node, "true") as process:
-            return await end_of(process)
+            try:
+                return bool(await asyncio.wait_for(end_of(process), 2 * PROBE_SECONDS))
+            except asyncio.TimeoutError:  # it takes connections, and does nothing for them
+                return True
 
-    found = await asyncio.gather(*map(status, nodes))
-    return [node for node, each in zip(nodes, found) if each]  # Python 3.9
+    found = await asyncio.gather(*map(is_silent, nodes))
+    return [node for node, silent in zip(nodes, found) if silent]  # Python 3.9

@@ -26,6 +26,7 @@ from typing import Any
 
 from .frames import Kind
 from .functions import dumped, load, use_cloudpickle
+from .own_modules import OwnModules
 
 PART_SECONDS = 0.5
 # Where the rank's frames of the call begin, in a traceback that is shown.
@@ -68,6 +69,7 @@ class MapRank:
         self._np = np
         self._tell = tell
         self._capture = Capture()
+        self._modules = OwnModules()
         self._job = 0
         self._function: Callable[..., Any] | None = None
         self._entropy = 0
@@ -75,6 +77,7 @@ class MapRank:
         self._cancelled = False
         self._in_task = False
         signal.signal(signal.SIGINT, self._interrupt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def _interrupt(self, number: int, frame: object) -> None:
         self._cancelled = True
@@ -89,6 +92,8 @@ class MapRank:
             return self._chunk(request)
         self._job, self._entropy = request["job"], request["entropy"]
         self._function, self._cancelled = None, False
+        if self._modules.changed():
+            self._modules.forget()
         try:
             function = pickle.loads(request["function"])  # noqa: S301  # the cluster is the user's own
             use_cloudpickle(*function["cloudpickle"])

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..cells.python_cell import cells_module, execute
 from . import plain
 from .frames import HEAD, Kind, pack
+from .own_modules import OwnModules
 from .values import dump, load
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _be_python(rank: int, requests: int, answers: int) -> None:
 
 
 def _be_map(rank: int, requests: int, answers: int) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # till MapRank can take it
     from .map_rank import MapRank
 
     cells_module()
@@ -128,6 +130,7 @@ class PythonRank:
 
     def __init__(self, module: types.ModuleType, tell: Callable[[Kind, bytes], None]) -> None:
         self._module = module
+        self._modules = OwnModules()
         self._tell = tell
         self._cells = 0
         self._untaken = ""
@@ -163,6 +166,12 @@ class PythonRank:
             return f"its inputs cannot be read here: {exc!r}", b""
         if self._untaken:
             return self._untaken, b""
+        if (changed := self._modules.changed()) and os.environ["OMPI_COMM_WORLD_RANK"] == "0":
+            named = ", ".join(sorted(changed))
+            said = (
+                f"{named}: changed since these ranks imported it; %%remote_py --fresh has new ones import it"
+            )
+            print(said, file=sys.stderr)  # noqa: T201
         try:
             self._running = True
             failure = execute(cell["code"], module=self._module, name=f"<cell {self._cells}>")
