@@ -23,7 +23,7 @@ CLEAN_ENV := env $(foreach v,$(filter AWS_% PPE_%,$(.VARIABLES)),-u $(v)) \
 test test-all: APT += chromium
 
 # Most of a test's time is waiting for machines. Each of two processes has a local cloud of its own.
-PARALLEL := -n 2 --dist loadfile
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 LABEXTENSION := $(wildcard labextension/src/* labextension/style/* labextension/*.json labextension/*.js labextension/*.py)
 

@@ -14,7 +14,7 @@ from jupyter_lab import jupyter_lab
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-SOON = 30_000  # milliseconds
+SOON = 60_000  # milliseconds
 CHROMIUM = shutil.which("chromium")
 # The browser and the lab talk to nobody but each other.
 BROWSER_ARGUMENTS = [

@@ -33,6 +33,15 @@ if TYPE_CHECKING:
 # Two physical cores, cluster placement groups; 3 nodes make 6 slots.
 INSTANCE_TYPE = "m5.xlarge"
 
+# The files that take longest, in this order and before all others: if one came last, all would wait for it.
+LONGEST = [
+    f"test_{room}"
+    for room in (
+        *("launch", "mpi", "quickstart", "change", "sessions", "watchdog", "notebooks", "labextension"),
+        *("transfer", "mpi_faults", "sidebar", "rstudio", "localcloud_volumes", "crash", "agent", "images"),
+    )
+]
+
 STARTED: list[Endpoint] = []
 MADE = pytest.StashKey[str]()
 
@@ -59,6 +68,11 @@ def pytest_configure(config: pytest.Config) -> None:
         AWS_CONFIG_FILE="/dev/null",
         AWS_EC2_METADATA_DISABLED="true",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {stem: place for place, stem in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -151,7 +165,7 @@ def lab(tmp_path: Path, local_cloud: Endpoint) -> Iterator[Callable[[str], str]]
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """A page of a headless browser; what a test waits for has half a minute."""
+    """A page of a headless browser; what a test waits for has a minute."""
     from browser import SOON, browser_page
 
     with browser_page() as page:

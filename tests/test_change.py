@@ -96,6 +96,7 @@ def test_a_reboot_ends_when_every_node_has_booted_anew_and_r_answers(changing: C
     assert_works(changing, nodes=2)
 
 
+@pytest.mark.slow
 def test_one_node_can_be_rebooted_and_r_lives_on(changing: Cluster) -> None:
     before, pid = boots(changing), changing.r().eval("Sys.getpid()")
     worker = changing.nodes[1].private_dns.split(".")[0]
@@ -266,6 +267,7 @@ def test_a_worker_lost_while_it_computes_does_not_take_r_along(changing: Cluster
     assert_works(changing, nodes=2)
 
 
+@pytest.mark.slow
 def test_without_a_lost_node_the_others_move_up(changing: Cluster, manager: Manager) -> None:
     changing.resize(3)
     last = changing.nodes[2].instance_id
@@ -361,6 +363,7 @@ def test_another_client_finishes_a_launch_that_died(manager: Manager, phase: str
         manager.terminate("half-way")
 
 
+@pytest.mark.slow
 def test_two_clients_can_terminate_at_once(manager: Manager) -> None:
     manager.launch(ppe.ClusterSpec(name="twice", nodes=1, instance_type=TYPE))
     failed: list[PpeError] = []

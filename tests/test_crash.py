@@ -225,6 +225,7 @@ def test_a_client_killed_while_it_terminates_leaves_nothing_for_long(
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_client_killed_while_it_grows_leaves_the_cluster_as_it_was(
     clients: Clients, local_cloud: Endpoint, every: bool
 ) -> None:
@@ -260,6 +261,7 @@ def test_a_client_killed_while_it_grows_leaves_the_cluster_as_it_was(
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_clients_killed_while_they_shrink_it_one_after_the_other_leave_it_to_the_next(
     clients: Clients, local_cloud: Endpoint, every: bool
 ) -> None:

@@ -107,7 +107,7 @@ def lab(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 def expect_language(editor: Locator, language: str) -> None:
     from playwright.sync_api import expect
 
-    expect(editor).to_have_attribute("data-language", language, timeout=20_000)
+    expect(editor).to_have_attribute("data-language", language, timeout=60_000)
 
 
 def test_cells_are_in_the_language_of_their_magic(lab: Callable[[str], str], page: Page) -> None:

@@ -79,6 +79,7 @@ def test_a_launch_takes_few_calls_and_one_connection(cloud: Cloud) -> None:
         clusters.get(record.name)
 
 
+@pytest.mark.slow
 def test_the_name_is_free_again_at_once(cloud: Cloud) -> None:
     clusters = cloud.clusters()
     first = clusters.launch(cloud.plan(replace(ONE, name="again")), wait=False)
@@ -102,6 +103,7 @@ def wait_for_undertakings() -> None:
             thread.join(60)
 
 
+@pytest.mark.slow
 def test_spot_workers_of_a_master_with_the_only_public_address(cloud: Cloud) -> None:
     spec = replace(SPEC, name="spotty", spot=True, public_addresses="master", then="terminate")
     try:
@@ -123,6 +125,7 @@ def test_spot_workers_of_a_master_with_the_only_public_address(cloud: Cloud) -> 
         cloud.terminate("spotty")
 
 
+@pytest.mark.slow
 def test_on_demand_nodes_cost_what_they_cost_when_there_is_no_spot_capacity(cloud: Cloud) -> None:
     hooks.set_capacity(cloud.endpoint, zone=None, available=False, market="spot")
     said: list[str] = []
@@ -139,6 +142,7 @@ def test_on_demand_nodes_cost_what_they_cost_when_there_is_no_spot_capacity(clou
         cloud.terminate("fallback")
 
 
+@pytest.mark.slow
 def test_another_zone_is_taken_when_one_is_full(cloud: Cloud) -> None:
     plan = cloud.plan(replace(ONE, name="elsewhere"))
     zones = [subnet.zone for step in plan.steps if isinstance(step, RunInstances) for subnet in step.subnets]
@@ -222,6 +226,7 @@ def own_group(cloud: Cloud) -> Iterator[str]:
     ec2.delete_security_group(group)
 
 
+@pytest.mark.slow
 def test_an_existing_group_is_used_and_stays_and_one_of_two_clients_wins(
     cloud: Cloud, own_group: str
 ) -> None:
@@ -358,7 +363,7 @@ def test_ctrl_c_ends_a_launch_in_good_order(cloud: Cloud, phase: str) -> None:
         "AuthorizeSecurityGroupIngress",
         "CreatePlacementGroup",
         "RunInstances",
-        "CreateTags",
+        pytest.param("CreateTags", marks=pytest.mark.slow),
         "ModifyInstanceAttribute",
     ],
 )

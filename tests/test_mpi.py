@@ -80,6 +80,7 @@ def test_snow_starts_a_worker_for_every_slot_again_and_again(cluster: Cluster, m
         assert worker_processes(cluster) == 0
 
 
+@pytest.mark.slow
 def test_a_cluster_of_parallels_ends_as_one_of_snows(cluster: Cluster, mpi: RemoteR) -> None:
     for _ in range(CYCLES):
         mpi.eval("cl <- parallel::makeCluster(3, type = 'MPI')", on_output=lambda output: None)
@@ -184,14 +185,17 @@ CALLS = {
     # The manual's section 10: the workers do not know `obs`, and the master waits for them in a collective call.
     "a broadcast that hangs": (RMPI, "mpi.bcast.cmd(exists(obs)); mpi.bcast(1, type = 2); mpi.barrier(1)"),
 }
-calls = pytest.mark.parametrize(("start", "call"), CALLS.values(), ids=CALLS)
-some_slow = pytest.mark.parametrize(
-    ("start", "call"),
-    [
-        pytest.param(*each, id=name, marks=[pytest.mark.slow] if name in ("mpi.applyLB", "parLapply") else [])
-        for name, each in CALLS.items()
-    ],
-)
+
+
+def but(*slow: str) -> pytest.MarkDecorator:
+    """Each of the calls, those named in slow tests."""
+    return pytest.mark.parametrize(
+        ("start", "call"),
+        [
+            pytest.param(*each, id=name, marks=[pytest.mark.slow] if name in slow else [])
+            for name, each in CALLS.items()
+        ],
+    )
 
 
 def hanging(cluster: Cluster, mpi: RemoteR, start: str, call: str) -> tuple[Evaluation, int]:
@@ -220,7 +224,7 @@ def workers_answer(mpi: RemoteR, start: str) -> None:
     assert mpi.eval("kept") == 42
 
 
-@calls
+@but("mpi.applyLB")
 def test_the_stop_button_ends_a_call_that_waits_for_workers(
     cluster: Cluster, mpi: RemoteR, start: str, call: str
 ) -> None:
@@ -231,7 +235,7 @@ def test_the_stop_button_ends_a_call_that_waits_for_workers(
     assert mpi.eval("Sys.getpid()") == pid, "R was not restarted"
 
 
-@some_slow
+@but("mpi.applyLB", "parLapply")
 def test_a_worker_that_is_killed_ends_the_call_by_its_name(
     cluster: Cluster, mpi: RemoteR, start: str, call: str
 ) -> None:
@@ -348,7 +352,7 @@ def fragile(manager: Manager) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-@calls
+@but("mpi.applyLB")
 def test_a_node_that_is_lost_ends_the_call_by_its_name(
     manager: Manager, fragile: Cluster, start: str, call: str
 ) -> None:

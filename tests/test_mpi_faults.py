@@ -57,6 +57,7 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_said_to_be(cluster: Cluste
     workers_answer(mpi, RMPI)
 
 
+@pytest.mark.slow
 def test_the_kernel_kills_r_itself_for_memory(cluster: Cluster, r: RemoteR) -> None:
     with memory_limit(cluster.nodes[0].instance_id, more=300_000_000) as limit:
         with pytest.raises(errors.RSessionDied) as died:

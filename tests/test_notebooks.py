@@ -51,7 +51,7 @@ def run(name: str, folder: Path, *, to_the_end: bool = False) -> str:
     assert any(end in cell.source for cell in notebook.cells for end in ENDS)
     if not to_the_end:
         assert notebook.cells.pop().source in ENDS
-    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(folder)}})
     client.execute()
     for cell in notebook.cells:
         if "raises-exception" in cell.metadata.get("tags", ()):
@@ -81,6 +81,7 @@ def test_data_both_ways(execute: Execute, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"fit.rds", "trial.csv", "esr.pdf"}
 
 
+@pytest.mark.slow
 def test_python_with_mpi4py(execute: Execute, tmp_path: Path) -> None:
     said = execute("mpi4py", tmp_path)
     assert "800,000 rows on 4 ranks" in said and "4 ranks on 2 nodes" in said

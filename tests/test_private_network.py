@@ -51,6 +51,7 @@ def jump(jump_host: tuple[Nodes, str]) -> str:
     return nodes.address(instance)
 
 
+@pytest.mark.slow
 def test_a_private_cluster_is_launched_through_a_jump_host(
     settings: Settings, jump: str, tmp_path: Path
 ) -> None:

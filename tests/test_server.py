@@ -26,12 +26,13 @@ from ppe_jupyter.frontends.server_route import Route
 from ppe_jupyter.frontends.server_routes import ID, NAME, ROUTES
 from ppe_jupyter.frontends.server_uploads import Upload
 from ppe_jupyter.localcloud import hooks
-from ppe_jupyter.overview.poller import BUSY_SECONDS
 
 if TYPE_CHECKING:
     from ppe_jupyter.localcloud import Endpoint
     from ppe_jupyter.settings import Settings
 
+# Shorter in the server of these tests.
+BUSY_SECONDS, CALM_SECONDS = 1.0, 3.0
 ELSEWHERE = {"Origin": "https://elsewhere.example"}
 PLAIN = {"ServerApp": {"jpserver_extensions": {"ppe_jupyter": True, "jupyter_lsp": False}}}
 
@@ -44,6 +45,8 @@ def lab(local_cloud: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iter
     config.write_text(json.dumps(PLAIN))
     tests = Path(__file__).parent
     code = f"import sys\nsys.path.insert(0, {str(tests)!r})\nc = get_config()\n"
+    code += "from ppe_jupyter.overview import poller\n"
+    code += f"poller.BUSY_SECONDS, poller.CALM_SECONDS = {BUSY_SECONDS}, {CALM_SECONDS}\n"
     code += "from read_only import ReadOnly\nc.ServerApp.authorizer_class = ReadOnly\n"
     (folder / "config" / "jupyter_server_config.py").write_text(code)
     with jupyter_lab(folder, base_url="/user/a/") as lab:

@@ -96,6 +96,7 @@ def test_a_running_session_sees_new_nodes_and_forgets_removed_ones(members: Memb
         assert r.eval("kept") == "here"
 
 
+@pytest.mark.slow
 def test_a_node_replaced_at_the_same_place_with_another_host_key_works(members: Members) -> None:
     assert spawned(members) == 2 * SLOTS
     worker, r_pid = members.members[0], pid(members)

@@ -40,6 +40,7 @@ def prompt_name(cell: Locator) -> str:
     return str(shown).strip('"')
 
 
+@pytest.mark.timeout(900)
 def test_launched_used_and_ended_by_clicks(lab: Callable[[str], str], page: Page, manager: Manager) -> None:
     from playwright.sync_api import expect
 

@@ -63,7 +63,7 @@ def damaged(seed: int) -> bytes:
     return bytes(body[: len(body) + length] if length <= 0 else body + bytes(length))
 
 
-@pytest.mark.parametrize("seeds", [range(800), pytest.param(range(800, 3000), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [range(200), pytest.param(range(200, 3000), marks=pytest.mark.slow)])
 def test_python_refuses_or_reads_them(seeds: range) -> None:
     refused = 0
     for seed in seeds:
