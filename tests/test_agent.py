@@ -24,7 +24,7 @@ from test_evaluator import Seen, when_begun
 
 from ppe_jupyter.errors import RemoteError, RemoteInterrupted, RSessionDied, UsageError
 from ppe_jupyter.node.r.stream import RStream
-from ppe_jupyter.node.sessions import jobs as kept_jobs
+from ppe_jupyter.node.sessions import results
 from ppe_jupyter.node.sessions.autosave import Autosave
 from ppe_jupyter.node.sessions.jobs import Jobs
 from ppe_jupyter.node.sessions.ladder import Rung
@@ -503,8 +503,8 @@ class TestKeptResults:
 
     @pytest.fixture
     def jobs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jobs:
-        monkeypatch.setattr(kept_jobs, "RESULTS_BYTES", 1000)
-        monkeypatch.setattr(kept_jobs, "RESULTS_SHARE", 0)
+        monkeypatch.setattr(results, "MOST_BYTES", 1000)
+        monkeypatch.setattr(results, "MOST_SHARE", 0)
         return Jobs(tmp_path)
 
     @staticmethod
@@ -514,10 +514,10 @@ class TestKeptResults:
         async def kept() -> list[int]:
             made = [jobs.add("client", background=True, key=("t", i)) for i in range(len(sizes))]
             for job, size in zip(made, sizes, strict=True):
-                file = jobs.spool(job, size)
+                file = jobs.results.begin(job.number, size)
                 assert file is not None
                 file.write(bytes(size))
-                jobs.keep(job, file)
+                jobs.results.keep(job.number, file)
             return [job.number for job in made]
 
         return asyncio.run(kept())
@@ -526,9 +526,7 @@ class TestKeptResults:
     def there(jobs: Jobs, numbers: list[int]) -> list[bool]:
         found = []
         for number in numbers:
-            job = jobs.get(number)
-            assert job is not None
-            result = jobs.result(job)
+            result = jobs.results.get(number)
             found.append(result is not None)
             if result is not None:
                 result[1].close()
@@ -542,12 +540,10 @@ class TestKeptResults:
 
     def test_the_newest_is_what_ended_last(self, jobs: Jobs) -> None:
         async def end(number: int) -> None:
-            job = jobs.get(number)
-            assert job is not None
-            file = jobs.spool(job, 600)
+            file = jobs.results.begin(number, 600)
             assert file is not None
             file.write(bytes(600))
-            jobs.keep(job, file)
+            jobs.results.keep(number, file)
 
         first, *_ = numbers = self.keep(jobs, 0, 600, 600)
         os.utime(jobs._folder / "results" / f"{first}.frame", ns=(0, 0))  # type: ignore[operator]
@@ -555,12 +551,12 @@ class TestKeptResults:
         assert self.there(jobs, numbers) == [True, False, True]
 
     def test_a_disk_with_room_keeps_more(self, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(kept_jobs, "RESULTS_SHARE", 0.25)
+        monkeypatch.setattr(results, "MOST_SHARE", 0.25)
         assert self.there(jobs, self.keep(jobs, 600, 600, 600, 600)) == [True] * 4
 
     @needs_disk
     def test_older_ones_make_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(kept_jobs, "SPARE_BYTES", 2**14)
+        monkeypatch.setattr(results, "SPARE_BYTES", 2**14)
         with small_disk(tmp_path / "log", "size=1m"):
             jobs = Jobs(tmp_path / "log")
             assert self.there(jobs, self.keep(jobs, 300_000, 300_000, 300_000, 500_000)) == [

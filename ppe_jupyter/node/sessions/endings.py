@@ -54,7 +54,7 @@ class Endings:
             self._receiver = client
             client.promise(len(data) + head.size)
             client.send(data)
-        elif job is not None and (file := self._jobs.spool(job, head.size)) is not None:
+        elif job is not None and (file := self._jobs.results.begin(job.number, head.size)) is not None:
             self._file = file
             self._write(data)
 
@@ -92,7 +92,7 @@ class Endings:
             job.told = True
             self._audience.drop(receiver, job.number)
         if file is not None:
-            self._jobs.keep(job, file)
+            self._jobs.results.keep(job.number, file)
         self.close(job, kind, None if self._large else body, state=STATES.get(kind, JobState.FAILED))
         if kind is Kind.FAILURE and not self._large:
             self._audience.note(kind, body, job=job.number)
@@ -158,7 +158,7 @@ class Endings:
             kind, body = job.ending
             self._jobs.fetched(job)
             return [header(kind, len(body), id=follower.id, seq=seq) + body]
-        if (found := self._jobs.result(job)) is not None:
+        if (found := self._jobs.results.get(job.number)) is not None:
             return self._handed(job, _from_disk(follower, *found))
         if job.state is JobState.LOST:
             told = {
@@ -189,7 +189,7 @@ class Endings:
         except OSError as exc:
             assert self._request is not None
             assert self._request.job is not None
-            self._jobs.unkept(self._request.job, exc, self._file)
+            self._jobs.results.give_up(self._request.job.number, self._file, exc)
             self._file = None
 
     def _drop_stalled(self, client: Asking, taken: int, waiting: int) -> None:

@@ -1,8 +1,8 @@
 """Jobs: the evaluations of a session, numbered for ever, what became of them, and results that nobody fetched yet.
 
-The list is one JSON object a line, the last one of a number holds; it and the results are bounded, the newest are
-kept, the very newest whatever its size. Nothing is written while a short evaluation runs. Must not know R, nor clients
-beyond their names.
+The list is one JSON object a line, the last one of a number holds; it is bounded, the newest are kept. Small results
+are kept in memory, the others by results.py. Nothing is written while a short evaluation runs. Must not know R, nor
+clients beyond their names.
 """
 
 from __future__ import annotations
@@ -11,21 +11,16 @@ import asyncio
 import contextlib
 import enum
 import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from ..wire.protocol import HEADER, Kind, header
+from ..wire.protocol import Kind, header
+from .results import Results
 
 KEPT = 1000
-# Results on the disk, beside the newest: so much at least, and this share of what would be free without them.
-RESULTS_BYTES = 256 * 2**20
-RESULTS_SHARE = 0.25
-# That much of the disk is left to others, if older results can make room.
-SPARE_BYTES = 16 * 2**20
 # Results up to this size are kept for whoever asked until it asks again, so that a cut line loses none; but no more
 # of them all.
 SMALL_RESULT = 2**20
@@ -90,8 +85,8 @@ class Job:
 class Jobs:
     """The jobs of a session; ``folder`` is its log's (None: nothing outlives the agent).
 
-    ``on_trouble`` is told what the disk does not take, ``on_over`` of each that ends. Numbers go on after
-    ``last``: an agent that was killed may not have written its newest.
+    ``results`` has those on the disk. ``on_trouble`` is told what the disk does not take, ``on_over`` of each that
+    ends. Numbers go on after ``last``: an agent that was killed may not have written its newest.
     """
 
     def __init__(
@@ -103,6 +98,7 @@ class Jobs:
     ) -> None:
         self._folder = folder
         self._on_trouble = on_trouble
+        self.results = Results(None if folder is None else folder / "results", on_trouble=self._unkept)
         self.on_over: Callable[[Job], None] = lambda job: None
         self._written = True
         self._jobs: dict[int, Job] = {}
@@ -194,73 +190,22 @@ class Jobs:
         """Write what is not written yet."""
         self._write()
 
-    # --- Results on the disk
-
-    def spool(self, job: Job, size: int) -> BinaryIO | None:
-        """A file for its result of ``size`` bytes, to be written and handed to ``keep``; None if there can be none."""
-        if self._folder is None:
-            return None
-        folder = self._folder / "results"
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            kept = _oldest_first(folder)
-            lacks = size + SPARE_BYTES - shutil.disk_usage(folder).free
-            if lacks <= sum(path.stat().st_size for path in kept):
-                while kept and size + SPARE_BYTES > shutil.disk_usage(folder).free:
-                    kept.pop(0).unlink()
-            return (folder / f"{job.number}.part").open("wb")
-        except OSError as exc:
-            self.unkept(job, exc)
-        return None
-
-    def unkept(self, job: Job, exc: OSError, file: BinaryIO | None = None) -> None:
-        """Its result cannot be written."""
-        job.trouble = str(exc)
-        if file is not None:
-            with contextlib.suppress(OSError):  # what is in its buffer has no room either
-                file.close()
-        if self._folder is not None:
-            with contextlib.suppress(OSError):  # a disk that may only be read
-                (self._folder / "results" / f"{job.number}.part").unlink()
-        self._on_trouble(f"the result of job {job.number} could not be kept on the master's disk: {exc}")
-
-    def keep(self, job: Job, file: BinaryIO) -> None:
-        """Its result is whole; older ones go when they are too much."""
-        part = Path(file.name)
-        try:
-            file.close()
-            new = part.replace(part.with_suffix(".frame"))
-        except OSError as exc:
-            return self.unkept(job, exc)
-        with contextlib.suppress(OSError):
-            sizes = {path: path.stat().st_size for path in _oldest_first(new.parent) if path != new}
-            total = sum(sizes.values())
-            most = max(RESULTS_BYTES, RESULTS_SHARE * (shutil.disk_usage(new.parent).free + total))
-            for path, size in sizes.items():
-                if total > most:
-                    path.unlink()
-                    total -= size
-        return None
-
-    def result(self, job: Job) -> tuple[bytes, BinaryIO] | None:
-        """The head of the frame that ended it, and a file with the body; None if it is not on the disk."""
-        with contextlib.suppress(OSError):
-            if self._folder is not None:
-                file = (self._folder / "results" / f"{job.number}.frame").open("rb")
-                return file.read(HEADER.size), file
-        return None
-
     def keep_small(self, job: Job) -> None:
         """Write the ending that is kept in memory, for clients to come."""
-        file = self.spool(job, len(job.ending[1])) if job.ending else None
-        if job.ending and file is not None:
-            kind, body = job.ending
+        kind, body = job.ending or (Kind.RESULT, b"")
+        file = self.results.begin(job.number, len(body)) if job.ending else None
+        if file is not None:
             try:
                 file.write(header(kind, len(body), id=job.number) + body)
             except OSError as exc:
-                return self.unkept(job, exc, file)
-            self.keep(job, file)
-        return None
+                self.results.give_up(job.number, file, exc)
+            else:
+                self.results.keep(job.number, file)
+
+    def _unkept(self, number: int, exc: OSError) -> None:
+        if job := self._jobs.get(number):
+            job.trouble = str(exc)
+        self._on_trouble(f"the result of job {number} could not be kept on the master's disk: {exc}")
 
     # --- The list on the disk
 
@@ -316,8 +261,3 @@ class Jobs:
             if self._written:
                 self._written = False
                 self._on_trouble(f"the list of jobs cannot be written to {path}: {exc}")
-
-
-def _oldest_first(folder: Path) -> list[Path]:
-    """The results there, in the order in which they came: jobs end in another order than they were asked for."""
-    return sorted(folder.glob("*.frame"), key=lambda path: (path.stat().st_mtime_ns, int(path.stem)))
