@@ -54,7 +54,6 @@ def connect(
 
     Raises Unreachable, UnknownHost, HostKeyMismatch or AuthenticationRefused.
     """
-    where = f"{target.host}:{target.port}"
     key = _own_key(target)
     transport: paramiko.Transport | None = None
     way: socket.socket | paramiko.Channel | None = None
@@ -65,38 +64,46 @@ def connect(
             default_window_size=WINDOW_BYTES,
             default_max_packet_size=PACKET_BYTES,
         )
-        transport.banner_timeout = timeout
-        transport.auth_timeout = timeout
-        if target.host_keys:
-            transport.get_security_options().key_types = _algorithms(target.host_keys)
-        transport.start_client(timeout=timeout)
-        _verify_host_key(transport, target)
-        if key is not None:
-            transport.auth_publickey(target.user, key)
-        else:
-            _authenticate(transport, target)
-    except paramiko.AuthenticationException as exc:
+        _sign_in(transport, target, key, timeout=timeout)
+    except BaseException as exc:
         _close(transport)
-        raise errors.AuthenticationRefused(
+        if isinstance(exc, (OSError, EOFError, paramiko.SSHException)):
+            said = way.complaint if isinstance(way, proxy.ProxySocket) else ""
+            raise _refusal(target, exc, said) from exc
+        raise
+    return Connection(target, transport, below=jump if own_jump else None)
+
+
+def _sign_in(
+    transport: paramiko.Transport, target: Target, key: paramiko.PKey | None, *, timeout: float
+) -> None:
+    transport.banner_timeout = timeout
+    transport.auth_timeout = timeout
+    if target.host_keys:
+        transport.get_security_options().key_types = _algorithms(target.host_keys)
+    transport.start_client(timeout=timeout)
+    _verify_host_key(transport, target)
+    if key is not None:
+        transport.auth_publickey(target.user, key)
+    else:
+        _authenticate(transport, target)
+
+
+def _refusal(target: Target, exc: Exception, said: str) -> errors.PpeError:
+    """What that error means; ``said`` is the proxy command's complaint, or ""."""
+    where = f"{target.host}:{target.port}"
+    if isinstance(exc, paramiko.AuthenticationException):
+        return errors.AuthenticationRefused(
             f"{where} does not accept the key for user {target.user!r}; "
             "check the login user and that the key pair is the one the cluster was launched with",
             host=target.host,
-        ) from exc
-    except IncompatiblePeer as exc:
-        # It offers no key of the kinds that we expect of it.
-        _close(transport)
-        raise _mismatch(target, "no key of the expected kind") from exc
-    except (OSError, EOFError, paramiko.SSHException) as exc:
-        _close(transport)
-        said = way.complaint if isinstance(way, proxy.ProxySocket) else ""
-        raise errors.Unreachable(
-            f"no SSH server answers at {where}: {exc}{f'; the proxy command said: {said}' * bool(said)}",
-            host=target.host,
-        ) from exc
-    except BaseException:
-        _close(transport)
-        raise
-    return Connection(target, transport, below=jump if own_jump else None)
+        )
+    if isinstance(exc, IncompatiblePeer):  # it offers no key of the kinds that we expect of it
+        return _mismatch(target, "no key of the expected kind")
+    return errors.Unreachable(
+        f"no SSH server answers at {where}: {exc}{f'; the proxy command said: {said}' * bool(said)}",
+        host=target.host,
+    )
 
 
 def _open_socket(target: Target, timeout: float, jump: Connection | None) -> socket.socket | paramiko.Channel:

@@ -16,6 +16,7 @@ from ... import ssh
 from ...errors import CloudError
 from .. import tags
 from ..context import Context
+from ..ec2.shapes import InstanceRequest
 from ..facts import Instance
 from ..launching.boot import PhaseReport
 from ..launching.order import first_boot, instance_request, on_demand
@@ -46,6 +47,20 @@ class Growth:
 
     def buy(self, step: RunInstances, *, pace: Pace, report: PhaseReport) -> Purchased:
         """The nodes of that step. Raises CapacityError; CloudError too when another client is at the same."""
+        bought = purchase(
+            self.context,
+            self._offers(step),
+            step.subnets,
+            token=self._token(step),
+            pace=pace,
+            say=lambda line: report("starting", 0, line),
+        )
+        if bought.offer:
+            report("starting", 0, "there is no spot capacity: the new nodes are on demand")
+        return bought
+
+    def _offers(self, step: RunInstances) -> list[list[InstanceRequest]]:
+        """The step's instances, and the same on demand if it may fall back on that."""
         record, spec = self._record, self.plan.spec
         common = tags.for_everything(
             spec,
@@ -67,7 +82,7 @@ class Growth:
         if step.spot_fallback:
             price = next((node.price for node in record.nodes if not node.spot), None)
             wanted.append(on_demand(step, price))
-        offers = [
+        return [
             [
                 instance_request(
                     each,
@@ -82,17 +97,6 @@ class Growth:
             ]
             for each in wanted
         ]
-        bought = purchase(
-            self.context,
-            offers,
-            step.subnets,
-            token=self._token(step),
-            pace=pace,
-            say=lambda line: report("starting", 0, line),
-        )
-        if bought.offer:
-            report("starting", 0, "there is no spot capacity: the new nodes are on demand")
-        return bought
 
     @property
     def _record(self) -> ClusterRecord:

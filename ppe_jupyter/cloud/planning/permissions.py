@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..plan import Plan
-from ..steps import AttachVolume, CreatePlacementGroup, CreateSecurityGroup, ImportKeyPair, RunInstances
+from ..steps import (
+    AttachVolume,
+    CreatePlacementGroup,
+    CreateSecurityGroup,
+    ImportKeyPair,
+    RunInstances,
+    Step,
+)
 
 INSTANCE = "i-00000000000000000"
 GROUP = "sg-00000000000000000"
@@ -22,40 +29,7 @@ Call = tuple[str, dict[str, Any]]
 def calls(plan: Plan) -> Iterator[Call]:
     """(operation, arguments) of every kind of call that the plan's steps need."""
     for step in plan.steps:
-        match step:
-            case ImportKeyPair():
-                public = step.public.encode()
-                yield (
-                    "ImportKeyPair",
-                    {"KeyName": step.name, "PublicKeyMaterial": public, **_tags("key-pair")},
-                )
-            case CreateSecurityGroup():
-                described = {"Description": "dry run", "VpcId": step.vpc_id}
-                yield "CreateSecurityGroup", {"GroupName": step.name, **described, **_tags("security-group")}
-                rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
-                ranges = [{"CidrIp": step.caller_cidr}]
-                yield (
-                    "AuthorizeSecurityGroupIngress",
-                    {"GroupId": GROUP, "IpPermissions": [{**rule, "IpRanges": ranges}]},
-                )
-                yield (
-                    "RevokeSecurityGroupIngress",
-                    {"GroupId": GROUP, "IpPermissions": [{**rule, "IpRanges": ranges}]},
-                )
-                yield "DeleteSecurityGroup", {"GroupId": GROUP}
-            case CreatePlacementGroup():
-                yield (
-                    "CreatePlacementGroup",
-                    {"GroupName": step.name, "Strategy": "cluster", **_tags("placement-group")},
-                )
-                yield "DeletePlacementGroup", {"GroupName": step.name}
-            case RunInstances():
-                yield "RunInstances", _run(plan, step)
-            case AttachVolume():
-                yield (
-                    "AttachVolume",
-                    {"VolumeId": step.volume_id, "InstanceId": INSTANCE, "Device": "/dev/sdf"},
-                )
+        yield from _of_step(plan, step)
     yield "CreateTags", {"Resources": [INSTANCE], "Tags": TAGS}
     yield (
         "ModifyInstanceAttribute",
@@ -67,6 +41,43 @@ def calls(plan: Plan) -> Iterator[Call]:
     )
     for operation in ("StopInstances", "StartInstances", "RebootInstances", "TerminateInstances"):
         yield operation, {"InstanceIds": [INSTANCE]}
+
+
+def _of_step(plan: Plan, step: Step) -> Iterator[Call]:
+    match step:
+        case ImportKeyPair():
+            public = step.public.encode()
+            yield (
+                "ImportKeyPair",
+                {"KeyName": step.name, "PublicKeyMaterial": public, **_tags("key-pair")},
+            )
+        case CreateSecurityGroup():
+            described = {"Description": "dry run", "VpcId": step.vpc_id}
+            yield "CreateSecurityGroup", {"GroupName": step.name, **described, **_tags("security-group")}
+            rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
+            ranges = [{"CidrIp": step.caller_cidr}]
+            yield (
+                "AuthorizeSecurityGroupIngress",
+                {"GroupId": GROUP, "IpPermissions": [{**rule, "IpRanges": ranges}]},
+            )
+            yield (
+                "RevokeSecurityGroupIngress",
+                {"GroupId": GROUP, "IpPermissions": [{**rule, "IpRanges": ranges}]},
+            )
+            yield "DeleteSecurityGroup", {"GroupId": GROUP}
+        case CreatePlacementGroup():
+            yield (
+                "CreatePlacementGroup",
+                {"GroupName": step.name, "Strategy": "cluster", **_tags("placement-group")},
+            )
+            yield "DeletePlacementGroup", {"GroupName": step.name}
+        case RunInstances():
+            yield "RunInstances", _run(plan, step)
+        case AttachVolume():
+            yield (
+                "AttachVolume",
+                {"VolumeId": step.volume_id, "InstanceId": INSTANCE, "Device": "/dev/sdf"},
+            )
 
 
 def _run(plan: Plan, step: RunInstances) -> dict[str, Any]:

@@ -73,31 +73,11 @@ class SetUp:
         keys = {node.instance_id: answers[node.private_ip]["host_key"] for node in self._nodes}
         write(HOST_KEYS, json.dumps(keys))
         # Before they are in force, for whoever has to begin again.
-        emit("host_keys", host_keys={node.private_ip: keys[node.instance_id] for node in self._nodes})
+        emit("host_keys", host_keys=self._by_address(keys))
         self._expect(keys, launching=True)
-        cran_url = self._task.get("cran_url") or surroundings.cran()
-        if self._task.get("private"):
-            stranded.lead_out(self._nodes, cran_url=cran_url)
-        wanted = installing.with_earlier(self._task.get("packages", {}))
-        missing: list[str] = []
-        if wanted:
-            told = self._each("installing", partial(installing.of_distribution, wanted))
-            missing = installing.missing(told)
-        common = {
-            "login_user": self._task["login_user"],
-            "subnet_cidr": self._task["subnet_cidr"],
-            "shared": len({answer["machine"] for answer in answers.values()}) < len(self._nodes),
-            "cran_url": cran_url,
-            "share": self._task["shared"],
-            "shim": base64.b64encode(self._shim).decode(),
-            "guests": guests.listed(),
-        }
-        while not self._configure_all(keys, common):
-            pass
-        if self._task["shared"]["kind"] != "bind":
-            shared_folder.share(self._nodes, self._task["shared"], self._task["login_user"])
-        self._expect(keys, launching=False)
-        self._have_own_software(missing, wanted)
+        self._configure(
+            keys, shared_machine=len({each["machine"] for each in answers.values()}) < len(self._nodes)
+        )
 
         found: dict[str, str] = {}
         reading = threading.Thread(target=lambda: found.update(versions()))
@@ -109,8 +89,36 @@ class SetUp:
         start_r()
         nodes = [asdict(node) for node in self._nodes]
         write(CLUSTER, json.dumps({"cluster": self._task["cluster"], "nodes": nodes}))
-        host_keys = {node.private_ip: keys[node.instance_id] for node in self._nodes}
-        emit("done", host_keys=host_keys, versions=found, lost=self._lost)
+        emit("done", host_keys=self._by_address(keys), versions=found, lost=self._lost)
+
+    def _by_address(self, keys: Mapping[str, str]) -> Json:
+        return {node.private_ip: keys[node.instance_id] for node in self._nodes}
+
+    def _configure(self, keys: dict[str, str], *, shared_machine: bool) -> None:
+        """Software, settings and ~/shared of all nodes, which have these host keys from then on."""
+        cran_url = self._task.get("cran_url") or surroundings.cran()
+        if self._task.get("private"):
+            stranded.lead_out(self._nodes, cran_url=cran_url)
+        wanted = installing.with_earlier(self._task.get("packages", {}))
+        missing: list[str] = []
+        if wanted:
+            told = self._each("installing", partial(installing.of_distribution, wanted))
+            missing = installing.missing(told)
+        common = {
+            "login_user": self._task["login_user"],
+            "subnet_cidr": self._task["subnet_cidr"],
+            "shared": shared_machine,
+            "cran_url": cran_url,
+            "share": self._task["shared"],
+            "shim": base64.b64encode(self._shim).decode(),
+            "guests": guests.listed(),
+        }
+        while not self._configure_all(keys, common):
+            pass
+        if self._task["shared"]["kind"] != "bind":
+            shared_folder.share(self._nodes, self._task["shared"], self._task["login_user"])
+        self._expect(keys, launching=False)
+        self._have_own_software(missing, wanted)
 
     def _each(self, phase: str, act: Callable[[Node, reach.Say], Json]) -> dict[str, Json]:
         """Act on all nodes that are left; the workers at which it fails are lost."""
