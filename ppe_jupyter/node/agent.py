@@ -33,6 +33,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(_folder.parent)
     __package__ = _folder.name
 
+from . import whole
 from .sessions.state import State
 from .wire.protocol import MAIN
 
@@ -102,9 +103,7 @@ def limits() -> int:
         print(exc, file=sys.stderr)  # noqa: T201
         return 1
     FOLDER.mkdir(mode=0o700, exist_ok=True)
-    new = LIMITS.with_suffix(".new")
-    new.write_text(wanted.dump(), encoding="utf-8")
-    new.replace(LIMITS)
+    whole.write(LIMITS, wanted.dump())
     aftermath.forget_end()  # where no agent runs
     print(json.dumps(ask("limits")))  # noqa: T201
     return 0

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from .. import whole
 from . import sns
 
 FOLDER = Path.home() / ".ppe"
@@ -97,10 +98,8 @@ def ask_for_end(why: str, job: str, *, stored: bool = False) -> None:
     """The cluster is to end when nothing works any more. Only this process knows it if the disk is full."""
     before = asked_end() or End("", 0.0, (), stored=True)
     _unwritten[:] = [End(why, time.time(), (*before.jobs, job), stored=stored and before.stored)]
-    new = END.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
-        new.write_text(json.dumps({**_unwritten[0]._asdict(), "life": life()}), encoding="utf-8")
-        new.replace(END)
+        whole.write(END, json.dumps({**_unwritten[0]._asdict(), "life": life()}))
         _unwritten.clear()
 
 

@@ -12,6 +12,8 @@ import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .. import whole
+
 # Share of kernel time in an MPI call that waits: Open MPI yields the processor all the time (measured: 0.5 to 0.7;
 # R that computes: below 0.1).
 YIELDING = 0.25
@@ -72,13 +74,10 @@ def name_lost(folder: Path, lost: list[Worker], fate: str) -> Path:
 
     Raises OSError.
     """
-    word = folder / "lost"
     more = f" ({len(lost)} workers in all)" if len(lost) > 1 else ""
     # For dispatch.R, which goes on without them.
     (folder / "lost-ranks").write_text(" ".join(str(worker.rank) for worker in lost))
-    new = word.with_suffix(".new")
-    new.write_text(f"{lost[0]} was {fate}{more}", encoding="utf-8")
-    return new.replace(word)
+    return whole.write(folder / "lost", f"{lost[0]} was {fate}{more}")
 
 
 async def signal_all(path: Path, number: int) -> None:

@@ -33,6 +33,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .. import whole
 from ..lifetime.aftermath import asked_end
 
 HOME = Path.home()
@@ -135,12 +136,9 @@ class Run:
         """Write it, whole or not at all; where the disk is full, over the old one, whose room it has."""
         path = self.folder / RECORD
         text = json.dumps(asdict(self))
-        new = path.with_name(f"{RECORD}.{os.getpid()}")
         try:
-            new.write_text(text, encoding="utf-8")
-            new.replace(path)
+            whole.write(path, text)
         except OSError:
-            new.unlink(missing_ok=True)
             with path.open("r+", encoding="ascii") as old:
                 old.write(text.ljust(path.stat().st_size))
 

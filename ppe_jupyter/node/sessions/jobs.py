@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .. import whole
 from ..wire.protocol import Kind, header
 from .results import Results
 
@@ -246,11 +247,9 @@ class Jobs:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lines += len(rows)
             if self._lines > 4 * KEPT:
-                new = path.with_suffix(".new")
                 rows = [job.row() for job in self._jobs.values() if job.matters]
                 self._lines = len(rows)
-                new.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-                new.replace(path)
+                whole.write(path, "".join(f"{json.dumps(row)}\n" for row in rows))
             else:
                 with path.open("a", encoding="utf-8") as file:
                     file.write("" if self._written else "\n")  # behind what was cut off

@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any
 
 from ..machine import own_packages, packages, surroundings
+from ..whole import write
 from . import reach
-from .master import read, write
+from .master import read
 from .phase import Json, Phase, emit
 from .reach import FOLDER, Node, NodeFailed
 

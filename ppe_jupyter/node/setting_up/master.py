@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..whole import write
 from .reach import CLUSTER_KEY, FOLDER, NODE_FOLDER, Node, NodeFailed
 
 MPIRUN_SECONDS = 60.0
@@ -35,16 +36,6 @@ def read(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
-
-
-def write(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-        file.write(text)
-    new.replace(path)
 
 
 def have_cluster_key(private: str | None) -> None:

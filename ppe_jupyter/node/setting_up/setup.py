@@ -31,8 +31,9 @@ from typing import Any
 
 from ..lifetime.limits import Limits
 from ..machine import own_packages, surroundings
+from ..whole import write
 from . import guests, installing, reach, shared_folder, stranded
-from .master import have_cluster_key, mpi_silence, read, shim, start_r, versions, write, write_hostfiles
+from .master import have_cluster_key, mpi_silence, read, shim, start_r, versions, write_hostfiles
 from .phase import Json, Phase, emit
 from .reach import FOLDER, Node, NodeFailed
 
