@@ -49,7 +49,9 @@ class Narrator(NotebookClient):
             self._write(str(data.get("text/plain", "")).rstrip("\n") + "\n")
 
     def show_source(self, cell: Any, cell_index: int) -> None:
-        """Print a code cell's source before it runs."""
+        """Print a cell's text, or its source before it runs."""
+        if cell.cell_type == "markdown":
+            self._write(f"\n{cell.source}\n")
         if cell.cell_type == "code":
             self._executed += 1
             prompt = f"In [{self._executed}]"

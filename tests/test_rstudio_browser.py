@@ -121,7 +121,9 @@ def test_two_clusters_in_tabs_of_the_lab(
     expect(page.get_by_role("button", name="Open RStudio on side")).to_be_visible()
     shot(page, "button")
     put(side)
-    page.get_by_role("tab", name="RStudio: side").click()
+    rstudio_tab = page.get_by_role("tab", name="RStudio: side")
+    expect(rstudio_tab.locator("svg[data-icon='ppe-jupyter:session']")).to_be_visible()
+    rstudio_tab.click()
     other.get_by_role("link", name="Try again").click()
     expect(other.locator("#console")).to_contain_text("R 42")
 

@@ -23,7 +23,7 @@ const LABELS: Readonly<Record<string, string>> = {
   limit: 'Set limits'
 };
 const WAYS: Readonly<Record<string, string>> = {
-  'Wait: the lost nodes may come back': 'wait',
+  'Wait: they may come back': 'wait',
   'Replace them by new ones': 'replace',
   'Go on without them': 'drop'
 };
@@ -105,9 +105,9 @@ export class Changes {
 
   private async options(verb: string, cluster: ICluster): Promise<ISpec | null> {
     if (verb === 'resize') {
-      const title = `Nodes of ${cluster.name}, the master included`;
       const { value, button } = await InputDialog.getNumber({
-        title,
+        title: `Resize ${cluster.name}`,
+        label: 'Nodes, the master included',
         value: cluster.nodes_wanted,
         okLabel: 'Review'
       });
@@ -115,7 +115,12 @@ export class Changes {
     }
     if (verb === 'retry') {
       const title = `What to do with ${cluster.name}?`;
-      const { value } = await InputDialog.getItem({ title, items: Object.keys(WAYS), okLabel: 'Review' });
+      const { value } = await InputDialog.getItem({
+        title,
+        label: 'Nodes that are lost',
+        items: Object.keys(WAYS),
+        okLabel: 'Review'
+      });
       return value ? { choice: WAYS[value] } : null;
     }
     if (verb === 'limit') {

@@ -153,7 +153,8 @@ async function choose(watch: Watch, action: string, name: unknown): Promise<IClu
   if (fit.length < 2) {
     return fit[0];
   }
-  const { value } = await InputDialog.getItem({ title: 'Which cluster?', items: fit.map(each => each.name) });
+  const items = fit.map(each => each.name);
+  const { value } = await InputDialog.getItem({ title: 'Which cluster?', label: 'Cluster', items });
   return fit.find(each => each.name === value);
 }
 

@@ -169,7 +169,7 @@ function Place({ known, ...fields }: IPart): React.JSX.Element {
           </option>
         ))}
       </Choice>
-      <Choice {...fields} name="zone" label="Zone" none="any that has them">
+      <Choice {...fields} name="zone" label="Zone" none="any that fits">
         {known.choices?.zones.map(zone => (
           <option key={zone}>{zone}</option>
         ))}

@@ -150,7 +150,7 @@ function NodeLine({
       </span>
       {load && (
         <span className="jp-ppe-quiet">
-          CPU {Math.round(100 * load.cpu)}% · {load.memory_used_gb.toFixed(1)} of {load.memory_gb.toFixed(1)}{' '}
+          CPU {Math.round(100 * load.cpu)} % · {load.memory_used_gb.toFixed(1)} of {load.memory_gb.toFixed(1)}{' '}
           GB
         </span>
       )}

@@ -69,9 +69,9 @@ class Opened:
         self._node.style.description_width = "4em"
         self._node.observe(self._node_chosen, "value")
         self._ssh = Line(label="Command", hint="For any terminal", terminal=True, layout={"flex": "1 1 30em"})
-        self._shell = widgets.HBox([self._node, self._ssh, self._links], layout={"flex_flow": "row wrap"})
+        self._shell = widgets.HBox([self._node, self._ssh], layout={"flex_flow": "row wrap"})
         servers = widgets.HBox([self._server, self._kernel], layout={"flex_flow": "row wrap"})
-        self._about_r = widgets.VBox([widgets.HTML("<b>R on the master</b>"), self._r, servers])
+        self._about_r = widgets.VBox([widgets.HTML("<b>R on the master</b>"), self._r, servers, self._links])
         self._events, self._magics = widgets.HTML(), widgets.HTML(_magics(self.name))
         self._magics.layout.display = "none"
         self._copy.observe(self._copying, "value")

@@ -43,7 +43,7 @@ class LaunchForm:
             "security_group": _choice("Security"),
             "spot": widgets.Checkbox(description="spot workers", indent=True, layout=FIELD),
             "rstudio": widgets.Checkbox(description="RStudio Server", indent=True, layout=FIELD),
-            **panel_options.limits(),
+            **panel_options.limits(empty="as usual: park"),
         }
         for each in self.fields.values():
             each.layout.width = FIELD["width"]

@@ -22,7 +22,7 @@ LIMITS: Mapping[str, tuple[str, str, Callable[[str], float]]] = {
     "budget_usd": ("Budget $", "12.50 or off", usd),
 }
 CHOICES = [("wait for them", "wait"), ("replace them", "replace"), ("go on without them", "drop")]
-ENDS = [("as it is", ""), ("park", "park"), ("terminate", "terminate")]
+ENDS = [("park", "park"), ("terminate", "terminate")]
 
 
 def node_choice(cluster: ClusterPicture, *, everywhere: str = "") -> Any:
@@ -35,15 +35,17 @@ def node_choice(cluster: ClusterPicture, *, everywhere: str = "") -> Any:
     return widgets.Dropdown(description="Node", options=[(everywhere, ""), *nodes] if everywhere else nodes)
 
 
-def limits() -> dict[str, Any]:
-    """What ends a cluster; empty: as it is."""
+def limits(*, empty: str = "as it is") -> dict[str, Any]:
+    """What ends a cluster; ``empty`` stands for no choice of what happens then."""
     made: dict[str, Any] = {
         name: widgets.Text(
             description=label, placeholder=hint, layout={"width": "16em"}, continuous_update=True
         )
         for name, (label, hint, _) in LIMITS.items()
     }
-    made["then"] = widgets.Dropdown(description="At a limit", options=ENDS, layout={"width": "16em"})
+    made["then"] = widgets.Dropdown(
+        description="At a limit", options=[(empty, ""), *ENDS], layout={"width": "16em"}
+    )
     return made
 
 

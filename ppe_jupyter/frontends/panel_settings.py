@@ -52,7 +52,8 @@ class SettingsForm:
         field.style.description_width = "11em"
         field.observe(self._changed, "value")
         self._fields[setting["name"]] = field
-        help = widgets.HTML(f'<span class="ppe-calm">{words.escaped(setting["help"])}</span>')
+        text = f'<span class="ppe-calm">{words.escaped(setting["help"])}</span>'
+        help = widgets.HTML(text, layout={"flex": "1 1 15em"})
         return widgets.HBox([field, help], layout={"flex_flow": "row wrap"})
 
     def _new(self) -> dict[str, str | None]:

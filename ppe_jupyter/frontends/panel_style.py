@@ -57,8 +57,9 @@ STYLE = """<style>
 .ppe-panel .ppe-open { border-left: 3px solid var(--jp-brand-color1, #1976d2); padding: 4px 0 8px 12px;
   margin: 0; box-sizing: border-box; width: 100%; }
 .ppe-panel .ppe-opener button, .ppe-panel button.ppe-opener { text-align: left; font-weight: 600; background: none; }
-.ppe-panel .ppe-server-action, .ppe-panel .ppe-link { font: inherit; padding: 4px 10px; margin: 2px; border: 0;
-  border-radius: 2px; cursor: pointer; color: var(--jp-ui-font-color1, inherit);
+.ppe-panel .ppe-server-action, .ppe-panel .ppe-link, .ppe-panel .jp-mod-accept { font: inherit;
+  letter-spacing: normal; height: auto; min-height: 0; line-height: normal; padding: 4px 10px; margin: 2px; border: 0;
+  border-radius: 2px; cursor: pointer; white-space: nowrap; color: var(--jp-ui-font-color1, inherit);
   background: var(--jp-layout-color2, #eee); text-decoration: none; }
 .ppe-panel .ppe-server-action:hover, .ppe-panel .ppe-link:hover { background: var(--jp-layout-color3, #ddd); }
 .ppe-panel :focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2) !important; outline-offset: 1px; }

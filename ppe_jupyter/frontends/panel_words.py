@@ -111,7 +111,7 @@ def heading(seen: Overview) -> str:
 
 
 def glance(seen: Overview, focus: ClusterPicture | None, details: Details | None) -> str:
-    """What matters most: money of all clusters; of the cluster in focus what its master says."""
+    """What matters most: money; of the cluster in focus, if there is one, its own, and what its master says."""
     budgets = [each["budget_usd"] for each in ([focus] if focus else seen["clusters"])]
     limits = [each for each in budgets if each is not None]
     spent = dollars(focus["usd_so_far"] if focus else seen["usd_so_far"])
@@ -119,7 +119,10 @@ def glance(seen: Overview, focus: ClusterPicture | None, details: Details | None
         spent += f" of {dollars(sum(limits))}"
     on_ec2 = " on EC2" if seen["free"] else ""
     slots = sum(each["slots"] for each in seen["clusters"])
-    facts = [(f"cost now{on_ec2}", per_hour(seen["usd_per_hour"])), (f"so far{on_ec2}", spent)]
+    rate = per_hour(focus["usd_per_hour"] if focus else seen["usd_per_hour"])
+    if focus and len(seen["clusters"]) > 1:
+        rate += f" (all: {per_hour(seen['usd_per_hour'])})"
+    facts = [(f"cost now{on_ec2}", rate), (f"so far{on_ec2}", spent)]
     if focus is None or details is None or details["problem"]:
         facts.append(("slots", str(slots)))
         ends = [each["deadline"] for each in seen["clusters"] if each["deadline"]]
