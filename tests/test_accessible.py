@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,7 +138,8 @@ def panel_tabs(visit: Visit, name: str) -> None:
     row = panel.locator(".ppe-row", has_text=name)
     for action in ("Resize…", "Limits…", "Terminate…"):
         row.get_by_role("button", name=action, exact=True).click()
-        row.get_by_role("button", name=re.compile(rf"^{action.rstrip('…')}.* {name}\\b")).wait_for()
+        row.get_by_role("button", name="Leave it").wait_for()
+        row.get_by_text("planning").wait_for(state="detached")
         visit.look(f"panel-{action.rstrip('…').lower()}")
         row.get_by_role("button", name="Leave it").click()
     for tab in ("New cluster", "Left behind", "Settings"):

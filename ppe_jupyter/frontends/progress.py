@@ -125,6 +125,11 @@ def terminal(title: str) -> Display:
     return TerminalProgress(title) if sys.stderr.isatty() else PlainProgress(title)
 
 
+# Whatever is said takes one line, and what is below stays where it is.
+ROW = "display: grid; grid-template-columns: minmax(0, 1fr)"
+CUT = "overflow: hidden; white-space: nowrap; text-overflow: ellipsis"
+
+
 class NotebookProgress:
     """A widget while it goes, a line of text and HTML in its place afterwards."""
 
@@ -133,8 +138,8 @@ class NotebookProgress:
         from IPython.display import display
 
         self._title = title
-        self._bar = ipywidgets.IntProgress(min=0, max=1, layout={"width": "14em"})
-        self._label = ipywidgets.HTML()
+        self._bar = ipywidgets.IntProgress(min=0, max=1, layout={"flex": "0 0 14em"})
+        self._label = ipywidgets.HTML(layout={"flex": "1 1 0", "min_width": "0"})
         self._box = ipywidgets.HBox([self._bar, self._label], layout={"align_items": "center"})
         self._handle: str = self._box.model_id
         view = {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}
@@ -145,10 +150,9 @@ class NotebookProgress:
         from html import escape
 
         self._bar.max, self._bar.value = max(progress.total, 1), progress.ready
-        self._label.value = (
-            f"<b>{escape(self._title)}</b> &nbsp; {_count(progress)}{progress.elapsed:.0f} s "
-            f"&nbsp; {escape(_line(progress))}"
-        )
+        line = escape(_line(progress))
+        text = f"<b>{escape(self._title)}</b> &nbsp; {_count(progress)}{progress.elapsed:.0f} s &nbsp; {line}"
+        self._label.value = f'<div style="{ROW}" title="{line}"><div style="{CUT}">{text}</div></div>'
 
     def close(self, summary: str, *, failed: bool) -> None:
         """Put the summary where the widget was."""

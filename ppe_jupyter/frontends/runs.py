@@ -107,7 +107,7 @@ def run_table(found: Sequence[Run]) -> Table:
                 "status": each.status,
                 "client": each.client,
                 "begun": local_time(each.began),
-                "seconds": each.seconds,
+                "seconds": None if each.seconds is None else round(each.seconds, 1),
                 "then": each.then,
                 "fetched": "yes" if each.fetched else "",
             }
