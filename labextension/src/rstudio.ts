@@ -4,6 +4,7 @@
  * Tile and icons are our own, because jupyter-server-proxy, whose command opens the tab, draws those of notebooks only.
  */
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { MainAreaWidget } from '@jupyterlab/apputils';
 import { PageConfig } from '@jupyterlab/coreutils';
 import { ILauncher } from '@jupyterlab/launcher';
 
@@ -33,8 +34,8 @@ export async function openRStudio(
 
 function dress(shell: JupyterFrontEnd.IShell): void {
   for (const widget of shell.widgets('main')) {
-    if (widget.id.startsWith(TAB)) {
-      widget.title.icon = sessionIcon;
+    if (widget instanceof MainAreaWidget && widget.content.id.startsWith(TAB)) {
+      widget.title.icon = sessionIcon.bindprops({ stylesheet: 'mainAreaTab' });
     }
   }
 }
