@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CELLS = ["%load_ext ppe_jupyter", "%ppe_rstudio side"]
 SHOTS = os.environ.get("SHOTS")  # a folder for pictures to look at
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
