@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -343,6 +344,26 @@ def test_the_stop_button_keeps_what_was_finished(cluster: Cluster, tasks: Remote
     assert 0 < tasks.eval("length(known$done)") < 3000
     assert tasks.eval("identical(known$values[known$done], same[known$done])")
     assert [worker["pid"] for worker in workers(cluster)] == pids, "the workers are the same"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("busy", ["Sys.sleep(99)", "repeat solve(matrix(rnorm(810000), 900))"])
+def test_the_stop_button_ends_a_call_within_two_seconds(cluster: Cluster, tasks: RemoteR, busy: str) -> None:
+    tasks.eval(
+        f"f <- function(i) {{ if (i > 12) {{ file.create('/tmp/late'); {busy} }}; i }}; unlink('/tmp/late')"
+    )
+
+    def stopped() -> float:
+        evaluation = Evaluation(cluster, tasks, "x <- ppe.lapply(1:24, f)")
+        cluster.ssh().run("until [ -e /tmp/late ]; do sleep 0.02; done; rm /tmp/late", timeout=60)
+        pressed = time.monotonic()
+        tasks.interrupt()
+        assert isinstance(evaluation.failure(), errors.RemoteInterrupted)
+        return time.monotonic() - pressed
+
+    # A machine that has other work to do may take longer now and then.
+    assert any(stopped() < 2 for _ in range(5))
+    assert set(tasks.eval("ppe.last()$done")) == {*range(1, 13)}
 
 
 @pytest.mark.slow

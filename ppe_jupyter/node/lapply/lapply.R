@@ -252,11 +252,19 @@ s3_here <- function() {
   c(named, registered[setdiff(names(registered), names(named))])
 }
 
-# Methods of .S3method() and registerS3method(), which on workers are found by their names.
+# Methods of .S3method() and registerS3method(), which on workers are found by their names. To look at each of R's own
+# takes 4 ms, so that is done when there are others than the last time.
+registered <- new.env()
+
 registered_here <- function() {
   tables <- lapply(c(globalenv(), lapply(loadedNamespaces(), asNamespace)), `[[`, ".__S3MethodsTable__.")
-  is_ours <- function(fun) is.function(fun) && identical(topenv(environment(fun)), globalenv())
-  unlist(lapply(unname(Filter(is.environment, tables)), function(table) Filter(is_ours, as.list(table, all.names = TRUE))))
+  tables <- lapply(Filter(is.environment, tables), as.list, all.names = TRUE)
+  if (!identical(tables, registered$tables)) {
+    is_ours <- function(fun) is.function(fun) && identical(topenv(environment(fun)), globalenv())
+    registered$found <- unlist(lapply(tables, Filter, f = is_ours))
+    registered$tables <- tables
+  }
+  registered$found
 }
 
 # Classes, and the methods of each generic in a list: their table has all of a package around it.
