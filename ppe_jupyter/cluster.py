@@ -108,7 +108,10 @@ class Cluster(Limits, Guests, Equipment, Provenance, Maps, Runs):
         return plan
 
     def carry_out(self, plan: Plan, *, report: Report = IGNORE) -> Cluster:
-        """Do what the plan says. Raises SpecError for a plan with errors, CloudError, SshError, SetupFailed."""
+        """Do what the plan says. Raises SpecError for a plan with errors, CloudError, SshError, SetupFailed.
+
+        NotAsLocked says what nodes that have come new cannot have of the cluster's lock.
+        """
         plan.check()
         before, began = self.record, time.monotonic()
         rstudio = [step for step in plan.steps if isinstance(step, InstallRStudio)]
@@ -128,7 +131,9 @@ class Cluster(Limits, Guests, Equipment, Provenance, Maps, Runs):
         if rstudio:
             self.add_rstudio(report=report, began=began)
         if any(isinstance(step, RunInstances) for step in plan.steps):
-            self.satisfy_on_new({node.instance_id for node in before.nodes}, report=report)
+            took = time.monotonic() - began
+            known = {node.instance_id for node in before.nodes}
+            self.satisfy_on_new(known, report=lambda each: report(replace(each, elapsed=each.elapsed + took)))
         return self
 
     def reboot(self, node: int | str | None = None, *, report: Report = IGNORE) -> Cluster:

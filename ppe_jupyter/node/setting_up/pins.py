@@ -30,7 +30,7 @@ def pin(task: Mapping[str, Any]) -> dict[str, dict[str, pinned.Refused]]:
     """Install them; what was refused. Raises NodeFailed."""
     pins: Mapping[str, Any] = task["pins"]
     nodes = [_node(each) for each in read(CLUSTER).get("nodes", ())]
-    phase = Phase("installing", nodes, len(nodes))
+    phase = Phase("installing" if pins else "noting the lock", nodes, len(nodes))
 
     def act(node: Node, say: reach.Say) -> dict[str, Any]:
         wanted = pins.get(node.private_ip, {}).get("apt", {})
