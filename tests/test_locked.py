@@ -25,7 +25,8 @@ HAS = """echo has $(cat /usr/share/ppetiny) $(Rscript -e 'cat(as.character(packa
 
 @pytest.fixture
 def archives(manager: Manager, bare_kernel: Kernel, tmp_path: Path) -> Iterator[Archives]:
-    """Archives that the notebook's settings name."""
+    """Archives that the notebook's settings name; its cells have time to launch and to install."""
+    bare_kernel.client.timeout = 900
     with served(tmp_path / "archives", manager._caller_address()) as found:
         settings = {"cran_url": f"{found.url}/cran", "debian_snapshot": f"{found.url}/debian/then"}
         for name, value in settings.items():
@@ -36,6 +37,7 @@ def archives(manager: Manager, bare_kernel: Kernel, tmp_path: Path) -> Iterator[
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two launches, installing three times
 def test_a_cluster_is_had_again_by_its_lock_and_so_are_nodes_that_come_later(
     manager: Manager, bare_kernel: Kernel, archives: Archives, tmp_path: Path
 ) -> None:

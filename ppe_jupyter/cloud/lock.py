@@ -136,7 +136,7 @@ class Lock:
         pins: dict[int, Pins] = {}
         for each in self.differences(nodes, master=master):
             wanted = self.of_node(_place(each.index, master)).get(each.kind, {}).get(each.name)
-            if wanted and (each.kind == "apt" or wanted.source.split()[0] not in ("Debian", *ELSEWHERE)):
+            if wanted and (each.kind == "apt" or _kind_of(wanted.source) not in ("Debian", *ELSEWHERE)):
                 pins.setdefault(each.index, {}).setdefault(each.kind, {})[each.name] = wanted.version
         return pins
 
@@ -144,6 +144,11 @@ class Lock:
 def _place(index: int, master: int) -> int:
     """The node's index in a lock, and back: the master is 0 there, and that one in its place."""
     return {master: 0, 0: master}.get(index, index)
+
+
+def _kind_of(source: str) -> str:
+    """Without its commit."""
+    return source.partition(" ")[0]
 
 
 def _told(wanted: Version, there: Version | None) -> tuple[str, str]:
