@@ -115,9 +115,8 @@ class _Shown:
         self._opened = time.time()
         self._wanted = bar
         self._bar: tqdm[Any] | None = None
-        self._start: tuple[float, int] | None = (
-            None  # when the ranks began, and how many tasks were done before
-        )
+        # When the ranks began, and how many tasks were done before.
+        self._start: tuple[float, int] | None = None
 
     def __enter__(self) -> _Shown:
         return self
