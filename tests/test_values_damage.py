@@ -63,9 +63,8 @@ def damaged(seed: int) -> bytes:
     return bytes(body[: len(body) + length] if length <= 0 else body + bytes(length))
 
 
-@pytest.mark.parametrize("seeds", [range(200), pytest.param(range(200, 3000), marks=pytest.mark.slow)])
-def test_python_refuses_or_reads_them(seeds: range) -> None:
-    refused = 0
+def test_python_refuses_or_reads_them() -> None:
+    refused, seeds = 0, range(3000)
     for seed in seeds:
         try:
             decode(bytearray(damaged(seed)))

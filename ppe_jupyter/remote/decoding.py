@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ..node.wire.protocol import ProtocolError
 from . import arrow
 from .completeness import all_missing, is_complete
 from .nodes import NA_INTEGER, Node, Scalars, Type, classes
@@ -264,14 +265,16 @@ def _frame(node: Node, *, simplify: bool) -> pd.DataFrame:
     children = node.children
     index = row_index(node)
     columns = {
-        i: _cells(child, len(index))
-        if child.type is Type.OPAQUE
-        else column(child, in_frame=True, simplify=simplify)
+        i: None if child.type is Type.OPAQUE else column(child, in_frame=True, simplify=simplify)
         for i, child in enumerate(children)
     }
+    # Before a damaged number of rows has as many cells made.
+    if any(values is not None and len(values) != len(index) for values in columns.values()):
+        raise ProtocolError(f"not all columns have {len(index)} rows")
     for i, values in columns.items():
-        if isinstance(values, np.ndarray) and values.dtype == object:  # pandas would guess
-            columns[i] = pd.Series(values, index=index, dtype=object)
+        filled = _cells(children[i], len(index)) if values is None else values
+        if isinstance(filled, np.ndarray) and filled.dtype == object:  # pandas would guess
+            columns[i] = pd.Series(filled, index=index, dtype=object)
     frame: pd.DataFrame = pd.DataFrame(columns, index=index, copy=False)
     names = _names(node) or []
     frame.columns = _index(_typed_text(names, NAMES))
