@@ -81,6 +81,17 @@ def test_results_are_found_once_whatever_the_patterns(home: Path, monkeypatch: p
     assert missing == ["no"]
 
 
+def test_results_of_one_name_keep_their_paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    code = "mkdir -p a b/c; touch out a/out b/c/out b/other a/output.log"
+    begin(home, "sim", code, fetch=["*/output.log", "**/out", "b/other"])
+    found, missing = followed("sim").results()
+    folder = home / "runs" / "sim"
+    names = [entry.path for entry in entries(expanded([f"{folder}/{each}" for each in found]))[0]]
+    assert sorted(names) == ["a/out", "a/output.log", "b/c/out", "other", "out", "output.log"]
+    assert missing == []
+
+
 @needs_disk
 def test_a_run_that_fills_the_disk_is_followed_by_all_that_was_asked_for(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -262,3 +273,29 @@ def test_a_script_goes_on_without_a_worker_that_is_lost(cluster: Cluster, script
     assert run.state == "failed"
     left = cluster.ssh().run(f"ls ~/.ppe/runs/{run.name}").stdout.decode()
     assert "slaves.json" not in left
+
+
+@pytest.mark.slow
+def test_ppe_lapply_in_rstudio_goes_on_without_a_worker_that_is_lost(cluster: Cluster) -> None:
+    session = """
+        mkdir -p ~/lone ~/.ppe/rstudio && cat >~/lone/loses.R && cd ~/lone
+        printf '#!/bin/sh\\nexec Rscript ~/lone/loses.R\\n' >rsession && chmod 755 rsession
+        echo '{"program": "'$PWD'/rserver"}' >~/.ppe/rstudio/rserver.json
+        setsid python3 ~/.ppe/node rstudio session >said 2>&1 </dev/null & echo $! >pid
+    """
+    code = LOSES.partition("Rmpi::mpi.remote.exec")[0]
+    try:
+        cluster.ssh().run(session, stdin=code.encode())
+        said = until(
+            lambda: (
+                (told := cluster.ssh().run("cat ~/lone/said", check=False).stdout)
+                and b"sum " in told
+                and told
+            )
+        )
+        assert b"sum 22140" in said and b"was lost; " in said
+    finally:
+        # Without its parent the watch ends.
+        cluster.ssh().run("kill -9 $(cat ~/lone/pid); rm -rf ~/shared/killed*", check=False)
+        until(lambda: cluster.ssh().run("pgrep -f 'node lone_[r]'", check=False).status == 1)
+        cluster.ssh().run("rm -rf ~/lone ~/.ppe/rstudio")

@@ -13,6 +13,7 @@ PROGRAMS = {
     "glance": "glance",
     "guests": "setting_up.guests",
     "inventory": "setting_up.inventory",
+    "lone_r": "r.lone",
     "map_keeper": "maps.keeper",
     "own_packages": "machine.own_packages",
     "pins": "setting_up.pins",

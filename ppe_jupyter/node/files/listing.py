@@ -1,6 +1,7 @@
 """What there is to send: the files, folders and links below some paths of this machine, by relative names.
 
-A link inside a folder stays a link; a path that was named is followed. Used at both ends of a transfer: standard
+A link inside a folder stays a link; a path that was named is followed. Its name is its last part, or all that is behind
+``/./``, as rsync has it. Used at both ends of a transfer: standard
 library and no neighbours.
 """
 
@@ -60,7 +61,8 @@ def entries(sources: Sequence[str]) -> tuple[list[Entry], list[str]]:
     odd: list[str] = []
     names: dict[str, str] = {}
     for source in sources:
-        name = os.path.basename(os.path.abspath(source))
+        _, mark, relative = source.rpartition("/./")
+        name = os.path.normpath(relative) if mark else os.path.basename(os.path.abspath(source))
         if not name:
             raise Unsendable(f"{source} has no name of its own; send what is in it")
         if name in names:

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..wire.relay import Pair, Refused, serve
+from .lone import LoneR
 from .mpirun import mpirun_command
 
 HOME = Path.home()
@@ -154,8 +155,13 @@ def session(arguments: list[str]) -> None:
     run = FOLDER / "run"
     run.mkdir(mode=0o700, exist_ok=True)
     (run / "daemons").unlink(missing_ok=True)  # those of a mpirun that has ended
+    LoneR(run, ends=False).forget()
     command = [*mpirun_command(run, HOSTFILE if HOSTFILE.exists() else None), str(program), *arguments]
     os.chdir(HOME)
+    # The parent that it looks at is this process, which R's mpirun becomes.
+    watch = [sys.executable, str(HOME / ".ppe" / "node"), "lone_r", str(run)]
+    none = subprocess.DEVNULL
+    subprocess.Popen(watch, stdin=none, stdout=none, stderr=none, start_new_session=True)
     # Its name tells the watchdog that it is no program which works just by being there (activity.py).
     name = "rsession-mpirun" if len(command) > 1 + len(arguments) else command[0]
     os.execvpe(command[0], [name, *command[1:]], {**os.environ, "PPE_RUN": str(run)})  # noqa: S606

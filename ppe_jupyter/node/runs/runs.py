@@ -29,6 +29,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -117,20 +118,31 @@ class Run:
     def results(self) -> tuple[list[str], list[str]]:
         """Patterns of its log and its results that match each path once; those that match nothing.
 
-        They hold in its folder, which becomes this process's.
+        They hold in its folder, which becomes this process's. Of those with one name, which would not fit into one
+        folder, all are to keep their path (files/listing.py).
         """
         os.chdir(self.folder)  # Python 3.9's glob has no root
-        found: list[str] = []
+        found: list[tuple[str, set[str]]] = []
         missing: list[str] = []
         taken: set[str] = set()
         for pattern in self.fetch:
             paths = {os.path.normpath(path) for path in glob.glob(pattern, recursive=True)}  # noqa: PTH207
             # What is in a folder comes with the folder.
             new = {path for path in paths - taken if not (taken | paths) & set(map(str, Path(path).parents))}
-            found += [pattern] if new and new == paths else map(glob.escape, sorted(new))
+            found += (
+                [(pattern, new)]
+                if new and new == paths
+                else [(glob.escape(path), {path}) for path in sorted(new)]
+            )
             missing += [] if paths else [pattern]
             taken |= new
-        return [*([] if LOG in taken else [LOG]), *found], missing
+        names = Counter(Path(path).name for path in {*taken, LOG})
+        several = {path for path in taken if names[Path(path).name] > 1 and path != Path(path).name}
+        patterns = [] if LOG in taken else [LOG]
+        for pattern, paths in found:
+            kept = [f"./{glob.escape(path)}" for path in sorted(paths & several)]
+            patterns += [*kept, *map(glob.escape, sorted(paths - several))] if kept else [pattern]
+        return patterns, missing
 
     def save(self) -> None:
         """Write it, whole or not at all; where the disk is full, over the old one, whose room it has."""

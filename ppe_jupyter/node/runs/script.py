@@ -27,11 +27,11 @@ from ..agent import ask
 from ..cells.cell import HOSTFILE, NODE, hosts
 from ..lifetime import aftermath
 from ..machine import own_packages
+from ..r.lone import PID, LoneR
 from ..r.mpirun import mpirun_command
 from ..r.patience import PATIENCE, PRELOAD
 from ..ranks.processes import ONE_THREAD, SOON_ENDED
 from .runs import HOME, LOG, Run, load
-from .workers import PID, ScriptWorkers
 
 STATUS = ".status"
 POLL_SECONDS = 0.1
@@ -128,7 +128,7 @@ class Script:
         self._run = run
         self._status = run.folder / STATUS
         self._log = run.folder / LOG
-        self._workers: ScriptWorkers | None = None
+        self._workers: LoneR | None = None
 
     def start(self) -> None:
         """Start it. Raises OSError."""
@@ -136,7 +136,7 @@ class Script:
         # Around R it has mpirun's own words only, which matter if R cannot be started.
         self._words = Path(more["PPE_RUN"], "mpirun.log") if more else self._log
         if more:
-            self._workers = ScriptWorkers(Path(more["PPE_RUN"]))
+            self._workers = LoneR(Path(more["PPE_RUN"]), ends=True)
             self._workers.look_after()
         with self._words.open("ab") as log:
             self._process = subprocess.Popen(
@@ -237,7 +237,7 @@ def main(*arguments: str) -> None:
     *options, name = arguments
     run = load(name)
     if "--lost" in options:
-        ScriptWorkers(r_folder(run)).forget()
+        LoneR(r_folder(run), ends=True).forget()
         return follow(run, end="--end" in options)
     script = Script(run)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

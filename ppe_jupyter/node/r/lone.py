@@ -1,6 +1,6 @@
-"""The MPI workers of a script's R, which nobody else looks after: one that is lost would let R wait for ever.
+"""The MPI workers of an R that no session looks after, a script's or RStudio's: a lost one would let it wait for ever.
 
-What watch.py is for the sessions' R. Must not know of runs.
+``lone_r FOLDER`` looks after those of its parent process, as long as that lives. Must not know of runs.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
-from ..r import workers
-from ..r.watch import Watch
+from . import workers
+from .watch import RANKS_PAUSE, Watch
 
 WORKERS = "slaves.json"
-# The script's R writes its own number there before it begins.
+# R writes its own number there before it begins.
 PID = "pid"
 
 
-class ScriptWorkers:
-    """``folder`` is what R knows as PPE_RUN."""
+class LoneR:
+    """``folder`` is what R knows as PPE_RUN. ``ends``: an R that hangs for ever is ended."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, ends: bool) -> None:
         self._folder = folder
+        self._ends = ends
         self._over = False
 
     def look_after(self) -> None:
@@ -40,14 +42,16 @@ class ScriptWorkers:
                 (self._folder / name).unlink()
 
     async def _watch(self) -> None:
-        Watch(self, self._folder / WORKERS).begin()
-        await asyncio.Event().wait()
+        watch = Watch(self, self._folder / WORKERS)
+        while True:
+            watch.begin()
+            await asyncio.sleep(RANKS_PAUSE)
 
     # --- What the watch asks and tells
 
     def evaluating(self) -> int:
-        """All that R does is one evaluation."""
-        return 0 if self._over else 1
+        """All that R does while it has workers is one evaluation."""
+        return int(not self._over and (self._folder / WORKERS).exists())
 
     def look_for_question(self) -> None:
         """It has no standard input."""
@@ -65,7 +69,7 @@ class ScriptWorkers:
 
     async def rescue(self, lost: workers.Worker, fate: str) -> None:
         """End R, whose call can never end."""
-        pid = self._pid()
+        pid = self._pid() if self._ends else None
         if pid is not None:
             line = f"{lost} was {fate} during an MPI call, which can never end: R is ended\n"
             with contextlib.suppress(OSError):
@@ -77,3 +81,16 @@ class ScriptWorkers:
         with contextlib.suppress(OSError, ValueError):
             return int((self._folder / PID).read_text(encoding="ascii"))
         return None
+
+
+def main(folder: str) -> None:
+    """Look after the parent's workers."""
+    parent = os.getppid()
+    lone = LoneR(Path(folder), ends=False)
+    lone.look_after()
+    while os.getppid() == parent:
+        time.sleep(RANKS_PAUSE)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
