@@ -81,7 +81,7 @@ class Maps:
         first = result.failed[min(result.failed)]
         if on_error == "stop":
             if sys.version_info >= (3, 11):
-                first.add_note(first.traceback)
+                first.add_note(f"{first.traceback}last_map() has {len(result.done)} of {len(items)} results")
             raise first from first.exception
         warnings.warn(
             f"{len(result.failed)} of {len(items)} tasks failed: {first}", RuntimeWarning, stacklevel=2

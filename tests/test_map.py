@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -511,6 +512,10 @@ def test_errors_and_output_have_their_index(cluster: Cluster, capfd: pytest.Capt
     with pytest.raises(errors.TaskFailed, match=r"task 3 of 5: .*Odd: not three") as caught:
         cluster.map(task, range(5), progress=False)
     assert caught.value.index == 3 and "in task" in caught.value.traceback
+    if sys.version_info >= (3, 11):
+        assert re.search(
+            r"in task\n.*\nlast_map\(\) has [0-4] of 5 results$", caught.value.__notes__[0], re.DOTALL
+        )
     capfd.readouterr()
     with pytest.warns(RuntimeWarning, match="1 of 5 tasks failed: task 3"):
         found = cluster.map(task, range(5), on_error="collect", progress=False)
