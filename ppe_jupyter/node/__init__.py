@@ -1,7 +1,8 @@
 """What runs on the nodes: standard-library Python and plain R, nothing of the package.
 
-The folder is copied to ~/.ppe/node of each node as it is. Each of its rooms imports only from those above it; the files
-beside them join the rooms.
+The folder is copied to ~/.ppe/node of each node as it is. Each of its rooms imports only from those above it. Of the
+files beside them ``whole`` is for all; the others join the rooms: ``agent`` starts and asks the ``server``, which keeps
+R's sessions and the ``watchdog``; ``this_node`` is what root runs, ``glance`` what a panel asks for.
 
 - ``wire``        frames on a line
 - ``lifetime``    who works, limits, the dead-man timer, what follows the end

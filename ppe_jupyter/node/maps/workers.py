@@ -45,7 +45,10 @@ class Workers:
         await self.end()
         self._made_for = made_for
         self._silent = await _silent([node for node, _ in here[1:]])
-        nodes = [(node, slots) for node, slots in here if node not in self._silent]
+        await self._start([(node, slots) for node, slots in here if node not in self._silent])
+        return self._silent
+
+    async def _start(self, nodes: list[tuple[str, int]]) -> None:
         inbox = self.inbox = asyncio.Queue()
         said = [b""]
 
@@ -81,7 +84,6 @@ class Workers:
         self.living = set(range(ranks.count))
         if first.done():
             self.note(first.result())
-        return self._silent
 
     async def end(self) -> None:
         """End them."""
