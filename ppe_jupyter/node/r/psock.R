@@ -2,8 +2,10 @@
 # every node, started over its own SSH. Rprofile.site loads this on the master, into its own environment.
 #
 # - The slots are those of ~/ompi-hostfile at the moment of the call, so that a grown cluster's are found.
-# - Workers connect back to the master directly, to a port from 11000 to 11999 that is open as long as they start: only
-#   members of the cluster reach it. Their data go over that plain connection; through SSH each would need a process.
+# - Workers connect back through the SSH that has started each of them, so that their data need no open port, and that
+#   one whose node falls silent is given up after SILENT_SECONDS: R itself would wait for a month.
+# - A lost worker is an error that names it and says what to do; nothing is started in its place. The others end with
+#   their cluster: R's own stopCluster() would leave those behind the lost one for ever.
 # - One thread each, as Rmpi's workers have; what the session has from mpirun, or from us, is not for them.
 #
 # Only defaults change: makeCluster(2), plan(multisession) and their like mean what they mean elsewhere.
@@ -12,6 +14,7 @@ all_hosts <- function() {
   lines <- readLines(path.expand("~/ompi-hostfile"), warn = FALSE)
   rep(sub(" .*", "", lines), as.integer(sub(".*slots=", "", lines)))
 }
+SILENT_SECONDS <- 9
 options(parallelly.availableWorkers.custom = all_hosts,
         parallelly.availableWorkers.methods = c("custom", "mc.cores", "system", "fallback"))
 
@@ -24,8 +27,55 @@ worker_rscript <- function() {
 setHook(packageEvent("parallelly", "onLoad"), function(...) {
   make <- asNamespace("parallelly")$makeNodePSOCK
   formals(make)$rscript <- as.call(list(worker_rscript))
-  formals(make)$revtunnel <- FALSE
+  formals(make)$revtunnel <- NA  # through SSH, but to those on the master
+  formals(make)$rshopts <- c("-o", sprintf("ServerAliveInterval=%d", SILENT_SECONDS / 3), "-o", "ServerAliveCountMax=2")
   replace("parallelly", "makeNodePSOCK", make)
+  make <- asNamespace("parallelly")$makeClusterPSOCK
+  # Each worker's end of its tunnel is a port of its node, one after the other from the cluster's: few may be taken.
+  formals(make)$port <- quote(11000:30999)
+  replace("parallelly", "makeClusterPSOCK", before(make, bquote(if (is.character(workers)) .(check_nodes)(workers))))
+})
+
+# Those that do not answer.
+silent <- function(hosts) {
+  looks <- sprintf("%s %s true >/dev/null 2>&1 </dev/null || echo %s &", ssh, hosts, hosts)
+  if (length(hosts)) system(paste("{", paste(looks, collapse = " "), "wait; }"), intern = TRUE)
+}
+mend <- "Mend the cluster with %ppe_retry; R's variables are kept"
+check_nodes <- function(hosts) {
+  lost <- silent(setdiff(intersect(hosts, all_hosts()), Sys.info()[["nodename"]]))
+  if (length(lost)) {
+    stop("workers cannot be started, since nodes do not answer: ", paste(lost, collapse = ", "), ". ", mend,
+         call. = FALSE)
+  }
+}
+
+stopping <- FALSE
+lost <- function(node, error) {
+  if (stopping || !grepl("connection", conditionMessage(error))) stop(error)
+  info <- node$session_info
+  host <- c(info$system$nodename, node$host)[[1L]]
+  others <- "start other workers with plan(cluster), registerDoParallel() or makeCluster(), and run this again"
+  if (length(silent(intersect(node$host, all_hosts())))) others <- paste0(mend, ". Then ", others)
+  stop(sprintf("worker %d on %s was lost%s: %s", node$rank, host,
+               if (is.null(info)) "" else sprintf(" (process %d)", info$process$pid), others), call. = FALSE)
+}
+telling <- function(method, node) {
+  body(method) <- bquote(tryCatch(.(body(method)), error = function(e) .(lost)(.(node), e)))
+  method
+}
+setHook(packageEvent("parallel", "onLoad"), function(...) {
+  methods <- c(recvData.SOCKnode = "node", recvData.SOCK0node = "node", sendData.SOCKnode = "node",
+               sendData.SOCK0node = "node", recvOneData.SOCKcluster = "cl[[n]]")
+  for (name in names(methods)) {
+    replace("parallel", name, telling(asNamespace("parallel")[[name]], str2lang(methods[[name]])))
+  }
+  stop_node <- asNamespace("parallel")$stopNode
+  replace("parallel", "stopNode", function(n) {
+    stopping <<- TRUE
+    on.exit(stopping <<- FALSE)
+    tryCatch(stop_node(n), error = function(e) asNamespace("parallel")$closeNode(n))
+  })
 })
 
 setHook(packageEvent("parallel", "onLoad"), function(...) {
