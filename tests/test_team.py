@@ -362,6 +362,15 @@ def test_a_rank_that_dies_ends_the_others_and_says_so(cluster: Cluster, language
 
 
 @pytest.mark.slow
+def test_a_rank_that_dies_after_its_part_of_a_cell_is_no_end_of_it(cluster: Cluster) -> None:
+    part = "import os, time\nif os.environ['OMPI_COMM_WORLD_RANK'] != '0': time.sleep(99)"
+    kill = "import os\nif not os.fork(): time.sleep(1); os.kill(os.getppid(), 9); os._exit(0)"
+    code = f"{part}\nelse:\n    " + kill.replace("\n", "\n    ")
+    with pytest.raises(errors.RemoteError, match=r"it was ended by SIGKILL.*variables of all ranks are gone"):
+        run(cluster, code, ranks=2)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_node_lost_under_the_ranks_is_named_and_so_in_the_next_cell(
     manager: Manager, language: Language

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import RankFailed, RemoteCommandFailed, RemoteInterrupted, UsageError
+from ..errors import ConnectionLost, RankFailed, RemoteCommandFailed, RemoteInterrupted, UsageError
 from ..node.ranks import values as team_values
 from ..node.ranks.frames import ALL, Kind, pack
 from ..ssh import Channel, Connection
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 # After the time is over: for the interrupt to reach the ranks, or the team to end.
 ENDING_SECONDS = 10.0
 KEPT = "the ranks keep their variables"
+LINE_LOST = (
+    "the connection to {host} was cut; the ranks go on with this cell and keep their variables, but what it prints "
+    "and brings back is lost. The next cell on as many ranks waits for its end: -o and --to-r, also without code, "
+    "fetch variables"
+)
 GONE = "the variables of all ranks are gone; the next cell starts new ranks"
 
 Language = Literal["python", "r"]
@@ -137,7 +142,10 @@ def run(
     exchange = Exchange(cell.language, cell.ranks, list(cell.from_r), list(cell.scattered_r), list(cell.to_r))
     with exchange.through(session) as folder, connection.popen(TEAM_CELL) as channel:
         request.update(values=folder, from_r=exchange.whole, scattered=exchange.parts)
-        return _Run(channel, cell, on_output, streamed).result(request, timeout)
+        try:
+            return _Run(channel, cell, on_output, streamed).result(request, timeout)
+        except ConnectionLost as lost:
+            raise ConnectionLost(LINE_LOST.format(host=lost.host), host=lost.host) from lost
 
 
 def end(connection: Connection, *, language: Language, ranks: int) -> None:

@@ -21,6 +21,8 @@ from .frames import ALL, HEAD, Frame, Frames, Kind
 
 RUN = Path.home() / ".ppe" / "run"
 RELAY = "mkdir -p ~/.ppe/run && exec python3 ~/.ppe/node team_relay ~/.ppe/run/{name}.relay"
+# How the body of GONE begins then.
+NODE_LOST = b"the connection to "
 SSH = ("ssh", "-o", "ServerAliveInterval=5", "-o", "ConnectTimeout=10")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Between SIGTERM and SIGKILL mpirun sleeps for a second on each node, one after the other: 2 s instead of 0.05 s.
@@ -119,7 +121,7 @@ class Ranks:
                         self.ready.set()
                 else:
                     await self._heard(frame)
-        lost = f"the connection to {node} was lost{await last_words(relay)}"
+        lost = f"{NODE_LOST.decode()}{node} was lost{await last_words(relay)}"
         for rank, its in self._relay_of.items():
             if its is relay:
                 await self._heard(Frame(rank, Kind.GONE, lost.encode()))

@@ -86,7 +86,7 @@ class Rank:
                 except BlockingIOError:
                     break
                 if not data:
-                    del self.outputs[end]
+                    self.outputs.pop(end, None)  # another event of this turn may have seen it
                     break
                 taken += len(data)
                 yield pack(self.number, kind, data)

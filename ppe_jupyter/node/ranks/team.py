@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ from typing import Any
 from ..cells.cell import BLOCK_BYTES
 from .client import Cell, Client, listening
 from .frames import ALL, Frame, Frames, Kind
-from .processes import RUN, Ranks, at_work
+from .processes import NODE_LOST, RUN, Ranks, at_work
 
 # After a rank's failure the others may come to their own end for so long, which is often the same failure.
 OTHERS_SECONDS = 1.0
+# When a node is lost mpirun kills the ranks of the others, which may be heard of first.
+CAUSE_SECONDS = 3.0
 # Further presses of the stop button at a cell that catches them.
 PRESSES = 3
 
@@ -89,6 +92,8 @@ class Keeper:
                     error = await self._served(client, request)
                 finally:
                     reading.cancel()
+                    if client.gone and request["values"]:  # nobody else would
+                        shutil.rmtree(Path(request["values"]).expanduser(), ignore_errors=True)
                 gone = self._over.is_set() and self._began()
                 client.emit(error=error, gone=gone, done=True)  # in this order, as cell.py has it
                 await client.taken()
@@ -126,7 +131,9 @@ class Keeper:
             return "it was stopped before its turn came"
         try:
             if self._over.is_set():
-                return f"the ranks {'ended' if self._began() else 'could not be started'}: {self._why}"
+                lost = not self._began() and self._why.startswith(NODE_LOST.decode())
+                next_step = ". %ppe_retry mends the cluster" if lost else ""
+                return f"the ranks {'ended' if self._began() else 'could not be started'}: {self._why}{next_step}"
             client.emit(sources=list(range(self._count)))
             with at_work():
                 return await self._run(client, pressed, request)
@@ -183,7 +190,7 @@ class Keeper:
                     return self._why
                 frame = getting.result()
                 if frame.kind in (Kind.GONE, Kind.DEAF):
-                    return self._lost(frame, cell)
+                    return self._lost(await self._cause(frame, cell), cell)
                 cell.show(frame)
                 await cell.client.taken()
                 if cell.failed and timer is None:
@@ -194,6 +201,21 @@ class Keeper:
                 timer.cancel()
         return None
 
+    async def _cause(self, frame: Frame, cell: Cell) -> Frame:
+        """Of the ranks that are gone now the one that the cell has lost: of a lost node, else the first at work."""
+        if frame.kind is not Kind.GONE:
+            return frame
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._over.wait(), CAUSE_SECONDS)
+        gone = [frame]
+        while not cell.client.inbox.empty():
+            other = cell.client.inbox.get_nowait()
+            if other.kind is Kind.GONE:
+                gone.append(other)
+            else:
+                cell.show(other)
+        return max(gone, key=lambda each: (each.body.startswith(NODE_LOST), each.rank in cell.unfinished))
+
     def _lost(self, frame: Frame, cell: Cell) -> str | None:
         """End the team, since it has lost a rank; what beside the cell's first failure is to be told."""
         words = after = frame.body.decode()
@@ -201,7 +223,7 @@ class Keeper:
             words = "it did not hear the interrupt, in MPI or other C code"
             after = "it waited in MPI, or in other C code, which cannot be interrupted"
         self._end(f"rank {frame.rank}: {words}")
-        if cell.failed:
+        if cell.failed or frame.rank not in cell.unfinished:
             return f"rank {frame.rank}: {after}"
         cell.end(frame.rank, words)
         return None
