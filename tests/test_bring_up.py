@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cloud_client import Cloud
+from localcloud_nodes import until
 
 from ppe_jupyter import ssh
 from ppe_jupyter.cloud.changing.change import Changes
@@ -134,9 +135,15 @@ def test_a_master_that_does_not_answer_is_left_for_another(
         deaf.append(target.host)
         if target.host == deaf[0]:
             ssh.connect(target, timeout=timeout).close()  # it has booted, and printed that
+            until(lambda: console(target.host))
             later[0] += 1000.0
             raise Unreachable(f"no SSH server answers at {target.host}", host=target.host)
         return ssh.connect(target, timeout=timeout)
+
+    def console(host: str) -> str:
+        ec2 = cloud.ec2()
+        (one,) = [each for each in ec2.our_instances() if host in (each.public_ip, each.private_ip)]
+        return ec2.console_output(one.instance_id, latest=True).strip()
 
     def pace() -> Pace:
         return Pace(clock=lambda: time.monotonic() + later[0])
