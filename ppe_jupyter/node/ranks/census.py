@@ -60,7 +60,7 @@ def here(*, deep: bool = True) -> Row:
         with contextlib.suppress(OSError, IndexError):
             cpu = 100 * (_ticks(pid) - before[pid]) / os.sysconf("SC_CLK_TCK") / spent
             # One that computes gets little of a machine with too much to do.
-            busy = cpu > BUSY_PERCENT or _fields(pid)[0] == "R"
+            busy = cpu > BUSY_PERCENT or (cpu > 0 and _fields(pid)[0] == "R")
             rows.append(
                 {**told, "pid": pid, "node": socket.gethostname(), "cpu": round(cpu, 1), "memory": _memory(pid),
                  "seconds": _age(pid), "call": _doing(calls[pid], busy)}
