@@ -58,7 +58,7 @@ def _show_managers() -> None:
         shell.display_formatter.ipython_display_formatter.for_type_by_name(
             "ppe_jupyter.manager",
             "Manager",
-            lambda manager: import_module(".frontends.panel_display", __name__).show_manager(manager),
+            lambda manager: import_module(".frontends.magics", __name__).show_manager(manager),
         )
 
 

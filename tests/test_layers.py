@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,18 @@ SOLE_IMPORTER = {
 }
 
 
-def imports(path: Path) -> set[str]:
-    """Absolute names of what a module imports, at any depth of its code."""
+def imports(path: Path, *, of_types: bool = True) -> set[str]:
+    """Absolute names of what a module imports, at any depth of its code; perhaps not what only its types name."""
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    checking = [
+        each for each in tree.body if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING"
+    ]
+    left_out = set() if of_types else {each for block in checking for each in block.body}
+    for node in ast.walk(tree):
+        if node in left_out:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -67,8 +75,19 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def module_of(name: str) -> str:
+    """The module that an imported name is, or is in; "" for what is not the package's."""
+    while name and name not in NAMES:
+        name = name.rpartition(".")[0]
+    return name
+
+
 BUILDERS = {PACKAGE / "data" / "build_catalog.py"}  # run by developers, not shipped
 MODULES = sorted(set(PACKAGE.rglob("*.py")) - BUILDERS)
+NAMES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in MODULES
+}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -96,6 +115,15 @@ def test_rooms_within_rooms_are_in_order(home: str, rooms: list[str]) -> None:
         for path in (PACKAGE / home / room).glob("*.py"):
             others = {name.split(".")[2] for name in imports(path) if name.startswith(f"ppe_jupyter.{home}.")}
             assert others.isdisjoint(rooms[at + 1 :]), f"{path} imports from a later room"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Also within functions. Types may: a whole makes its parts, which name it (a panel its forms)."""
+    graph = {
+        name: {module_of(each) for each in imports(path, of_types=False)} - {name, ""}
+        for name, path in NAMES.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_commands_name_programs_of_the_nodes() -> None:

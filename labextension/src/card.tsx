@@ -4,7 +4,7 @@ import * as React from 'react';
 import type { ICluster, IOperation } from './api';
 import { Inside } from './inside';
 import { Progress, State, useNow } from './parts';
-import type { IViewServices } from './sidebar';
+import type { IViewServices } from './services';
 import { clock, counted, perHour, soFar, span } from './words';
 
 /** The order of the buttons; the first row is on every card, the second on unfolded ones. */

@@ -9,7 +9,7 @@ import { type IChoices, type IImage, type IInstanceType, type IProblem, type ISp
 import { Check, Choice, Field, type Values } from './fields';
 import { LIMITS, THEN } from './limits';
 import { Copy, Progress, Trouble } from './parts';
-import type { IViewServices } from './sidebar';
+import type { IViewServices } from './services';
 import { TypeTable } from './types';
 import { usePlan, Verdict } from './verdict';
 import type { Watch } from './watch';

@@ -3,7 +3,7 @@ import * as React from 'react';
 
 import { type ICluster, type IDetails, type INode, type IProblem, problemOf } from './api';
 import { Copy, State, Trouble } from './parts';
-import type { IViewServices } from './sidebar';
+import type { IViewServices } from './services';
 import { clock, counted } from './words';
 
 const DETAILS_MS = 5000;

@@ -13,21 +13,12 @@ import type { Changes } from './changes';
 import { LaunchForm, NEW } from './form';
 import { clusterIcon } from './icon';
 import { Progress, Trouble } from './parts';
+import type { IViewServices } from './services';
 import type { Watch } from './watch';
 import { dollars, perHour, soFar } from './words';
 
 /** More clusters than this are searched rather than looked through. */
 const MANY = 8;
-
-/** What the views act with. */
-export interface IViewServices {
-  watch: Watch;
-  changes: Changes;
-  /** Do one of a cluster's actions. */
-  act(verb: string, cluster: ICluster): Promise<unknown>;
-  /** Whether the clusters are shown now. */
-  shown: boolean;
-}
 
 export class Sidebar extends ReactWidget {
   private form = false;

@@ -3,7 +3,7 @@ import * as React from 'react';
 
 import { type IPlan, type IProblem, type ISpec, problemOf } from './api';
 import { Grade } from './parts';
-import type { IViewServices } from './sidebar';
+import type { IViewServices } from './services';
 import { perHour } from './words';
 
 const DEBOUNCE_MS = 350;

@@ -22,6 +22,7 @@ from IPython.core.completer import (
     context_matcher,
 )
 from IPython.core.error import StdinNotImplementedError
+from IPython.core.getipython import get_ipython
 from IPython.core.magic import needs_local_scope, no_var_expand
 from IPython.display import display
 from IPython.utils.text import DollarFormatter
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from ..cluster import Cluster
     from ..host import Host
+    from ..manager import Manager
     from ..remote.session import RemoteR
     from .progress import Display
 
@@ -243,12 +245,18 @@ def load(shell: InteractiveShell) -> None:
         _loaded[shell].register()
 
 
-def desk_of(shell: InteractiveShell | None) -> Desk | None:
-    """Of the shell whose magics are loaded."""
-    return _loaded[shell].desk if shell in _loaded else None
-
-
 def unload(shell: InteractiveShell) -> None:
     """Take the magics back."""
     if shell in _loaded:
         _loaded.pop(shell).unregister()
+
+
+def show_manager(manager: Manager) -> None:
+    """A Manager that is a cell's result is shown as the panel of its settings."""
+    from . import panel_display  # widgets are slow to import
+
+    shell = get_ipython()
+    try:
+        panel_display.show(manager.settings, desk=_loaded[shell].desk if shell in _loaded else None)
+    except PpeError as error:
+        print(error)

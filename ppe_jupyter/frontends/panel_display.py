@@ -11,11 +11,9 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PpeError
 from . import panel_words as words
 
 if TYPE_CHECKING:
-    from ..manager import Manager
     from ..overview.pictures import Overview
     from ..settings import Settings
     from .desk import Desk
@@ -100,15 +98,3 @@ def text(chosen: Settings | None = None) -> str:
     from ..overview import poller
 
     return words.plain(poller.shared(chosen).picture())
-
-
-def show_manager(manager: Manager) -> None:
-    """A Manager that is a cell's result is shown as the panel of its settings."""
-    from IPython.core.getipython import get_ipython
-
-    from .magics import desk_of
-
-    try:
-        show(manager.settings, desk=desk_of(get_ipython()))
-    except PpeError as error:
-        print(error)

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from .machine import baking, blocks, boot, host_key, packages, pinned, scratch, sharing, surroundings, way_out
+from .machine.ssh_config import ssh_settings
 from .machine.unfit import Unfit
 from .r.patience import be_patient
 from .setting_up import guests
@@ -39,17 +40,8 @@ SLOTS = Path("/etc/ppe/slots")
 MEMBER = Path("/etc/ppe/member.json")  # deadman.py's
 PRODUCT_UUID = Path("/sys/class/dmi/id/product_uuid")  # on EC2 one for each instance
 DEADMAN_SECONDS = 10.0
-# How this cluster's nodes are reached from one another, by mpirun and by everything of ours.
+# By it nodes reach one another: mpirun, and everything of ours.
 SSH_CONFIG = Path("/etc/ssh/ssh_config.d/ppe.conf")
-SSH_SETTINGS = (
-    "BatchMode yes",
-    "StrictHostKeyChecking yes",
-    "HostKeyAlgorithms ssh-ed25519",
-    "ConnectTimeout 10",
-    "LogLevel ERROR",
-    # The default, sntrup761, takes 70 ms of a core for each connection.
-    "KexAlgorithms ^curve25519-sha256",
-)
 # Names of Open MPI 4, then of PRRTE and PMIx, which Open MPI 5 brings. A docker bridge on a node would hang
 # MPI if it were not told which network is the cluster's. Nodes beyond 64 would be started from workers,
 # which cannot reach each other. Yielding lets a session that waits for its workers share its core with
@@ -145,12 +137,6 @@ def clean(task: dict[str, Any]) -> Answer:
     """Take off what is this node's own; ``login_user`` is who used sudo, if it is not told."""
     baking.clean(task.get("login_user") or os.environ["SUDO_USER"])
     return {}
-
-
-def ssh_settings(hosts: Iterable[str], *more: str) -> str:
-    """A section of an ssh_config: how nodes are reached, with a host key that is known and no question."""
-    lines = "".join(f"    {line}\n" for line in (*SSH_SETTINGS, *more))
-    return f"Host {' '.join(hosts)}\n{lines}"
 
 
 def _machine() -> str:

@@ -23,10 +23,8 @@ from .objects import RArray, RCell, RList, RMaskedArray, RObject
 from .vectors import SCALARS, Place, kind_of, objects, texts, typed, untyped
 
 
-def to_r(value: Any, place: Place | str = "the value") -> Node:
+def to_r(value: Any, place: Place) -> Node:
     """The R object for a Python value; ``place`` names it in ValueRefused."""
-    if isinstance(place, str):
-        place = Place(place)
     if value is None:
         return null()
     if isinstance(value, str):

@@ -165,9 +165,7 @@ def _rows_of(serialized: bytes, rows: list[int]) -> Node:
 
 
 def _list_column(values: Iterable[Any], place: Place) -> Node:
-    from .encoding import to_r  # which knows data frames in turn
-
-    return listing([to_r(value, place.inner(f"{place}[{i}]")) for i, value in enumerate(values)])
+    return listing([place.encode(value, place.inner(f"{place}[{i}]")) for i, value in enumerate(values)])
 
 
 def _factor(series: pd.Series[Any], place: Place) -> Node:

@@ -26,7 +26,7 @@ def node(value: Any, where: str = "the value", *, integer64: bool = False) -> no
     With ``integer64`` integers that R's own do not hold become those of its package bit64.
     """
     try:
-        return to_r(value, Place(where, integer64))
+        return to_r(value, Place(where, to_r, integer64))
     except RecursionError:
         raise ValueRefused(f"{where}: lists that are nested too deep, or contain themselves") from None
 

@@ -7,7 +7,7 @@ finer than a double. Nothing is looked at one by one in Python. Must not know pa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,9 +32,12 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value is, as errors name it, and whether 64-bit integers may become those of R's package bit64."""
+    """Where a value is, as errors name it, what makes nodes of values within it, and whether 64-bit integers may
+    become those of R's package bit64.
+    """
 
     name: str
+    encode: Callable[[Any, Place], Node]
     integer64: bool = False
 
     def __str__(self) -> str:

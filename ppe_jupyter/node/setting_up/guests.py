@@ -60,8 +60,7 @@ def change(action: str, line: str) -> dict[str, Any]:
 def everywhere(lines: Sequence[str]) -> dict[str, str]:
     """Here and on the workers; why not, by address."""
     from . import reach
-    from .master import read
-    from .setup import CLUSTER
+    from .master import CLUSTER, read
 
     nodes = [reach.Node(**node) for node in read(CLUSTER).get("nodes", ())]
     let_in(lines)

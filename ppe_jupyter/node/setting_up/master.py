@@ -24,6 +24,7 @@ COMPILE_SECONDS = 60.0
 VERSION_SECONDS = 30.0
 START_SECONDS = 130.0
 HOME = Path.home()
+CLUSTER = FOLDER / "cluster.json"
 HOSTFILE = HOME / "ompi-hostfile"
 SESSION_HOSTFILE = FOLDER / "session-hostfile"
 HELLO = "import socket; from mpi4py import MPI; names = MPI.COMM_WORLD.allgather(socket.gethostname()); "

@@ -20,10 +20,10 @@ from typing import Any
 from ..machine import own_packages, packages, pinned
 from . import reach
 from .installing import SECONDS
-from .master import read
+from .master import CLUSTER, read
 from .phase import Phase, emit
 from .reach import Node, NodeFailed
-from .setup import CLUSTER, _node
+from .setup import _node
 
 
 def pin(task: Mapping[str, Any]) -> dict[str, dict[str, pinned.Refused]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..this_node import ssh_settings
+from ..machine.ssh_config import ssh_settings
 
 MOST_AT_ONCE = 32
 RETRY_SECONDS = 0.25

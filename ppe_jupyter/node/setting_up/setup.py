@@ -33,7 +33,7 @@ from ..lifetime.limits import Limits
 from ..machine import own_packages, surroundings
 from ..whole import write
 from . import guests, installing, reach, shared_folder, stranded
-from .master import have_cluster_key, mpi_silence, read, shim, start_r, versions, write_hostfiles
+from .master import CLUSTER, have_cluster_key, mpi_silence, read, shim, start_r, versions, write_hostfiles
 from .phase import Json, Phase, emit
 from .reach import FOLDER, Node, NodeFailed
 
@@ -43,7 +43,6 @@ PROBE_SECONDS = 10.0
 SILENCE_SECONDS = 600.0
 # Which key each node has or is to have: a setup that was cut off goes on with them.
 HOST_KEYS = FOLDER / "host-keys.json"
-CLUSTER = FOLDER / "cluster.json"
 LIMITS = FOLDER / "limits.json"
 BEACON = FOLDER / "beacon.json"
 
