@@ -56,6 +56,8 @@ class Bill:
 
 def hourly(usd: float) -> str:
     """The rate in words."""
+    if not usd:
+        return "nothing"
     return f"${usd:,.3f} an hour, ${24 * usd:,.2f} a day on EC2"
 
 
