@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from test_mpi import Evaluation
+
+from ppe_jupyter import errors
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
@@ -44,6 +47,31 @@ def test_future_finds_all_slots_and_its_random_numbers_are_the_serial_ones(
     assert len(set(seen[:, 0])) == 3 and set(seen[:, 1]) == {"1"} and set(seen[:, 2]) == {""}
     r.eval("a <- future_lapply(1:20, function(i) rnorm(2), future.seed = 42L); plan(sequential)")
     assert r.eval("identical(a, future_lapply(1:20, function(i) rnorm(2), future.seed = 42L))")
+    assert workers(cluster) == 0
+
+
+def test_what_workers_answer_to_a_stopped_call_is_not_the_next_ones(
+    r_after: RemoteR, cluster: Cluster
+) -> None:
+    r = r_after
+    r.eval("cl <- parallel::makeCluster(parallelly::availableWorkers()[c(1, 3)])")
+    wait = "function(i) { file.create('/tmp/begun'); while (!file.exists('/tmp/go_on')) Sys.sleep(0.05); -i }"
+    hosts = "for h in $(cut -d' ' -f1 ~/ompi-hostfile); do ssh -n $h"
+    for after in ("go on", "still at it"):
+        cluster.ssh().run(f"{hosts} rm -f /tmp/begun /tmp/go_on; done")
+        evaluation = Evaluation(cluster, r, f"x <- parallel::parLapply(cl, 1:4, {wait})")
+        cluster.ssh().run("until [ -e /tmp/begun ]; do sleep 0.02; done", timeout=60)
+        r.interrupt()
+        assert isinstance(evaluation.failure(), errors.RemoteInterrupted)
+        if after == "still at it":
+            with pytest.raises(
+                errors.RemoteRError, match=r"worker 1 on .* is still at a task that was stopped"
+            ):
+                r.eval("parallel::parSapply(cl, 1:4, function(i) i)")
+        cluster.ssh().run(f"{hosts} touch /tmp/go_on; done")
+        assert list(r.eval("parallel::parSapply(cl, 1:4, function(i) i)")) == [1, 2, 3, 4]
+    cluster.ssh().run(f"{hosts} rm -f /tmp/begun /tmp/go_on; done")
+    r.eval("parallel::stopCluster(cl)")
     assert workers(cluster) == 0
 
 

@@ -6,6 +6,7 @@
 #   one whose node falls silent is given up after SILENT_SECONDS: R itself would wait for a month.
 # - A lost worker is an error that names it and says what to do; nothing is started in its place. The others end with
 #   their cluster: R's own stopCluster() would leave those behind the lost one for ever.
+# - What workers still answer to a call that was stopped is dropped: R itself would take it for the next call's results.
 # - One thread each, as Rmpi's workers have; what the session has from mpirun, or from us, is not for them.
 #
 # Only defaults change: makeCluster(2), plan(multisession) and their like mean what they mean elsewhere.
@@ -60,16 +61,55 @@ lost <- function(node, error) {
   stop(sprintf("worker %d on %s was lost%s: %s", node$rank, host,
                if (is.null(info)) "" else sprintf(" (process %d)", info$process$pid), others), call. = FALSE)
 }
-telling <- function(method, node) {
-  body(method) <- bquote(tryCatch(.(body(method)), error = function(e) .(lost)(.(node), e)))
+# By the number of its connection: how many answers a worker owes, and whether to a call that has ended without them.
+owed <- new.env()
+debt <- function(con) {
+  known <- owed[[as.character(con)]]
+  if (identical(known$id, attr(con, "conn_id"))) known else list(id = attr(con, "conn_id"), count = 0L, old = FALSE)
+}
+owes <- function(con, count, old = FALSE) {
+  assign(as.character(con), list(id = attr(con, "conn_id"), count = count, old = old && count > 0L), envir = owed)
+}
+received <- function(node) {
+  now <- debt(node$con)
+  owes(node$con, max(0L, now$count - 1L), now$old)
+}
+given_up <- function() for (con in ls(owed)) owed[[con]]$old <- owed[[con]]$count > 0L
+
+STALE_SECONDS <- 2
+sending <- function(node, data) {
+  con <- node$con
+  while (debt(con)$old) {
+    if (!socketSelect(list(con), timeout = STALE_SECONDS)) {
+      stop(sprintf(paste("worker %d on %s is still at a task that was stopped: wait for its end, or start other workers",
+                         "with plan(cluster), registerDoParallel() or makeCluster()"), node$rank, node$host), call. = FALSE)
+    }
+    unserialize(con)
+    received(node)
+  }
+  if (identical(data$type, "EXEC")) owes(con, debt(con)$count + 1L)
+}
+
+# As it was, but between these calls; an error names the worker.
+telling <- function(method, node, first = NULL, then = NULL) {
+  body(method) <- bquote({
+    ended <- FALSE
+    on.exit(if (!ended) .(given_up)())
+    .(first)
+    value <- tryCatch(.(body(method)), error = function(e) .(lost)(.(node), e))
+    .(then)
+    ended <- TRUE
+    value
+  })
   method
 }
 setHook(packageEvent("parallel", "onLoad"), function(...) {
-  methods <- c(recvData.SOCKnode = "node", recvData.SOCK0node = "node", sendData.SOCKnode = "node",
-               sendData.SOCK0node = "node", recvOneData.SOCKcluster = "cl[[n]]")
-  for (name in names(methods)) {
-    replace("parallel", name, telling(asNamespace("parallel")[[name]], str2lang(methods[[name]])))
+  ours <- function(name, ...) replace("parallel", name, telling(asNamespace("parallel")[[name]], ...))
+  for (kind in c("SOCKnode", "SOCK0node")) {
+    ours(paste0("sendData.", kind), quote(node), first = bquote(.(sending)(node, data)))
+    ours(paste0("recvData.", kind), quote(node), then = bquote(.(received)(node)))
   }
+  ours("recvOneData.SOCKcluster", quote(cl[[n]]), then = bquote(.(received)(cl[[n]])))
   stop_node <- asNamespace("parallel")$stopNode
   replace("parallel", "stopNode", function(n) {
     stopping <<- TRUE
