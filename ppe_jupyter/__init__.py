@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .host import Host as Host
     from .host import connect as connect
     from .manager import Manager as Manager
-    from .remote.session import RemoteR as RemoteR
-    from .remote.team import TeamCell as TeamCell
+    from .remote.ranks.team import TeamCell as TeamCell
+    from .remote.sessions.session import RemoteR as RemoteR
 
 __version__ = "0.1.0"
 __all__ = ["Cluster", "ClusterSpec", "Host", "Manager", "RemoteR", "RemoteRError", "TeamCell", "connect"]
@@ -31,9 +31,9 @@ _HOMES = {
     "ClusterSpec": "cloud.spec",
     "Host": "host",
     "Manager": "manager",
-    "RemoteR": "remote.session",
+    "RemoteR": "remote.sessions.session",
     "RemoteRError": "errors",
-    "TeamCell": "remote.team",
+    "TeamCell": "remote.ranks.team",
     "connect": "host",
 }
 
@@ -58,13 +58,13 @@ def _show_managers() -> None:
         shell.display_formatter.ipython_display_formatter.for_type_by_name(
             "ppe_jupyter.manager",
             "Manager",
-            lambda manager: import_module(".frontends.magics", __name__).show_manager(manager),
+            lambda manager: import_module(".frontends.notebook.magics", __name__).show_manager(manager),
         )
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """``%load_ext ppe_jupyter``: register the magics."""
-    from .frontends.magics import load
+    from .frontends.notebook.magics import load
 
     load(shell)
     _show_managers()
@@ -72,7 +72,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """``%unload_ext ppe_jupyter``: take them back; clusters and connections stay."""
-    from .frontends.magics import unload
+    from .frontends.notebook.magics import unload
 
     unload(shell)
 
@@ -83,6 +83,6 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
-    from .frontends.server import load
+    from .frontends.server.extension import load
 
     load(app)

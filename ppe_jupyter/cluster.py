@@ -28,10 +28,10 @@ from .guests import Guests
 from .limits import Limits
 from .maps import Maps
 from .provenance import Provenance
-from .remote import cells, team
 from .remote.glance import Glance, glance
-from .remote.ranks import SESSION, Rank, Ranks, kill, ranks
-from .remote.session import Output
+from .remote.ranks import cells, team
+from .remote.ranks.census import SESSION, Rank, Ranks, kill, ranks
+from .remote.sessions.session import Output
 from .runs import Runs
 from .ssh import Connection
 
@@ -76,7 +76,7 @@ class Cluster(Limits, Guests, Equipment, Provenance, Maps, Runs):
             team.run(self.ssh(), team.TeamCell(code=code, ranks=ranks), on_output=on_output, **options)
 
     def run_ranks(self, cell: team.TeamCell, **options: Any) -> list[dict[str, Any]]:
-        """Run a cell on MPI ranks that keep their variables (remote/team.py's ``run``); each rank's outputs."""
+        """Run a cell on MPI ranks that keep their variables (remote/ranks/team.py's ``run``); each rank's outputs."""
         if cell.with_r and "session" not in options:
             options["session"] = self.r()
         return team.run(self.ssh(), cell, **options)

@@ -1,6 +1,6 @@
 """Files to and from whatever has an SSH connection and an R session: what a cluster and a single host have in common.
 
-Says which machine is meant; ``remote.transfer`` does the rest.
+Says which machine is meant; ``remote.files.transfer`` does the rest.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .errors import UsageError
 from .node.wire.protocol import MAIN
-from .remote import s3, transfer
-from .remote.transfer import OnProgress, Tally, Transferred
+from .remote.files import s3, transfer
+from .remote.files.transfer import OnProgress, Tally, Transferred
 from .ssh import Connection
 
 IGNORE: OnProgress = lambda tally: None  # noqa: E731

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from . import delivery, settings, ssh
 from .errors import RemoteError, UsageError
 from .files import Files
-from .remote import cells
-from .remote.session import AGENT, Output
+from .remote.ranks import cells
+from .remote.sessions.session import AGENT, Output
 from .sessions import Sessions
 
 OLDEST_PYTHON = (3, 9)

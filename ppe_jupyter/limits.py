@@ -9,8 +9,8 @@ from .cloud.plan import Plan
 from .cloud.planning.plan_limits import plan_limits
 from .cloud.records import ClusterState
 from .held import Held
-from .remote import watchdog
-from .remote.watchdog import Losses, Watchdog
+from .remote.sessions import watchdog
+from .remote.sessions.watchdog import Losses, Watchdog
 from .runs import Then
 
 T = TypeVar("T", bound="Limits")

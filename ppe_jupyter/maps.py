@@ -1,6 +1,6 @@
 """``map`` for a class that knows its connection: a function on all slots of a cluster, as the built-in map is on one.
 
-Says which machine is meant, and shows how far it is; ``remote.mapping`` does the rest.
+Says which machine is meant, and shows how far it is; ``remote.ranks.mapping`` does the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .ssh import Connection
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from .remote.mapping import MapProgress, MapResult
+    from .remote.ranks.mapping import MapProgress, MapResult
 
 # A map that is over before shows no bar.
 BAR_SECONDS = 0.5
@@ -57,7 +57,7 @@ class Maps:
         rest only, another one is refused. A lost rank or node has its tasks done by others. A lost line stops nothing:
         ``last_map(wait=True)``. Raises TaskFailed, RemoteInterrupted, ConnectionLost, RemoteError, UsageError.
         """
-        from .remote import mapping
+        from .remote.ranks import mapping
 
         __tracebackhide__ = True  # what IPython shows of an error begins with the user's line
         if not iterables:
@@ -93,7 +93,7 @@ class Maps:
 
         ``wait`` follows it to its end, as the call would have. Raises NothingToDo if there was none.
         """
-        from .remote import mapping
+        from .remote.ranks import mapping
 
         __tracebackhide__ = True
         if not wait:
@@ -103,7 +103,7 @@ class Maps:
 
     def end_map_ranks(self) -> None:
         """End the processes of ``map``, which wait for the next one."""
-        from .remote import mapping
+        from .remote.ranks import mapping
 
         mapping.end(self.ssh())
 

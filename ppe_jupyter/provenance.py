@@ -16,7 +16,7 @@ from .errors import NotAsLocked
 from .held import Held
 from .node.machine.pinned import LOCK
 from .node.wire.protocol import MAIN
-from .remote.session import SessionState
+from .remote.sessions.session import SessionState
 from .session_info import SessionInfo
 
 SHORT = 10  # numbers
@@ -41,7 +41,7 @@ class Provenance(Held):
             about[f"random numbers{of}"] = _stream(each) if each else "R is busy"
             if each and each.seed:
                 about[f"last seed{of}"] = f"{_vector(each.seed)}, of ppe.lapply"
-        from .remote.mapping import last_seed
+        from .remote.ranks.mapping import last_seed
 
         if (seed := last_seed(self.ssh())) is not None:
             about["last seed of map"] = str(seed)

@@ -17,9 +17,9 @@ from . import person
 from .errors import PpeError, UsageError
 from .files import Files
 from .remote import runs
+from .remote.files.s3 import is_s3
 from .remote.runs import Run, Then
-from .remote.s3 import is_s3
-from .remote.watchdog import Losses, agent_status
+from .remote.sessions.watchdog import Losses, agent_status
 
 __all__ = ["Conclusion", "Run", "Runs", "Then"]
 

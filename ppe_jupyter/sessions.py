@@ -11,7 +11,7 @@ from typing import Any
 from . import settings
 from .node.wire.protocol import MAIN
 from .remote.outputs import Notice, OnNotice, write_notice
-from .remote.session import RemoteR
+from .remote.sessions.session import RemoteR
 from .ssh import Connection
 
 

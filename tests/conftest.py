@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.localcloud import Endpoint
     from ppe_jupyter.manager import Manager
-    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.remote.sessions.session import RemoteR
     from ppe_jupyter.settings import Settings
 
 # Two physical cores, cluster placement groups; 3 nodes make 6 slots.

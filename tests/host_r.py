@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import ppe_jupyter.node
 from ppe_jupyter.errors import ConnectionLost
-from ppe_jupyter.remote.session import RemoteR
+from ppe_jupyter.remote.sessions.session import RemoteR
 from ppe_jupyter.ssh import Connection
 
 MISSING = None if shutil.which("R") else "R is not installed here"

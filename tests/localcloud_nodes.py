@@ -15,7 +15,8 @@ from typing import Any
 import boto3
 
 from ppe_jupyter import errors, ssh
-from ppe_jupyter.localcloud import Endpoint, container
+from ppe_jupyter.localcloud import Endpoint
+from ppe_jupyter.localcloud.machines import container
 
 TYPE = "c7a.2xlarge"  # 8 cores, 1 thread each, cluster placement groups
 

@@ -13,7 +13,7 @@ from ppe_jupyter import ssh
 from ppe_jupyter.cloud.userdata import NodeLimits, user_data
 from ppe_jupyter.delivery import deliver
 from ppe_jupyter.localcloud import Endpoint
-from ppe_jupyter.remote.session import RemoteR
+from ppe_jupyter.remote.sessions.session import RemoteR
 
 SLOTS = 2
 

@@ -38,8 +38,8 @@ from ppe_jupyter.node.wire.protocol import (
     header,
     json_frame,
 )
-from ppe_jupyter.remote import wire
-from ppe_jupyter.remote.session import RemoteR
+from ppe_jupyter.remote.sessions.session import RemoteR
+from ppe_jupyter.remote.values import wire
 
 needs_r = pytest.mark.skipif(host_r.MISSING is not None, reason=host_r.MISSING or "")
 needs_disk = pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk")

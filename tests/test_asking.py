@@ -25,11 +25,12 @@ from ppe_jupyter.cloud.records import ClusterState, InstanceState
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.cloud.steps import RebootInstances
 from ppe_jupyter.errors import CloudError, NoSuchCluster, NothingToDo, SpecError, UsageError
-from ppe_jupyter.frontends import locks, progress, typed
-from ppe_jupyter.frontends.actions import ACTIONS
+from ppe_jupyter.frontends import progress, typed
+from ppe_jupyter.frontends.actions import locks
+from ppe_jupyter.frontends.actions.actions import ACTIONS
 from ppe_jupyter.frontends.desk import Desk
 from ppe_jupyter.overview import lists
-from ppe_jupyter.remote.watchdog import Losses
+from ppe_jupyter.remote.sessions.watchdog import Losses
 from ppe_jupyter.settings import Settings
 from ppe_jupyter.verbs import find
 

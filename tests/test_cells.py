@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ppe_jupyter import errors
-from ppe_jupyter.remote.cells import Event, Grouped
-from ppe_jupyter.remote.session import Output, Text
+from ppe_jupyter.remote.ranks.cells import Event, Grouped
+from ppe_jupyter.remote.sessions.session import Output, Text
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster

@@ -12,7 +12,7 @@ from host_r import MISSING, host_session
 from plain_r import MORE, PROMPT, Lost, PlainR, examples, plain_r
 
 from ppe_jupyter.errors import RemoteError, RemoteRError
-from ppe_jupyter.remote.session import Display, Output, RemoteR, Text
+from ppe_jupyter.remote.sessions.session import Display, Output, RemoteR, Text
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 

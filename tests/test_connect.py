@@ -15,7 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import ppe_jupyter as ppe
 from ppe_jupyter import delivery, errors, host, ssh
-from ppe_jupyter.frontends import magics
+from ppe_jupyter.frontends.notebook import magics
 from ppe_jupyter.ssh import hosts
 from ppe_jupyter.ssh.hosts import Place
 

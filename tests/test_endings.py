@@ -14,8 +14,10 @@ import pytest
 
 from ppe_jupyter import person, remote
 from ppe_jupyter.errors import ConnectionLost, NothingToDo, RemoteCommandFailed, TransferFailed, UsageError
-from ppe_jupyter.frontends import background, endings, runs, typed
-from ppe_jupyter.remote.watchdog import Losses
+from ppe_jupyter.frontends import typed
+from ppe_jupyter.frontends.actions import endings, runs
+from ppe_jupyter.frontends.notebook import background
+from ppe_jupyter.remote.sessions.watchdog import Losses
 from ppe_jupyter.runs import Run, Runs, others
 from ppe_jupyter.verbs import find
 

@@ -23,7 +23,7 @@ from localcloud_nodes import until
 from ppe_jupyter import node
 from ppe_jupyter.errors import RemoteError, RemoteInterrupted, RemoteRError, RSessionDied
 from ppe_jupyter.node.wire.protocol import VERSION, Kind, frame, header, json_frame
-from ppe_jupyter.remote.session import AGENT, Display, Output, PlotOptions, RemoteR, Text
+from ppe_jupyter.remote.sessions.session import AGENT, Display, Output, PlotOptions, RemoteR, Text
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

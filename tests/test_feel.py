@@ -14,10 +14,10 @@ from nbclient.util import run_sync
 from notebook_kernel import Kernel, Outputs, one_message
 
 from ppe_jupyter.errors import RemoteInterrupted
-from ppe_jupyter.frontends import r_help
+from ppe_jupyter.frontends.notebook import r_help
 from ppe_jupyter.manager import Manager
-from ppe_jupyter.remote import attached
-from ppe_jupyter.remote.session import RemoteR
+from ppe_jupyter.remote.sessions import attached
+from ppe_jupyter.remote.sessions.session import RemoteR
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
@@ -216,7 +216,7 @@ class TestJobs:
 
 
 def test_a_value_that_takes_long_has_a_bar(kernel: Kernel) -> None:
-    at_once = "from ppe_jupyter.remote import link\nafter, link.SHOWN_AFTER = link.SHOWN_AFTER, 0"
+    at_once = "from ppe_jupyter.remote.line import link\nafter, link.SHOWN_AFTER = link.SHOWN_AFTER, 0"
     assert kernel.cell(f"{at_once}\n%remote_r -n x <- as.double(1:2e6)").error is None
     for cell in ("%remote_pull x", "%remote_push x"):
         (bar,) = kernel.cell(cell).data("text/plain")

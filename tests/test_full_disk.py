@@ -17,7 +17,7 @@ from ppe_jupyter.errors import RemoteError, RemoteRError
 from ppe_jupyter.node.r.workers import Worker
 from ppe_jupyter.node.sessions.endings import Endings
 from ppe_jupyter.node.sessions.running import Running
-from ppe_jupyter.remote.session import Notice
+from ppe_jupyter.remote.sessions.session import Notice
 
 pytestmark = pytest.mark.skipif(
     os.getuid() != 0 or host_r.MISSING is not None, reason="mounts a small disk, and needs R"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.manager import Manager
-    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.remote.sessions.session import RemoteR
 
 # Draws, and differs from task to task in how long it takes.
 DRAW = "function(i) { Sys.sleep((i %% 3) / 100); c(i, rnorm(2), sample(10, 1)) }"

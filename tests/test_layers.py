@@ -31,7 +31,7 @@ APART = {
     "localcloud": {"cloud", "ssh"},
     "remote": {"cloud", "localcloud"},
 }
-# The rooms of cloud/ and of node/, each of which imports only from those before it and from the files beside them.
+# The rooms of a folder, each of which imports only from those before it and from the files beside them.
 CLOUD = ["ec2", "keeping", "planning", "launching", "changing"]
 NODE = [
     "wire",
@@ -46,11 +46,14 @@ NODE = [
     "runs",
     "setting_up",
 ]
+LOCALCLOUD = ["machines", "ec2"]
+REMOTE = ["values", "line", "sessions", "ranks", "files"]
+FRONTENDS = ["rstudio", "panel", "actions", "notebook", "server"]
 SOLE_IMPORTER = {
     # Here; and on nodes, with their own credentials.
     "boto3": ("cloud/ec2/session.py", "node/files/s3.py", "node/runs/termination.py"),
     "paramiko": "ssh/",
-    "rpy2": "remote/local_r.py",
+    "rpy2": "remote/values/local_r.py",
     "moto": "localcloud",
 }
 
@@ -108,7 +111,16 @@ def test_imports_follow_the_layers(path: Path) -> None:
             assert str(path.relative_to(PACKAGE)).startswith(SOLE_IMPORTER[head]), f"{path} imports {head}"
 
 
-@pytest.mark.parametrize(("home", "rooms"), [("cloud", CLOUD), ("node", NODE)])
+@pytest.mark.parametrize(
+    ("home", "rooms"),
+    [
+        ("cloud", CLOUD),
+        ("node", NODE),
+        ("localcloud", LOCALCLOUD),
+        ("remote", REMOTE),
+        ("frontends", FRONTENDS),
+    ],
+)
 def test_rooms_within_rooms_are_in_order(home: str, rooms: list[str]) -> None:
     assert {path.parent.name for path in (PACKAGE / home).glob("*/__init__.py")} == set(rooms)
     for at, room in enumerate(rooms):

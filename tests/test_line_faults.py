@@ -19,8 +19,8 @@ from test_sessions import LOOP, cut_off, go_on, in_the_result, lines, own, port_
 
 from ppe_jupyter.errors import ConnectionLost, RemoteError, RemoteInterrupted
 from ppe_jupyter.manager import Manager
-from ppe_jupyter.remote import call, link
-from ppe_jupyter.remote.session import AGENT, Output, RemoteR
+from ppe_jupyter.remote.line import call, link
+from ppe_jupyter.remote.sessions.session import AGENT, Output, RemoteR
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster

@@ -15,7 +15,8 @@ import pytest
 from localcloud_nodes import Nodes, until
 
 from ppe_jupyter import localcloud
-from ppe_jupyter.localcloud import check, container, firewall, network
+from ppe_jupyter.localcloud import check, network
+from ppe_jupyter.localcloud.machines import container, firewall
 from ppe_jupyter.settings import Settings
 
 ENSURE = "from ppe_jupyter import localcloud, settings; print(localcloud.ensure(settings.load()).url)"

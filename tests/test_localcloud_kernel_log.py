@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ppe_jupyter.localcloud.kernel_log import Kills
+from ppe_jupyter.localcloud.machines.kernel_log import Kills
 
 # As Linux 6 has it.
 KILL = """\

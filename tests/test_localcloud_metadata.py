@@ -13,7 +13,7 @@ from localcloud_nodes import Nodes, client, until
 
 from ppe_jupyter import ssh
 from ppe_jupyter.localcloud import Endpoint, hooks
-from ppe_jupyter.localcloud.metadata import MAX_TTL, TTL_HEADER, Tokens, answer
+from ppe_jupyter.localcloud.machines.metadata import MAX_TTL, TTL_HEADER, Tokens, answer
 
 ROOT = "http://169.254.169.254/latest"
 GET = """

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.manager import Manager
-    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.remote.sessions.session import RemoteR
 
 
 def software(r: dict[str, str], apt: dict[str, str] | None = None, **facts: str) -> Software:

@@ -12,7 +12,7 @@ from ppe_jupyter import errors
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
-    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.remote.sessions.session import RemoteR
 
 HERE = "mkdir lost; echo 123456 > lost/new.csv; touch -d 2001-01-01 lost/unpacked; sudo touch lost/by-root"
 MAKE = f"{HERE}; sudo install -d -o $USER /srv/data; head -c 3000 /dev/zero > /srv/data/big; echo > ~/.hidden"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from notebook_kernel import Kernel, one_message
 
-from ppe_jupyter.remote.session import RemoteR
+from ppe_jupyter.remote.sessions.session import RemoteR
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
@@ -240,7 +240,7 @@ def test_a_dry_run_stops_after_the_review(bare_kernel: Kernel, manager: Manager,
 def test_a_notice_is_a_coloured_line_from_any_thread(bare_kernel: Kernel) -> None:
     """As a cluster's comes, by the thread that listens to it, also when no cell runs."""
     shown = bare_kernel.cell(
-        "import threading; from argparse import Namespace; from ppe_jupyter.frontends import magics\n"
+        "import threading; from argparse import Namespace; from ppe_jupyter.frontends.notebook import magics\n"
         "desk = next(iter(magics._loaded.values())).desk\n"
         "notice = Namespace(level='warning', text='will be parked <soon>', time=0.0)\n"
         "listener = threading.Thread(target=desk._noticed, args=('lab', notice)); listener.start(); listener.join()"

@@ -38,7 +38,7 @@ from ppe_jupyter.node.ranks import functions as there
 from ppe_jupyter.node.ranks.client import Client
 from ppe_jupyter.node.ranks.frames import Frame
 from ppe_jupyter.node.ranks.frames import Kind as Of
-from ppe_jupyter.remote import functions, mapping
+from ppe_jupyter.remote.ranks import functions, mapping
 
 if TYPE_CHECKING:
     from notebook_kernel import Kernel
@@ -425,7 +425,7 @@ def test_a_dataclass_goes_as_its_source() -> None:
 
 MARK = """
 import numpy as np
-from ppe_jupyter.remote.functions import fingerprint
+from ppe_jupyter.remote.ranks.functions import fingerprint
 k = [{0}, "a", "a"]
 class C:
     def m(self): return k

@@ -19,8 +19,8 @@ from localcloud_nodes import until
 from ppe_jupyter import errors, maps
 from ppe_jupyter.node.maps import workers
 from ppe_jupyter.node.maps.log import MAGIC, Kind, Log, Records, pack
-from ppe_jupyter.remote import mapping
 from ppe_jupyter.remote.outputs import Text
+from ppe_jupyter.remote.ranks import mapping
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster

@@ -25,7 +25,7 @@ from ppe_jupyter.node.sessions.ladder import Rung
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.manager import Manager
-    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.remote.sessions.session import RemoteR
 
 __all__ = ["mpi"]  # the fixture
 

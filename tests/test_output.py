@@ -17,9 +17,9 @@ from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.frontends import output, tables, views
 from ppe_jupyter.frontends.output import FLUSH_AFTER, Console
 from ppe_jupyter.overview import losses
-from ppe_jupyter.remote.answers import in_local_time
-from ppe_jupyter.remote.session import Text
-from ppe_jupyter.remote.watchdog import Losses, Objects, Watchdog
+from ppe_jupyter.remote.sessions.answers import in_local_time
+from ppe_jupyter.remote.sessions.session import Text
+from ppe_jupyter.remote.sessions.watchdog import Losses, Objects, Watchdog
 
 
 class FakeCluster:

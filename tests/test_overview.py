@@ -17,7 +17,7 @@ from ppe_jupyter import errors, verbs
 from ppe_jupyter.cloud.plan import Grade, Plan, Problem
 from ppe_jupyter.cloud.records import ClusterRecord, ClusterState, Cost, InstanceState, Node, Progress
 from ppe_jupyter.cloud.spec import ClusterSpec
-from ppe_jupyter.frontends.specs import typed_spec
+from ppe_jupyter.frontends.actions.specs import typed_spec
 from ppe_jupyter.frontends.typed import parse
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.localcloud.faults import Fault

@@ -16,7 +16,7 @@ from test_cells import Shown
 import ppe_jupyter as ppe
 from ppe_jupyter.cloud.keeping.install import Installed
 from ppe_jupyter.node.machine import own_packages
-from ppe_jupyter.remote.team import TeamCell
+from ppe_jupyter.remote.ranks.team import TeamCell
 
 if TYPE_CHECKING:
     from notebook_kernel import Kernel
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.manager import Manager
     from ppe_jupyter.remote.outputs import Output
-    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.remote.sessions.session import RemoteR
 
 R_PACKAGE = {
     "DESCRIPTION": (

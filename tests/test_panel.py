@@ -20,18 +20,11 @@ from test_overview import NOW, node, pictured
 
 from ppe_jupyter import errors
 from ppe_jupyter.cloud.records import ClusterState, Progress
-from ppe_jupyter.frontends import (
-    panel_display,
-    panel_master,
-    panel_options,
-    panel_session,
-    panel_volumes,
-    panel_words,
-    typed,
-)
-from ppe_jupyter.frontends.panel import Panel
-from ppe_jupyter.frontends.panel_presence import GONE_TICKS, Presence
-from ppe_jupyter.frontends.panel_worker import Worker
+from ppe_jupyter.frontends import typed
+from ppe_jupyter.frontends.panel import display, master, options, session, volumes, words
+from ppe_jupyter.frontends.panel.panel import Panel
+from ppe_jupyter.frontends.panel.presence import GONE_TICKS, Presence
+from ppe_jupyter.frontends.panel.worker import Worker
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.overview import deeds, pictures, poller
 from ppe_jupyter.overview.operations import Operations
@@ -110,7 +103,7 @@ def overview(*clusters: Any, **changes: Any) -> Overview:
 
 @pytest.mark.parametrize("state", list(ClusterState))
 def test_a_state_is_a_word_and_a_shape_not_only_a_colour(state: ClusterState) -> None:
-    text = re.sub(r"<[^>]+>", "", panel_words.row(pictured(state=state), free=False))
+    text = re.sub(r"<[^>]+>", "", words.row(pictured(state=state), free=False))
     assert str(state) in text
     assert text.strip()[0] in "●▲■○◐"
 
@@ -128,18 +121,18 @@ def test_nothing_of_others_is_taken_for_html() -> None:
         "problems": [{"grade": "error", "text": NASTY}],
     }
     for shown in (
-        panel_words.row(nasty, free=True),
-        panel_master.nodes(nasty, None),
-        panel_words.heading(seen),
-        panel_words.last_picture(seen),
-        panel_words.review(plan),  # type: ignore[arg-type]
+        words.row(nasty, free=True),
+        master.nodes(nasty, None),
+        words.heading(seen),
+        words.last_picture(seen),
+        words.review(plan),  # type: ignore[arg-type]
     ):
         assert "<script" not in shown
         assert "&lt;script" in shown
 
 
 def test_a_problem_is_one_line_and_the_rest_unfolds() -> None:
-    said = panel_words.problem(pictures.problem(errors.CloudError("first\nsecond\nthird")))
+    said = words.problem(pictures.problem(errors.CloudError("first\nsecond\nthird")))
     summary = re.search(r"<summary>(.*)</summary>", said)
     assert summary is not None
     assert "first" in summary[1] and "second" not in summary[1]
@@ -150,14 +143,14 @@ def test_a_problem_is_one_line_and_the_rest_unfolds() -> None:
 def test_each_action_has_a_magic_that_can_be_typed(verb: str) -> None:
     if verb == "rstudio":
         pytest.skip("a link with its own magic")
-    line = panel_options.usual_magic(verb, pictured())
+    line = options.usual_magic(verb, pictured())
     name, _, rest = line.removeprefix("%ppe_").partition(" ")
     assert typed.parse(find(name, face="magic"), rest, face="magic") is not None
     assert "demo" in rest
 
 
 def test_the_last_picture_is_html_and_text() -> None:
-    bundle = panel_display.picture(overview(pictured()))
+    bundle = display.picture(overview(pictured()))
     assert set(bundle) == {"text/html", "text/plain"}
     assert all("demo" in each and "running" in each for each in bundle.values())
 
@@ -185,7 +178,7 @@ def test_a_volume_of_somebody_elses_cluster_needs_a_yes_that_says_so(mine: bool)
     asked: list[Any] = []
     panel, cluster = owned(mine=mine, asked=asked, detach_volume=lambda *_, **how: None)
     row = {"id": "vol-1", "cluster": "demo", "node": 0, "zone": cluster["zone"], "gb": 1}
-    (form,) = panel_volumes.forms(panel, cluster, [row], leave=lambda: None)  # type: ignore[arg-type]
+    (form,) = volumes.forms(panel, cluster, [row], leave=lambda: None)  # type: ignore[arg-type]
     assert ("demo is not yours: ann@desk launched it" in shown(form)) is not mine
     next(each for each in every(form) if "Detach" in (getattr(each, "description", "") or "")).click()
     assert [each.verb for each in asked] == ["detach_volume"]
@@ -205,7 +198,7 @@ def test_r_of_somebody_elses_cluster_needs_a_yes_that_says_so(verb: str, mine: b
         rest=lambda: None,
     )
     panel, cluster = owned(mine=mine, asked=[], r=lambda name: r)
-    form = panel_session.form(panel, verb, cluster, leave=lambda: left.append("form"))
+    form = session.form(panel, verb, cluster, leave=lambda: left.append("form"))
     if mine and verb == "interrupt":  # the stop button
         assert form is None
     else:
@@ -216,7 +209,7 @@ def test_r_of_somebody_elses_cluster_needs_a_yes_that_says_so(verb: str, mine: b
     assert (done, left) == ([verb], ["form"])
     if not mine:
         with pytest.raises(errors.NotYours, match="ann@desk"):
-            panel_session.DEEDS[verb](panel.poller, "demo")
+            session.DEEDS[verb](panel.poller, "demo")
 
 
 # -- the worker ---------------------------------------------------------------------------------------------
@@ -447,7 +440,7 @@ def test_in_a_notebook_it_is_a_widget_and_a_picture(
 ) -> None:
     shown = bare_kernel.cell(cell)
     assert shown.error is None
-    assert len(shown.data(panel_display.WIDGET)) == 1
+    assert len(shown.data(display.WIDGET)) == 1
     (last,) = [each for each in shown.data("text/html") if "ppe-last" in each]
     assert "Clusters at" in last  # though no page has asked for it
 

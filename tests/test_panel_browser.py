@@ -34,7 +34,7 @@ bar <- txtProgressBar(style = 3)
 for (part in 1:60) { setTxtProgressBar(bar, part / 60); Sys.sleep(1) }"""
 # Beside the panel: whether it watches, into a file.
 WATCHED = """import threading, time, pathlib
-from ppe_jupyter.frontends import panel_display
+from ppe_jupyter.frontends.panel import display as panel_display
 panel = panel_display.show()
 
 def tell():

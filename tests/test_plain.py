@@ -135,7 +135,7 @@ def test_what_r_has_no_plain_form_for_is_refused_with_its_type(value: Any, said:
 
 
 def test_an_r_object_is_refused_with_its_class() -> None:
-    from ppe_jupyter.remote.wire import Node, Type, characters, dump
+    from ppe_jupyter.remote.values.wire import Node, Type, characters, dump
 
     node = Node(Type.OPAQUE, data=b"x" * 9, attributes={"class": characters(["lm"])})
     with pytest.raises(plain.Unplain, match="an R object of class lm"):
@@ -146,7 +146,7 @@ def test_a_name_that_occurs_twice_loses_nothing() -> None:
     frame = pd.DataFrame([[1.5, 2.5]], columns=["x", "x"])
     found = plain.load(plain.dump(frame))
     assert (list(found.columns), found.to_numpy().tolist()) == (["x", "x"], [[1.5, 2.5]])
-    from ppe_jupyter.remote.wire import Node, Type, characters, dump
+    from ppe_jupyter.remote.values.wire import Node, Type, characters, dump
 
     one = Node(Type.DOUBLE, data=np.array([1.0]))
     node = Node(Type.LIST, data=[one, one], attributes={"names": characters(["a", "a"])})

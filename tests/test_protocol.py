@@ -36,7 +36,7 @@ from ppe_jupyter.node.wire.protocol import (
     header,
     parse_json,
 )
-from ppe_jupyter.remote import nodes, wire
+from ppe_jupyter.remote.values import nodes, wire
 
 WORD = "0123456789abcdef"
 numbers = st.integers(0, MAX_EXACT)

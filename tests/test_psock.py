@@ -12,7 +12,7 @@ from ppe_jupyter import errors
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
-    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.remote.sessions.session import RemoteR
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.remote.sessions.session import RemoteR
 
 DEMO = "demo('{}', package = 'Rmpi', ask = FALSE, echo = FALSE)"
 

@@ -13,7 +13,7 @@ import requests
 from browser import browser_page, editors, jupyterlab, notebook
 from test_rstudio import BIN, END, HERE, INSTANCE_TYPE, PUT, Browser, Lab
 
-from ppe_jupyter.frontends.tunnel_links import chosen_file
+from ppe_jupyter.frontends.rstudio.links import chosen_file
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -14,9 +14,11 @@ from tornado.httputil import HTTPHeaders
 
 from ppe_jupyter.cloud.records import ClusterState
 from ppe_jupyter.errors import CloudError, NoSuchCluster, Unreachable
-from ppe_jupyter.frontends import rstudio, tunnel, tunnel_links
-from ppe_jupyter.frontends.tunnel_downloads import Downloads
-from ppe_jupyter.frontends.tunnel_pages import Page
+from ppe_jupyter.frontends import rstudio
+from ppe_jupyter.frontends.rstudio import links
+from ppe_jupyter.frontends.rstudio import process as tunnel
+from ppe_jupyter.frontends.rstudio.downloads import Downloads
+from ppe_jupyter.frontends.rstudio.pages import Page
 from ppe_jupyter.settings import Settings
 from ppe_jupyter.verbs import find
 
@@ -86,7 +88,7 @@ def test_a_page_is_text_whatever_the_error_says() -> None:
     assert "&quot;&gt;&lt;b&gt;" in page
 
 
-class Clusters(tunnel_links.Clusters):
+class Clusters(links.Clusters):
     """Clusters in these states; the way to each fails."""
 
     def __init__(self, states: dict[str, ClusterState], *, chosen: str | None = None) -> None:
@@ -110,7 +112,7 @@ class Clusters(tunnel_links.Clusters):
         return self._chosen if self._chosen in self._states else None
 
 
-def ask(clusters: tunnel_links.Clusters, *requests: str, through_proxy: bool = True) -> list[str]:
+def ask(clusters: links.Clusters, *requests: str, through_proxy: bool = True) -> list[str]:
     """The answers to these request lines."""
 
     async def run() -> list[str]:
@@ -273,18 +275,18 @@ def test_a_local_cloud_that_is_down_is_not_started_to_look(
 ) -> None:
     monkeypatch.setenv("PPE_STATE_DIR", str(tmp_path))
     with pytest.raises(NoSuchCluster):
-        tunnel_links.Clusters().find("lab")
+        links.Clusters().find("lab")
     assert not [each for each in tmp_path.rglob("*") if each.is_file()]
 
 
 def test_the_choice_is_of_its_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PPE_STATE_DIR", str(tmp_path))
-    tunnel_links.write_private(
-        tunnel_links.chosen_file(tmp_path), {"cluster": "sim", "cloud": "aws", "region": "eu-west-1"}
+    links.write_private(
+        links.chosen_file(tmp_path), {"cluster": "sim", "cloud": "aws", "region": "eu-west-1"}
     )
-    assert tunnel_links.chosen_file(tmp_path).stat().st_mode & 0o077 == 0
+    assert links.chosen_file(tmp_path).stat().st_mode & 0o077 == 0
 
-    class Recorded(tunnel_links.Clusters):
+    class Recorded(links.Clusters):
         def _clusters(self, wanted: Settings) -> list[Any]:
             return [SimpleNamespace(name="sim", region=wanted.region)] if wanted.cloud == "aws" else []
 
@@ -292,7 +294,7 @@ def test_the_choice_is_of_its_account(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (clusters.chosen(), clusters.find("sim").region, clusters.all()) == ("sim", "eu-west-1", [])
     with pytest.raises(NoSuchCluster):
         clusters.find("lab")
-    tunnel_links.chosen_file(tmp_path).write_text("{")
+    links.chosen_file(tmp_path).write_text("{")
     assert clusters.chosen() is None
 
 

@@ -22,7 +22,7 @@ from localcloud_nodes import until
 import ppe_jupyter as ppe
 from ppe_jupyter.errors import RemoteCommandFailed, TransferFailed, UsageError
 from ppe_jupyter.frontends import cli, typed
-from ppe_jupyter.frontends.cells import CELLS
+from ppe_jupyter.frontends.notebook.cells import CELLS
 from ppe_jupyter.node.lifetime import sns
 from ppe_jupyter.node.lifetime.activity import Process, programs
 from ppe_jupyter.remote import runs

@@ -21,10 +21,10 @@ from localcloud_nodes import until
 from many_clusters import many_clusters
 from tornado.iostream import IOStream
 
-from ppe_jupyter.frontends.server import LARGEST_BODY, QUEUE, THREADS, Busy, Calls, Handler
-from ppe_jupyter.frontends.server_route import Route
-from ppe_jupyter.frontends.server_routes import ID, NAME, ROUTES
-from ppe_jupyter.frontends.server_uploads import Upload
+from ppe_jupyter.frontends.server.extension import LARGEST_BODY, QUEUE, THREADS, Busy, Calls, Handler
+from ppe_jupyter.frontends.server.route import Route
+from ppe_jupyter.frontends.server.routes import ID, NAME, ROUTES
+from ppe_jupyter.frontends.server.uploads import Upload
 from ppe_jupyter.localcloud import hooks
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from ppe_jupyter.errors import (
 )
 from ppe_jupyter.manager import Manager
 from ppe_jupyter.node.wire.protocol import VERSION, Kind, Wish, frame, json_frame
-from ppe_jupyter.remote import wire
-from ppe_jupyter.remote.session import AGENT, Output, RemoteR, Text
+from ppe_jupyter.remote.sessions.session import AGENT, Output, RemoteR, Text
+from ppe_jupyter.remote.values import wire
 from ppe_jupyter.ssh import connection as ssh_connection
 from ppe_jupyter.ssh.connection import MAX_CHANNELS
 

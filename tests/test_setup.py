@@ -13,7 +13,7 @@ from ppe_jupyter import ssh
 
 if TYPE_CHECKING:
     from ppe_jupyter.cluster import Cluster
-    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.remote.sessions.session import RemoteR
 
 
 def shell(cluster: Cluster, command: str) -> str:

@@ -18,7 +18,8 @@ import ppe_jupyter as ppe
 from ppe_jupyter import ssh
 from ppe_jupyter.cloud import tags
 from ppe_jupyter.errors import AuthenticationRefused, NothingToDo, SetupFailed, UsageError
-from ppe_jupyter.frontends import actions, cli, sharing, views
+from ppe_jupyter.frontends import cli, views
+from ppe_jupyter.frontends.actions import actions, sharing
 from ppe_jupyter.frontends.desk import Desk
 from ppe_jupyter.manager import Manager
 from ppe_jupyter.node.setting_up import guests

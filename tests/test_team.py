@@ -20,7 +20,7 @@ import ppe_jupyter as ppe
 from ppe_jupyter import errors
 from ppe_jupyter.node.ranks import values as team_values
 from ppe_jupyter.node.ranks.frames import Frame, Frames, Kind, pack
-from ppe_jupyter.remote.team import Language, Streamed, TeamCell, joined, split
+from ppe_jupyter.remote.ranks.team import Language, Streamed, TeamCell, joined, split
 from ppe_jupyter.ssh import Channel
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ppe_jupyter.cluster import Cluster
     from ppe_jupyter.manager import Manager
-    from ppe_jupyter.remote.session import RemoteR
+    from ppe_jupyter.remote.sessions.session import RemoteR
 
 LANGUAGES: tuple[Language, ...] = ("python", "r")
 

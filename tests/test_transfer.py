@@ -28,15 +28,15 @@ from localcloud_nodes import until
 import ppe_jupyter.node
 from ppe_jupyter import errors, ssh
 from ppe_jupyter.frontends import cli
-from ppe_jupyter.frontends.files import Bar
+from ppe_jupyter.frontends.actions.files import Bar
 from ppe_jupyter.node.files import arrivals
 from ppe_jupyter.node.files.arrivals import PART, Arrivals
 from ppe_jupyter.node.files.exchange import Line, LineLost, Refused, parsed, receive
 from ppe_jupyter.node.files.listing import Entry
 from ppe_jupyter.node.wire.protocol import Kind, ProtocolError, frame
-from ppe_jupyter.remote import transfer
-from ppe_jupyter.remote.session import RemoteR
-from ppe_jupyter.remote.transfer import Tally
+from ppe_jupyter.remote.files import transfer
+from ppe_jupyter.remote.files.transfer import Tally
+from ppe_jupyter.remote.sessions.session import RemoteR
 from ppe_jupyter.ssh import Channel
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ppe_jupyter.errors import RemoteRError, ValueRefused
-from ppe_jupyter.remote.objects import RArray, RList, RObject
-from ppe_jupyter.remote.session import RemoteR
+from ppe_jupyter.remote.sessions.session import RemoteR
 from ppe_jupyter.remote.values import encode
+from ppe_jupyter.remote.values.objects import RArray, RList, RObject
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 given_in_r = settings(
@@ -392,7 +392,7 @@ with host_session(Path(sys.argv[1])) as r:
     assert r.eval("class(fit)") == "lm"
 
     from ppe_jupyter.errors import ValueRefused
-    from ppe_jupyter.frontends import borrowed
+    from ppe_jupyter.frontends.notebook import borrowed
     made = dict(
         model="lm(dist ~ speed, cars)", fun="function(x, y = 2) x + y", plot="lattice::xyplot(dist ~ speed, cars)",
         s4="stats4::mle(function(m = 1) (m - 3)^2, method = 'BFGS')", date="Sys.Date()", d="iris",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from test_values import given_in_r, texts
 
 from ppe_jupyter.errors import ValueRefused
-from ppe_jupyter.remote.session import RemoteR
+from ppe_jupyter.remote.sessions.session import RemoteR
 from ppe_jupyter.remote.values import encode
 
 pa = pytest.importorskip("pyarrow")

@@ -12,9 +12,9 @@ from host_r import MISSING, host_session
 
 from ppe_jupyter import verbs
 from ppe_jupyter.errors import RemoteRError
-from ppe_jupyter.frontends.cells import CELLS
+from ppe_jupyter.frontends.notebook.cells import CELLS
 from ppe_jupyter.frontends.typed import parse
-from ppe_jupyter.remote.session import RemoteR
+from ppe_jupyter.remote.sessions.session import RemoteR
 from ppe_jupyter.sessions import Sessions
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))

@@ -14,8 +14,8 @@ from host_r import MISSING, host_session
 
 from ppe_jupyter.cluster import Cluster
 from ppe_jupyter.errors import ValueRefused
-from ppe_jupyter.remote.objects import RArray, RCell, RObject
-from ppe_jupyter.remote.session import RemoteR
+from ppe_jupyter.remote.sessions.session import RemoteR
+from ppe_jupyter.remote.values.objects import RArray, RCell, RObject
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 

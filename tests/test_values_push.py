@@ -21,7 +21,7 @@ from test_values import given_in_r
 
 from ppe_jupyter.cluster import Cluster
 from ppe_jupyter.errors import ValueRefused
-from ppe_jupyter.remote.session import RemoteR
+from ppe_jupyter.remote.sessions.session import RemoteR
 from ppe_jupyter.remote.values import encode
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))

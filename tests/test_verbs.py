@@ -10,8 +10,8 @@ from ppe_jupyter.catalog import SORTS
 from ppe_jupyter.cloud.spec import ClusterSpec
 from ppe_jupyter.errors import UsageError
 from ppe_jupyter.frontends import typed
-from ppe_jupyter.frontends.actions import ACTIONS
-from ppe_jupyter.frontends.cells import CELLS
+from ppe_jupyter.frontends.actions.actions import ACTIONS
+from ppe_jupyter.frontends.notebook.cells import CELLS
 from ppe_jupyter.verbs import VERBS, Face, Option, Verb, clusters, find, of
 
 

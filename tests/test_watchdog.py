@@ -20,7 +20,7 @@ from ppe_jupyter.errors import RSessionDied
 from ppe_jupyter.node.lifetime import activity
 from ppe_jupyter.node.lifetime.activity import Meter, Process
 from ppe_jupyter.node.lifetime.limits import Limits, Verdict, in_words, judge
-from ppe_jupyter.remote.cells import run_shell
+from ppe_jupyter.remote.ranks.cells import run_shell
 
 if TYPE_CHECKING:
     from ppe_jupyter.localcloud import Endpoint

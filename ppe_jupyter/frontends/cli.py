@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> None:
-    from . import actions
+    from .actions import actions
 
     desk = Desk(
         say=partial(print, flush=True),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..host import Host
     from ..manager import Manager
-    from ..remote.session import Notice
+    from ..remote.sessions.session import Notice
     from ..settings import Settings
 
 

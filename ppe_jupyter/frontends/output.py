@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..node.files.arrivals import size_text
-from ..remote.session import Display, Output, Text
+from ..remote.sessions.session import Display, Output, Text
 
 # A kernel's flush waits for its I/O thread (about 0.3 ms), so not for each of 100,000 lines; left alone, text
 # would lie there for 0.2 s.

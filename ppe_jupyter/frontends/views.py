@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..cluster import Cluster
     from ..host import Host
     from ..localcloud import Status
-    from ..remote.watchdog import Watchdog
+    from ..remote.sessions.watchdog import Watchdog
 
 
 def clusters(found: Sequence[Cluster], *, connected: Cluster | Host | None) -> Table:

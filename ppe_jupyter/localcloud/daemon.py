@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import LocalCloudUnavailable, PpeError
-from . import container, kernel_log, metadata, network, resolver, volumes
-from .reconciler import Action, Reconciler
-from .resolver import Resolver
+from . import network
+from .machines import container, kernel_log, metadata, resolver, volumes
+from .machines.reconciler import Action, Reconciler
+from .machines.resolver import Resolver
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STOP_SECONDS = 20.0

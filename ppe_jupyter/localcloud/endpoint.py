@@ -39,14 +39,15 @@ from moto.ec2.models import instances as moto_instances
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from . import REGION, ec2_account, sigv4
+from . import REGION, sigv4
 from .controls import Controls
-from .ec2_api import LocalCloudResponse
-from .ec2_instances import ContainerInstance
-from .ec2_registry import ImageRegistry
-from .ec2_spot import mark
+from .ec2 import account
+from .ec2.api import LocalCloudResponse
+from .ec2.instances import ContainerInstance
+from .ec2.registry import ImageRegistry
+from .ec2.spot import mark
 from .faults import Fault, Faults
-from .reconciler import Reconciler
+from .machines.reconciler import Reconciler
 from .services import FakeRefusal, fakes
 
 SERVICES = ("ec2", "sts", "ssm", "iam")  # of moto's
@@ -75,7 +76,7 @@ class Endpoint:
         moto_instances.Instance = ContainerInstance  # type: ignore[misc]  # where moto looks it up
         moto.ec2.urls.url_paths = {"{0}/": LocalCloudResponse.dispatch}
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._backend = ec2_account.open_account(cidr)
+        self._backend = account.open_account(cidr)
         self._images = ImageRegistry(self._backend, local_root, rootfs)
         self._images.refresh()
         self._fakes = fakes(self._controls, self._images.parameters)
@@ -194,7 +195,7 @@ class Endpoint:
                 self._faults.clear()
                 self._faults.forget_calls()
                 self._controls.reset()
-                ec2_account.forget_terminated(self._backend)
+                account.forget_terminated(self._backend)
                 ContainerInstance.containerless = False
             case "capacity":
                 self._controls.set_capacity(wish["zone"], tuple(wish["markets"]), wish["code"])

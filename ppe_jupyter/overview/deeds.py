@@ -14,7 +14,7 @@ from . import lists
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
-    from ..remote.session import RemoteR
+    from ..remote.sessions.session import RemoteR
     from .operations import Operation
     from .poller import Poller
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..cloud.records import ClusterRecord
 from ..errors import PpeError
 from ..node.wire.protocol import MAIN
-from ..remote.answers import in_local_time
+from ..remote.sessions.answers import in_local_time
 from . import pictures
 from .pictures import UP, OperationPicture, Problem, instant
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ..cloud.facts import Volume
     from ..cluster import Cluster
     from ..remote.glance import Glance, Load
-    from ..remote.ranks import Rank
-    from ..remote.watchdog import Watchdog
+    from ..remote.ranks.census import Rank
+    from ..remote.sessions.watchdog import Watchdog
     from .poller import Poller
 
 SHARED_SECONDS = 2.0

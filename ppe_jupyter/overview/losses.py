@@ -13,7 +13,7 @@ from .pictures import UP
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
-    from ..remote.watchdog import Losses
+    from ..remote.sessions.watchdog import Losses
 
 NAMED = 5  # so many things are named one by one
 

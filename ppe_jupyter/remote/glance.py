@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..ssh import Connection
-from .ranks import Ranks, ranks_of
-from .watchdog import Watchdog, watchdog_of
+from .ranks.census import Ranks, ranks_of
+from .sessions.watchdog import Watchdog, watchdog_of
 
 GLANCE = "exec python3 ~/.ppe/node glance"
 ASK_SECONDS = 40.0

@@ -22,9 +22,9 @@ from typing import Any, Literal
 from ..errors import ConnectionLost, RemoteCommandFailed, RemoteError, Unreachable, UsageError
 from ..node.lifetime.aftermath import NOTIFY_SECONDS
 from ..ssh import Channel, Connection
-from . import transfer
+from .files import transfer
+from .files.transfer import OnProgress, Transferred
 from .outputs import OnOutput, Text, write_output
-from .transfer import OnProgress, Transferred
 
 Then = Literal["park", "terminate", "nothing"]
 Connect = Callable[[], Connection]

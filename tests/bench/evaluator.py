@@ -26,7 +26,7 @@ from session import median_seconds
 
 import ppe_jupyter as ppe
 from ppe_jupyter import ssh
-from ppe_jupyter.frontends import magics
+from ppe_jupyter.frontends.notebook import magics
 
 ROWS = 1_000_000
 FRAME = (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from results import add
 
 from ppe_jupyter import localcloud
-from ppe_jupyter.frontends.panel import Panel
+from ppe_jupyter.frontends.panel.panel import Panel
 from ppe_jupyter.localcloud import hooks
 from ppe_jupyter.manager import Manager
 

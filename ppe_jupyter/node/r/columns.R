@@ -15,7 +15,7 @@
 #
 # Columns of a data frame that have no other form are opaque; those that return have the rows that are left of them.
 #
-# decoding.R is the way back; the other end is remote/wire.py. Nothing here knows of requests or frames.
+# decoding.R is the way back; the other end is remote/values/wire.py. Nothing here knows of requests or frames.
 
 types <- c("NULL" = 0, logical = 1, integer = 2, double = 3, complex = 4, character = 5, raw = 6, list = 7, opaque = 8)
 bytes_per <- c(logical = 4, integer = 4, double = 8, complex = 16, raw = 1)

@@ -9,8 +9,9 @@
 # - Interrupts are suspended but in the user's code, so that a late one cannot break a frame.
 # - No name of ours is on the search path or in the global environment.
 #
-# Requests and results are unnamed lists in columns (columns.R); the other end is remote/session.py. A request has
-# code, print, inputs, outputs, plots, without what is NULL at its end; a result has the value and the outputs.
+# Requests and results are unnamed lists in columns (columns.R); the other end is remote/sessions/session.py.
+# A request has code, print, inputs, outputs, plots, without what is NULL at its end; a result has the value and
+# the outputs.
 
 kinds <- c(ask = 7, display = 20, result = 21, failure = 25, interrupted = 26, ready = 32)
 magic <- readBin(as.raw(c(0x89, 0x70, 0x70, 0x65, 0x52, 0x0d, 0x0a, 0x40)), "double", endian = "little")

@@ -1,7 +1,7 @@
 """Functions and values between a notebook and ranks that run them: what other versions of Python can read too.
 
 cloudpickle's pickles of functions have bytecode, which is another one in each minor version of Python. There a
-function goes as its source (remote/functions.py), which is compiled here. cloudpickle itself is the notebook's.
+function goes as its source (remote/ranks/functions.py), which is compiled here. cloudpickle itself is the notebook's.
 """
 
 from __future__ import annotations

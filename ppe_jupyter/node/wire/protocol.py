@@ -3,7 +3,7 @@
 A frame is a header of 40 bytes and a body. All of the header's numbers are little-endian doubles, because R has no
 64-bit integer and reads five doubles in one call. The magic has PNG's trick: a byte that is not ASCII and a line end,
 so that a channel that rewrites text is noticed at the first frame. Bodies are JSON for what the agent itself
-answers, else what the two ends of the session agree on (remote/wire.py and columns.R); the agent passes
+answers, else what the two ends of the session agree on (remote/values/wire.py and columns.R); the agent passes
 those on unread. Must not know what a body means.
 
 ``FrameReader`` takes bytes in any split and gives ``Header``, then ``Body`` pieces; a huge body is never held here.

@@ -1,0 +1,1 @@
+"""What only a notebook has: magics, remote cells, the help and completion of R code."""

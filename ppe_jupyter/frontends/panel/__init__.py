@@ -1,0 +1,1 @@
+"""The panel: clusters to look at and click, as ipywidgets in a notebook."""

@@ -1,0 +1,1 @@
+"""The Jupyter server extension, which the sidebar asks, and what passes between browser and RStudio."""

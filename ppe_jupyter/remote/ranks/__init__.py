@@ -1,0 +1,1 @@
+"""MPI ranks: cells on them, functions over many values, what they exchange."""
