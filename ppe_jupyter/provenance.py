@@ -14,7 +14,7 @@ from .cloud.records import named_nodes
 from .cloud.software import Software
 from .errors import NotAsLocked
 from .held import Held
-from .node.machine.pinned import LOCK
+from .node.machine import LOCK
 from .node.wire.protocol import MAIN
 from .remote.sessions.session import SessionState
 from .session_info import SessionInfo
@@ -96,7 +96,7 @@ class Provenance(Held):
         if not (noted := self.ssh().run(f"cat {LOCK}", check=False).stdout):
             return
         software, master = software_of(self.ssh(), self.record), self.record.master.index
-        lock = lock_file.loads(noted, str(LOCK)).changed_as(software[master])
+        lock = lock_file.loads(noted, LOCK).changed_as(software[master])
         new = [node.index for node in self.nodes if node.instance_id not in known and node.index in software]
         self._have(lock, {index: software[index] for index in new}, noted=noted.decode(), report=report)
 

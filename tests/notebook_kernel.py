@@ -28,8 +28,11 @@ class Kernel:
         self.client.nb.cells.append(cell)
         if when_printed:
             steps = [when_printed] if isinstance(when_printed[0], str) else when_printed
-            threading.Thread(target=self._watch, args=(cell, steps), daemon=True).start()
+            watching = threading.Thread(target=self._watch, args=(cell, steps), daemon=True)
+            watching.start()
         self.client.execute_cell(cell, len(self.client.nb.cells) - 1)
+        if when_printed:
+            watching.join(60)
         return Outputs(cell.outputs)
 
     def answered(self, source: str, answer: str) -> str:

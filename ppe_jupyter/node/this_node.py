@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from . import machine
 from .machine import baking, blocks, boot, host_key, packages, pinned, scratch, sharing, surroundings, way_out
 from .machine.ssh_config import ssh_settings
 from .machine.unfit import Unfit
@@ -128,7 +129,7 @@ def pin(task: dict[str, Any]) -> Answer:
 
     Notes the ``lock`` that wants them; should this node be the master once, its clients read it.
     """
-    blocks.replace(pinned.LOCK, task["lock"])
+    blocks.replace(Path(machine.LOCK), task["lock"])
     say = boot.Progress(_progress).say
     return {"refused": pinned.of_distribution(task["pins"], task["snapshot"], say) if task["pins"] else {}}
 

@@ -19,7 +19,6 @@ from .packages import APT, LOG, NAMES, OWN_LOG, NotInstalled, Say, _run, _update
 Pins = Mapping[str, str]  # versions by name
 Refused = dict[str, str]  # why, by name
 
-LOCK = Path("/etc/ppe/lock.toml")
 SNAPSHOT = Path("/etc/apt/sources.list.d/ppe-snapshot.list")
 VERSION = re.compile(r"[A-Za-z0-9][\w.+:~!-]*")
 # Has the archives' versions of several packages, all of which it then installs in the order of their dependencies.
