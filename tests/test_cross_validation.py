@@ -82,7 +82,7 @@ def test_a_node_that_is_lost(proof: Proof) -> None:
     assert f"on {lost[0]} was lost" in said and "%ppe_retry" in said and "plan(cluster)" in said
     early = one_message(proof.kernel.cell(proof.source("plan(cluster)")))
     assert f"nodes do not answer: {lost[0]}. Mend the cluster with %ppe_retry" in early
-    proof.runs("%ppe_retry lab --replace --yes")
+    proof.runs("%ppe_retry trio --replace --yes")
     proof.again("plan(cluster)", FITS)
     assert the_same(proof)
     proof.runs("%%remote_r\nplan(sequential)")

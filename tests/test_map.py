@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import pickle
+import random
 import re
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -415,6 +417,19 @@ def test_code_that_has_no_source_is_refused_in_words() -> None:
     assert there.load(functions.dumped(made, "it", source=False))(3) == 3
     with pytest.raises(errors.UsageError, match="item 7 cannot be sent"):
         functions.dumped((threading.Lock(),), "item 7", source=False)
+
+
+def draws(generator: Any, item: int) -> Any:
+    return generator.random() + item
+
+
+@pytest.mark.parametrize("source", [True, False])
+def test_a_generator_that_each_rank_would_have_a_copy_of_is_refused(source: bool) -> None:
+    for made in (np.random.default_rng(1), np.random.RandomState(1), random.Random(1)):
+        function = partial(draws, made)
+        with pytest.raises(errors.UsageError, match="the function takes a random generator along"):
+            functions.dumped(function, "the function", source=source, shared=True)
+        functions.dumped((made,), "item 1", source=source)
 
 
 def test_a_dataclass_goes_as_its_source() -> None:

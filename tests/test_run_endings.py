@@ -171,6 +171,7 @@ def test_a_cluster_is_terminated_where_nothing_else_would_be_lost(
         "rstudio": [],
         "suspended": 0,
         "silent": [],
+        "unfetched": [],
     }
     monkeypatch.setattr(termination.belongings, "everywhere", lambda: found)
     monkeypatch.setattr(termination, "ask", lambda command: idle)
@@ -183,6 +184,7 @@ def test_a_cluster_is_terminated_where_nothing_else_would_be_lost(
         (idle, {"sessions": [{"unfetched": 1}]}, "R has results of jobs that nobody has fetched"),
         (idle, {"watchdog": {"working": ["a map"]}}, "there is work: a map"),
         (found, {"files": [("runs/b/x", 1), ("y", 1)]}, "there are other files: runs/b/x, y"),
+        (found, {"unfetched": ["5 of 9 results of a map"]}, "5 of 9 results of a map that nobody has"),
         (found, {"suspended": 7}, "RStudio has an R session"),
         (found, {"silent": ["worker"]}, "worker cannot be asked for files"),
     ):
@@ -190,6 +192,8 @@ def test_a_cluster_is_terminated_where_nothing_else_would_be_lost(
             for key, changed in value.items():
                 patch.setitem(where, key, changed)
             assert termination.lost([a], []) == said
+    monkeypatch.setitem(found, "files", [("y", 1), ("runs/c/x", 1)])
+    assert termination.lost([a.change(own=True)], []) == "there are other files: runs/c/x"
 
 
 def test_what_a_message_leaves_in_the_background_is_not_waited_for(home: Path) -> None:

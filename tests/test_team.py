@@ -157,6 +157,9 @@ def test_values_are_sent_whole_or_in_parts_and_come_back_by_rank(
     assert (first["y"], second["y"]) == (5, 9)
     assert (len(first["d"]), list(second["d"]["b"])) == (2, ["z"])
     assert list(joined([first["d"], second["d"]])["a"]) == [1, 2, 3]
+    named = joined([pd.Series([1.0], index=["p7"]), pd.Series([2.0], index=["p2"])])
+    assert list(named.index) == ["p7", "p2"], "what the values are of"
+    assert list(joined([np.ma.array([1, 2], mask=[0, 1]), np.ma.array([3])]).mask) == [False, True, False]
 
 
 def test_values_go_between_the_r_session_and_its_ranks(cluster: Cluster, r: RemoteR) -> None:

@@ -211,12 +211,8 @@ class Watchdog:
         await self._patiently(self._save())
         why, terminates = await self._terminates(why)
         if self._goes_on():
-            if terminates and (kept := await shutdown.terminates(self._folder, ())):
-                tell(
-                    "error",
-                    f"The next time the cluster ends it is terminated, since {kept}.",
-                    topic="termination",
-                )
+            if terminates and (kept := await self._patiently(shutdown.terminates(self._folder, ()))):
+                self._cannot_stop(kept)
             self._saver.discard()
             return
         with contextlib.suppress(OSError):  # a full disk is no reason to run on
@@ -234,12 +230,27 @@ class Watchdog:
     async def _terminates(self, why: str) -> tuple[str, bool]:
         """Whether what is stored elsewhere lets the end be the termination; why it ends, and why not so."""
         asked = aftermath.asked_end()
-        if not (asked and asked.stored) or self._goes_on():
+        if not (asked and asked.stored) or self._limits.then == "terminate" or self._goes_on():
             return why, False
         kept = await self._patiently(shutdown.terminates(self._folder, asked.jobs))
+        tell = self._session.notices.tell
         if kept:
-            self._session.notices.tell("warning", f"It is not terminated, since {kept}.", topic="termination")
+            tell("warning", f"It is not terminated, since {kept}.", topic="termination")
+            if shutdown.in_doubt(kept) and (
+                fault := await self._patiently(shutdown.terminates(self._folder, ()))
+            ):
+                self._cannot_stop(fault)
+        else:
+            tell(
+                "warning",
+                "It is terminated: its results are stored, and nothing else would be lost.",
+                topic="end",
+            )
         return f"{why}; it is not terminated, since {kept}" if kept else why, not kept
+
+    def _cannot_stop(self, why: str) -> None:
+        text = f"The cluster's next end terminates it, unless %ppe_park parks it. It could not be made to stop: {why}"
+        self._session.notices.tell("error", text, topic="termination")
 
     async def _patiently(self, work: Awaitable[T]) -> T:
         """What it comes to; until then nobody may end this node."""

@@ -1,6 +1,6 @@
 """An opened cluster in the panel: what its master says, and what can be done with it.
 
-What costs or destroys is planned, reviewed and confirmed (``panel_review``); R's buttons are ``panel_session``'s.
+What costs or destroys is planned, reviewed and confirmed (``review``); R's buttons are ``session``'s.
 """
 
 from __future__ import annotations

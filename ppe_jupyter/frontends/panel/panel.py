@@ -1,7 +1,7 @@
 """The panel: clusters to look at and click, as ipywidgets in a notebook; ``%ppe_panel``, and what a Manager shows.
 
-Invariants: clicks are only queued; one thread (``panel_worker``) acts and is the only writer of traits. All panels of a
-process share one poller. A panel watches while it is looked at (``panel_presence``), until it is closed. Knows nothing
+Invariants: clicks are only queued; one thread (``worker``) acts and is the only writer of traits. All panels of a
+process share one poller. A panel watches while it is looked at (``presence``), until it is closed. Knows nothing
 of plans and clouds but ``overview``.
 """
 

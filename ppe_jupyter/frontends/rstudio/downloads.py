@@ -1,7 +1,7 @@
 """Files that RStudio sends, past the proxy: it keeps an answer in memory, 100 MB of it at most and for five minutes.
 
 (jupyter-server-proxy issue 281.) An answer that is a file is held back at its head, and the proxy gets a redirect to an
-address of the server extension's (``server_downloads``), which comes for it here and passes it on as it arrives. Must
+address of the server extension's (``server.downloads``), which comes for it here and passes it on as it arrives. Must
 not know where the answers come from.
 """
 

@@ -38,7 +38,7 @@ class Ec2Actions(EC2Response):
     reconciler: ClassVar[Reconciler]
     controls: ClassVar[Controls]
     placement_groups: ClassVar[dict[str, PlacementGroup]] = {}
-    spot_requests: ClassVar[dict[str, Any]] = {}  # by id; see ec2_spot
+    spot_requests: ClassVar[dict[str, Any]] = {}  # by id; see spot.py
 
     def _instances(self) -> list[ContainerInstance]:
         return list(self.ec2_backend.all_instances())

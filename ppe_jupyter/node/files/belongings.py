@@ -109,7 +109,11 @@ def suspended() -> int:
 
 def unfetched() -> list[str]:
     """What was computed for clients that do not have it, as who keeps it says."""
-    return [each.read_text(encoding="utf-8") for each in sorted(UNFETCHED.glob("*.unfetched"))]
+    found = []
+    for each in sorted(UNFETCHED.glob("*.unfetched")):
+        with contextlib.suppress(FileNotFoundError):  # somebody has just fetched it
+            found.append(each.read_text(encoding="utf-8"))
+    return found
 
 
 def everywhere() -> Found:

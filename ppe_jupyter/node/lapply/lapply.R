@@ -1,6 +1,6 @@
 # ppe.lapply() and its relatives: lapply() whose tasks run on all slots of the cluster.
 #
-# Rprofile.site loads this with its parts (ROOMS there) when one of the names is first used; it asks that file for the
+# Rprofile.site loads this with its parts (`parts` there) when one of the names is first used; it asks that file for the
 # workers (the hook "ppe.mpi"). Where that has none (Rscript, a worker) the tasks run in this R.
 #
 # - Task i draws its random numbers from the i-th stream after the seed's (L'Ecuyer-CMRG, parallel::nextRNGStream), so

@@ -20,6 +20,12 @@ CONSOLE = ("sudo", "-n", "tee", "-a", "/dev/console")
 CONSOLE_SECONDS = 10
 # It may have boto3 to install, and all nodes to ask for files.
 TERMINATION, TERMINATION_SECONDS = "termination", 600.0
+TOO_SLOW = f"that took more than {TERMINATION_SECONDS:.0f} s"
+
+
+def in_doubt(why: str) -> bool:
+    """Whether EC2 may have been told to terminate nevertheless."""
+    return why == TOO_SLOW
 
 
 async def terminates(folder: Path, jobs: Sequence[str]) -> str:
@@ -30,7 +36,9 @@ async def terminates(folder: Path, jobs: Sequence[str]) -> str:
     command = [sys.executable, str(folder / "node"), TERMINATION, *jobs]
     try:
         status, out, error = await _run(command, timeout=TERMINATION_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as exc:
+    except subprocess.TimeoutExpired:
+        return TOO_SLOW
+    except OSError as exc:
         return str(exc)
     return out or (error.splitlines() or ["it failed"])[-1] * bool(status)
 

@@ -150,12 +150,13 @@ class Keeper:
     async def _last(self, client: Client, request: dict[str, Any]) -> str | None:
         if (run := self._run) is not None:
             client.emit(running=True)
+            over, end = run.over, run.log.end  # what comes while it is sent is not given
             if request["wait"]:
                 await self._follow(client, run)
             else:
                 with _opened(run) as file:
-                    await _send(client, file, len(MAGIC), run.log.end)
-            if run.over:
+                    await _send(client, file, len(MAGIC), end)
+            if over or (request["wait"] and run.over):
                 await _given(client)
             return None
         if not LAST.exists():

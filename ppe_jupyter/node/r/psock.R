@@ -39,7 +39,7 @@ setHook(packageEvent("parallelly", "onLoad"), function(...) {
 
 # Those that do not answer.
 silent <- function(hosts) {
-  looks <- sprintf("%s %s true >/dev/null 2>&1 </dev/null || echo %s &", ssh, hosts, hosts)
+  looks <- sprintf("timeout 9 %s %s true >/dev/null 2>&1 </dev/null || echo %s &", ssh, hosts, hosts)
   if (length(hosts)) system(paste("{", paste(looks, collapse = " "), "wait; }"), intern = TRUE)
 }
 mend <- "Mend the cluster with %ppe_retry; R's variables are kept"
@@ -63,31 +63,34 @@ lost <- function(node, error) {
 }
 # By the number of its connection: how many answers a worker owes, and whether to a call that has ended without them.
 owed <- new.env()
+id_of <- function(con) deparse(attr(con, "conn_id"))  # itself would keep R from closing what nobody uses
 debt <- function(con) {
   known <- owed[[as.character(con)]]
-  if (identical(known$id, attr(con, "conn_id"))) known else list(id = attr(con, "conn_id"), count = 0L, old = FALSE)
+  if (identical(known$id, id_of(con))) known else list(id = id_of(con), count = 0L, old = FALSE)
 }
 owes <- function(con, count, old = FALSE) {
-  assign(as.character(con), list(id = attr(con, "conn_id"), count = count, old = old && count > 0L), envir = owed)
+  assign(as.character(con), list(id = id_of(con), count = count, old = old && count > 0L), envir = owed)
 }
 received <- function(node) {
   now <- debt(node$con)
   owes(node$con, max(0L, now$count - 1L), now$old)
 }
-given_up <- function() for (con in ls(owed)) owed[[con]]$old <- owed[[con]]$count > 0L
+given_up <- function(...) for (con in ls(owed)) owed[[con]]$old <- owed[[con]]$count > 0L
+setHook("ppe.interrupt", given_up)
 
 STALE_SECONDS <- 2
 sending <- function(node, data) {
+  if (!is.list(data) || !identical(data$type, "EXEC")) return()  # the end of a worker waits for nothing
   con <- node$con
   while (debt(con)$old) {
     if (!socketSelect(list(con), timeout = STALE_SECONDS)) {
       stop(sprintf(paste("worker %d on %s is still at a task that was stopped: wait for its end, or start other workers",
                          "with plan(cluster), registerDoParallel() or makeCluster()"), node$rank, node$host), call. = FALSE)
     }
-    unserialize(con)
+    tryCatch(unserialize(con), error = function(e) lost(node, e))
     received(node)
   }
-  if (identical(data$type, "EXEC")) owes(con, debt(con)$count + 1L)
+  owes(con, debt(con)$count + 1L)
 }
 
 # As it was, but between these calls; an error names the worker.
@@ -114,7 +117,7 @@ setHook(packageEvent("parallel", "onLoad"), function(...) {
   replace("parallel", "stopNode", function(n) {
     stopping <<- TRUE
     on.exit(stopping <<- FALSE)
-    tryCatch(stop_node(n), error = function(e) asNamespace("parallel")$closeNode(n))
+    tryCatch(stop_node(n), error = function(e) try(asNamespace("parallel")$closeNode(n), silent = TRUE))
   })
 })
 

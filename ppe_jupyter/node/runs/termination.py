@@ -48,11 +48,13 @@ def _on_disks(ended: Collection[Run], others: Collection[Run]) -> str:
         return "RStudio has an R session"
     if found["silent"]:
         return f"{', '.join(found['silent'])} cannot be asked for files"
-    if all(run.own for run in ended):
-        return ""  # nobody else has files there
+    if found["unfetched"]:
+        return f"{found['unfetched'][0]} that nobody has"
     theirs = tuple(f"runs/{run.name}/" for run in (*ended, *others) if run.fetched)
     files = [path for path, _ in found["files"] if not path.startswith(theirs)]
-    if files or found["count"] > len(found["files"]):
+    own = all(run.own for run in ended)  # only other runs have files there
+    files = [path for path in files if path.startswith("runs/") or not own]
+    if files or (found["count"] > len(found["files"]) and not own):
         return f"there are other files: {', '.join(files[:MOST_NAMED])}{', …' * (len(files) > MOST_NAMED)}"
     return ""
 
@@ -69,11 +71,11 @@ def at_shutdown(behaviour: str) -> None:
 def refusal(jobs: Collection[str]) -> str:
     """Why it is not terminated after these jobs; "" if it is."""
     ended = [run for run in every() if run.job in jobs]
-    if jobs and not sys.prefix.startswith(str(VENV)):
-        others = [run for run in every() if run.job not in jobs]
-        if why := lost(ended, others):
-            return why
     try:
+        if jobs and not sys.prefix.startswith(str(VENV)):
+            others = [run for run in every() if run.job not in jobs]
+            if why := lost(ended, others):
+                return why
         with_boto3("termination", say=lambda phase: None)
         at_shutdown("terminate" if jobs else "stop")
     except (Refused, sns.Refused, OSError) as exc:

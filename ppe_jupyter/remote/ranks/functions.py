@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import io
 import pickle
+import random
 import sys
 import textwrap
 import types
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import cloudpickle
+import numpy as np
 
 from ...errors import UsageError
 from ...node.ranks.functions import Source, class_of, code_of, function_of
@@ -27,13 +29,22 @@ from ...node.ranks.values import PROTOCOL, reduced
 _NO_SOURCE = (
     "{} has no source here, which nodes with another version of Python need: define it in a cell or a file"
 )
+_GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
+_REPEATS = (
+    "{} takes a random generator along, whose copies would draw the same numbers on each rank: give the function a"
+    " parameter rng, which gets one for each task"
+)
 PLAIN = (int, float, str, bytes, bool, type(None))
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped
     """Functions as bytecode."""
 
+    what = ""  # that no random generator may be part of
+
     def reducer_override(self, value: Any) -> Any:
+        if self.what and isinstance(value, _GENERATORS):
+            raise UsageError(_REPEATS.format(self.what))
         found = reduced(value)
         return super().reducer_override(value) if found is NotImplemented else found
 
@@ -86,13 +97,15 @@ def cloudpickle_source() -> tuple[str, bytes]:
     return cloudpickle.__version__, zlib.compress(inspect.getsource(cloudpickle.cloudpickle).encode())
 
 
-def dumped(value: Any, what: str, *, source: bool) -> bytes:
-    """The pickle; functions in it as ``source``. Raises UsageError."""
+def dumped(value: Any, what: str, *, source: bool, shared: bool = False) -> bytes:
+    """The pickle; functions in it as ``source``; ``shared`` if each rank gets a copy. Raises UsageError."""
     if type(value) is tuple and all(type(each) in PLAIN for each in value):
         return pickle.dumps(value, PROTOCOL)
     file = io.BytesIO()
     try:
-        (_SourcePickler if source else _Pickler)(file, PROTOCOL).dump(value)
+        pickler = (_SourcePickler if source else _Pickler)(file, PROTOCOL)
+        pickler.what = what if shared else ""
+        pickler.dump(value)
     except UsageError:
         raise
     except Exception as exc:  # whatever a class of the user's raises

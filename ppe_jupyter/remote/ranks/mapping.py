@@ -94,7 +94,7 @@ class MapJob:
         source = tuple(python) != sys.version_info[:2]
         function = {
             "cloudpickle": cloudpickle_source(),
-            "pickle": dumped(self.function, "the function", source=source),
+            "pickle": dumped(self.function, "the function", source=source, shared=True),
         }
         yield pack(ALL, Kind.RUN, pickle.dumps(function, 5))
         block: list[bytes] = []

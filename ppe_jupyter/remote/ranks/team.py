@@ -265,9 +265,11 @@ def joined(parts: Sequence[Any]) -> Any:
     import pandas as pd
 
     if all(isinstance(part, (pd.DataFrame, pd.Series)) for part in parts):
-        return pd.concat(parts, ignore_index=True)
+        labelled = any(part.index.name or not part.index.equals(pd.RangeIndex(len(part))) for part in parts)
+        return pd.concat(parts, ignore_index=not labelled)
     if all(isinstance(part, np.ndarray) and part.ndim for part in parts):
-        return np.concatenate(parts)
+        masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
+        return np.ma.concatenate(parts) if masked else np.concatenate(parts)  # type: ignore[no-untyped-call]
     if all(isinstance(part, list) for part in parts):
         return [each for part in parts for each in part]
     return list(parts)
