@@ -130,7 +130,7 @@ def cluster(manager: Manager) -> Iterator[Cluster]:
 def r(cluster: Cluster) -> Iterator[RemoteR]:
     """The cluster's R session with an empty workspace."""
     session = cluster.r()
-    session.eval("rm(list = ls(all.names = TRUE)); invisible(NULL)")
+    session.eval("rm(list = ls(all.names = TRUE)); try(ppe.last(), silent = TRUE); invisible(NULL)")
     yield session
 
 

@@ -200,9 +200,12 @@ class TestJobs:
         assert theirs.status == "interrupted"
         other.close()
 
-    def test_in_a_new_session(self, kernel: Kernel) -> None:
+    def test_in_a_new_session(self, kernel: Kernel, cluster: Cluster) -> None:
         kernel.cell("%%remote_r --session anew\nold <- 1")
-        assert kernel.cell("%%remote_r --session anew --fresh\nnew <- 1; ls()").stdout == '[1] "new"\n'
+        try:
+            assert kernel.cell("%%remote_r --session anew --fresh\nnew <- 1; ls()").stdout == '[1] "new"\n'
+        finally:
+            cluster.close_session("anew")
 
     def test_the_log_shows_its_end(self, kernel: Kernel) -> None:
         kernel.cell("%%remote_r\nfor (i in 1:80) { cat('out', i, '\\n'); message('err ', i) }")

@@ -50,10 +50,10 @@ def test_every_session_is_asked_and_results_that_nobody_has_are_counted(cluster:
         job = second.submit("1 + 2")
         second.eval("there <- 2")
         lost = cluster.losses()
-        assert {name: [each for each, _ in left] for name, left in lost.unpulled.items()} == {
-            "main": ["here"],
-            "second": ["there"],
-        }
+        assert [[each for each, _ in lost.unpulled[name]] for name in ("main", "second")] == [
+            ["here"],
+            ["there"],
+        ]
         assert (lost.unfetched, lost.any) == (before + 1, True)
         assert job.result() == 3
         assert cluster.losses().unfetched == before
